@@ -1,0 +1,208 @@
+"""Ports: what the platform asks of the outside world. Adapters implement them; contract suites in `modelops.testing` hold
+every adapter to the same behaviour.
+
+Every implementation is thread-safe, owns what it opens, and may be called again after a crash of the caller: starting
+and stopping are idempotent.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import BinaryIO, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True)
+class BlobInfo:
+    """What a blob store knows of a blob. `size` is of the content, `stored_size` of what the store keeps, in bytes."""
+
+    digest: str
+    size: int
+    stored_size: int
+
+
+@runtime_checkable
+class BlobStore(Protocol):
+    """Content-addressed blobs: the name of a content is its digest, `sha256:<hex>` of the uncompressed bytes."""
+
+    def put(self, chunks: Iterable[bytes], *, expected: str | None = None) -> BlobInfo:
+        """Store a content, atomically and durably; storing it a second time keeps one copy.
+
+        Raises:
+            InvalidInput: the bytes do not have the digest `expected`; nothing is kept.
+            StorageFull: there is no room; nothing is kept.
+        """
+        ...
+
+    def read(self, digest: str) -> Iterator[bytes]:
+        """Yield the content in chunks and verify it on the way.
+
+        The last chunk is yielded only after the whole content has proved to have its digest.
+
+        Raises:
+            NotFound: no such blob.
+            ArtifactCorrupted: the stored bytes no longer have the digest.
+        """
+        ...
+
+    def open(self, digest: str) -> BinaryIO:
+        """Return a seekable file of the verified content. The caller closes it. Raises as `read`."""
+        ...
+
+    def stat(self, digest: str) -> BlobInfo | None:
+        """Return what is known of the blob, or None where there is none."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Remove the blob; one that is not there is no error."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a process may use. None means unlimited.
+
+    Attributes:
+        cpus: Threads that numeric libraries may start.
+        memory_bytes: Resident memory of the process and its children, beyond which it is ended.
+        timeout_s: Seconds it may run.
+        log_bytes: Bytes of output that are kept; what comes after is dropped and the log says so.
+    """
+
+    cpus: int | None = None
+    memory_bytes: int | None = None
+    timeout_s: float | None = None
+    log_bytes: int = 64 * 1024 * 1024
+
+
+class Phase(StrEnum):
+    """Where a process is in its life, as observed."""
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    RUNNING = "running"
+    EXITED = "exited"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of a process.
+
+    `reason` is a sentence for people, set when it ended other than by exit code 0: the signal, the limit it broke, or
+    how it was lost. `exit_code` is set when `phase` is `exited` and no signal ended it.
+    """
+
+    phase: Phase
+    pid: int | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the process has ended for good."""
+        return self.phase in (Phase.EXITED, Phase.LOST)
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One attempt at a job: a command that runs to its end.
+
+    `files` are written into its working directory before it starts (name -> content), readable by the owner alone.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+
+@runtime_checkable
+class JobBackend(Protocol):
+    """Runs commands to their end, outside of this process, so that they survive it."""
+
+    def start(self, spec: JobSpec) -> None:
+        """Start the attempt named `spec.name`; if it was started before, also by an earlier process, do nothing."""
+        ...
+
+    def observe(self, name: str) -> Observation:
+        """Return what is seen of the attempt; `absent` where none was started."""
+        ...
+
+    def stop(self, name: str, *, grace_s: float = 10.0, reason: str = "stopped on request") -> None:
+        """Ask it to end, and end it by force after `grace_s`. Returns at once; watch it with `observe`."""
+        ...
+
+    def log(self, name: str, *, offset: int = 0, limit: int = 65_536) -> bytes:
+        """Return up to `limit` bytes of its output from `offset`; empty where there is none (yet)."""
+        ...
+
+    def names(self) -> list[str]:
+        """Return every attempt the backend still keeps."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Forget an attempt that has ended, and delete its files."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorkloadSpec:
+    """A set of equal long-running processes that serve HTTP, as they should be.
+
+    Each process writes `endpoint.json` (`{"url": "http://…"}`) into its working directory, which is in its
+    environment as `MODELOPS_WORKDIR`, once it listens; it answers `/readyz` with 200 when it takes requests, and ends on
+    SIGTERM after it has drained.
+    """
+
+    name: str
+    replicas: int
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class ReplicaObservation:
+    """What was seen of one replica. `restarts` counts how often its process was started again."""
+
+    index: int
+    phase: Phase
+    ready: bool
+    endpoint: str | None
+    pid: int | None
+    restarts: int
+    reason: str | None
+    started_at: datetime | None
+
+
+@runtime_checkable
+class Deployer(Protocol):
+    """Keeps workloads running, outside of this process, so that they survive it."""
+
+    def apply(self, spec: WorkloadSpec) -> None:
+        """Move the world one step towards `spec`: start what is missing, restart what died (with back-off), end what is
+        too many. Returns at once; call it again until `observe` shows what you want. Idempotent."""
+        ...
+
+    def observe(self, name: str) -> list[ReplicaObservation]:
+        """Return what is seen of the workload's replicas by index, readiness included; empty where there is none."""
+        ...
+
+    def log(self, name: str, index: int, *, offset: int = 0, limit: int = 65_536) -> bytes:
+        """Return up to `limit` bytes of a replica's output from `offset`."""
+        ...
+
+    def remove(self, name: str, *, grace_s: float = 10.0) -> bool:
+        """End the workload after draining. Returns True once nothing of it is left; call it again until then."""
+        ...
+
+    def names(self) -> list[str]:
+        """Return every workload that the deployer still keeps."""
+        ...

@@ -1,0 +1,208 @@
+"""How commands speak: tables and sentences for people, JSON for programs, colours only on a terminal.
+
+Every command takes its connection and its manner from the one `Session` that the root command puts on the context.
+"""
+
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from modelops.contracts.errors import MLOpsError
+from modelops.contracts.rest import Group, Rest
+from modelops.contracts.schemas import Page, jsonable
+
+G = TypeVar("G", bound=Group)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+_PAGE_OPTIONS: tuple[tuple[str, Any, Any], ...] = (
+    ("limit", Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")], 100),
+    ("cursor", Annotated[str | None, typer.Option(help="Where the page before ended.")], None),
+    ("filter", Annotated[str | None, typer.Option(help='Such as: name ~ "fraud" and created_at > "2026-01-01"')], None),
+    ("order_by", Annotated[str | None, typer.Option(help="A field, then asc or desc.")], None),
+)
+
+
+@dataclass
+class Session:
+    """What the root command knows: how to connect, opened at the first need."""
+
+    connect: Callable[[], Rest]
+    _rest: Rest | None = None
+
+    @property
+    def rest(self) -> Rest:
+        """Return the connection, opening it at the first call."""
+        if self._rest is None:
+            self._rest = self.connect()
+        return self._rest
+
+    def close(self) -> None:
+        """Close the connection, if it was opened."""
+        if self._rest is not None:
+            self._rest.close()
+
+
+def group(ctx: typer.Context, kind: type[G]) -> G:
+    """Return a domain's client on the session's connection: `group(ctx, Models).list_models()`."""
+    session: Session = ctx.find_object(Session)  # type: ignore[assignment]
+    return kind(session.rest)
+
+
+def show(value: Any, *, as_json: bool, title: str | None = None) -> None:
+    """Print one resource: its fields line by line, or as a JSON object."""
+    if as_json:
+        print_json(value)
+        return
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False, title=title, title_justify="left")
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    fields = jsonable(value)
+    for name, content in fields.items() if isinstance(fields, dict) else [("", fields)]:
+        table.add_row(name.replace("_", " "), _cell(content))
+    _console().print(table)
+
+
+def paged(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a listing command the options `--limit`, `--cursor`, `--filter` and `--order-by`, as its argument `page`."""
+    own = inspect.signature(command)
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, annotation, default in _PAGE_OPTIONS
+    ]
+    kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.parameters.values() if p.name != "page"]
+
+    @functools.wraps(command)
+    def with_page(**arguments: Any) -> None:
+        page = {name: arguments.pop(name) for name, _, _ in _PAGE_OPTIONS}
+        command(page=page, **arguments)
+
+    del with_page.__wrapped__
+    with_page.__signature__ = own.replace(parameters=[*kept, *options])  # type: ignore[attr-defined]
+    with_page.__annotations__ = {p.name: p.annotation for p in [*kept, *options]}
+    return with_page
+
+
+def show_page(page: Page[Any], columns: Sequence[str], *, as_json: bool, empty: str = "There are none.") -> None:
+    """Print a page of a listing; as JSON, the page with its cursor."""
+    if as_json:
+        print_json(page)
+        return
+    show_rows(page.items, columns, as_json=False, empty=empty, more=page.next_cursor)
+
+
+def show_rows(
+    items: Iterable[Any], columns: Sequence[str], *, as_json: bool, empty: str, more: str | None = None
+) -> None:
+    """Print a listing as a table of the named fields (`a.b` reaches into `a`), or as a JSON array of whole items.
+
+    Args:
+        empty: The sentence printed where there are none: what to do to have one.
+        more: The cursor of the next page, if there is one.
+    """
+    rows = [jsonable(item) for item in items]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        say(empty)
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.split(".")[-1].replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(_reach(row, column)) for column in columns))
+    _console().print(table)
+    if more:
+        say(f"There are more: add --cursor {more}")
+
+
+def say(sentence: str) -> None:
+    """Print a sentence for a person, to standard output."""
+    _console().print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def note(sentence: str) -> None:
+    """Print a remark that is not the command's result, to standard error."""
+    sys.stderr.write(sentence + "\n")
+
+
+def print_json(value: Any) -> None:
+    """Print JSON to standard output, indented on a terminal and on one line elsewhere."""
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json.dumps(jsonable(value), indent=indent, ensure_ascii=False, default=str) + "\n")
+
+
+def fail(error: MLOpsError, *, as_json: bool = False) -> NoReturn:
+    """Print an error and end with 1: what, why, what to do next."""
+    if as_json:
+        sys.stderr.write(json.dumps({**error.problem(), "request_id": error.request_id}) + "\n")
+    else:
+        sys.stderr.write(f"Error: {error.detail}\n")
+        if error.hint:
+            sys.stderr.write(f"  → {error.hint}\n")
+        sys.stderr.write(f"  ({error.code}{', request ' + error.request_id if error.request_id else ''})\n")
+    raise typer.Exit(1)
+
+
+def pairs(items: Sequence[str] | None, what: str) -> dict[str, str]:
+    """Read `KEY=VALUE` arguments."""
+    found = {}
+    for item in items or []:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"'{item}' is not {what} of the form KEY=VALUE.")
+        found[key] = value
+    return found
+
+
+def values(items: Sequence[str] | None, what: str) -> dict[str, Any]:
+    """Read `KEY=VALUE` arguments whose values are JSON where they parse as JSON, and text elsewhere."""
+    found: dict[str, Any] = {}
+    for key, text in pairs(items, what).items():
+        try:
+            found[key] = json.loads(text)
+        except ValueError:
+            found[key] = text
+    return found
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 200
+    return Console(file=sys.stdout, width=width, highlight=False)
+
+
+def _reach(row: Any, column: str) -> Any:
+    for part in column.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return row
+
+
+def _cell(content: Any) -> str:
+    from rich.markup import escape
+
+    if content is None:
+        return "-"
+    if isinstance(content, bool):
+        return "yes" if content else "no"
+    if isinstance(content, float):
+        return f"{content:.6g}"
+    if isinstance(content, dict | list):
+        return escape(json.dumps(content, ensure_ascii=False)) if content else "-"
+    text = str(content)
+    if len(text) == 27 and text.endswith("Z") and text[10:11] == "T":
+        text = text[:19].replace("T", " ") + " UTC"
+    return escape(text)

@@ -1,0 +1,123 @@
+"""Payloads of experiments and runs."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
+
+
+class ExperimentCreate(Schema):
+    """A new experiment."""
+
+    name: Name
+    description: Text = ""
+    tags: Tags = {}
+
+
+class ExperimentUpdate(Schema):
+    """What may change on an experiment; a field left out stays."""
+
+    description: Text | None = None
+    tags: Tags | None = None
+
+
+class Experiment(Schema):
+    """A named collection of runs."""
+
+    id: str
+    project_id: str
+    name: str
+    description: str
+    tags: dict[str, str]
+    created_at: UtcTime
+    created_by: str
+    revision: int
+
+
+class RunStatus(StrEnum):
+    """`running` until it ends as one of the others."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class RunCreate(Schema):
+    """A new run, begun now."""
+
+    experiment: Annotated[str, Field(max_length=250, description="The experiment, by name or id.")]
+    name: Name | None = None
+    parameters: Annotated[dict[Key, Json], Field(max_length=2_000)] = {}
+    tags: Tags = {}
+
+
+class RunUpdate(Schema):
+    """What may change on a run; a field left out stays. Setting a final status ends it."""
+
+    name: Name | None = None
+    status: RunStatus | None = None
+    reason: Text | None = None
+
+
+class MetricPoint(Schema):
+    """One value of a metric. `NaN`, `Infinity` and `-Infinity` are written as these strings."""
+
+    key: Key
+    value: float
+    step: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
+    timestamp: UtcTime | None = None
+
+
+class LogBatch(Schema):
+    """Things to record on a run at once: all of it is kept, or nothing. A point sent twice is kept once."""
+
+    metrics: Annotated[list[MetricPoint], Field(max_length=10_000)] = []
+    parameters: Annotated[dict[Key, Json], Field(max_length=2_000)] = {}
+    tags: Tags = {}
+
+
+class Logged(Schema):
+    """How much of a batch was recorded."""
+
+    metrics: int
+    parameters: int
+    tags: int
+
+
+class Run(Schema):
+    """A run. `metrics` holds the value at the highest step of each; `reason` says why it failed or was cancelled."""
+
+    id: str
+    project_id: str
+    experiment_id: str
+    experiment: str
+    name: str
+    status: RunStatus
+    reason: str | None
+    parameters: dict[str, Json]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    job_id: str | None
+    started_at: UtcTime
+    ended_at: UtcTime | None
+    created_by: str
+    revision: int
+
+
+class RunArtifactCreate(Schema):
+    """Gives an artifact that was uploaded before a path in the run."""
+
+    path: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^/\x00][^\x00]*$")]
+    digest: Digest
+
+
+class RunArtifact(Schema):
+    """A file of a run."""
+
+    path: str
+    digest: Digest
+    size: int
+    media_type: str

@@ -1,0 +1,226 @@
+"""Payloads of the registry."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
+from modelops.contracts.signing import Signature
+
+ModelRef = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=250,
+        description="A model version: `name` (its latest), `name:3`, `name@alias`, or the id of a version, `mver_…`.",
+    ),
+]
+Alias = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
+class Stage(StrEnum):
+    """Where a version stands in its life."""
+
+    DEVELOPMENT = "Development"
+    REGISTRATION = "Registration"
+    STAGING = "Staging"
+    PRODUCTION = "Production"
+    RETRAINING = "Retraining"
+    RETIREMENT = "Retirement"
+
+
+class FeatureType(StrEnum):
+    """The type of an input or output column, in JSON's terms."""
+
+    NUMBER = "number"
+    INTEGER = "integer"
+    STRING = "string"
+    BOOLEAN = "boolean"
+
+
+class Feature(Schema):
+    """An input or output column, in the model's order. A feature that is not `required` may be null (missing)."""
+
+    name: Annotated[str, Field(min_length=1, max_length=250)]
+    type: FeatureType = FeatureType.NUMBER
+    required: bool = True
+
+
+class ModelSignature(Schema):
+    """What a model takes and gives: its input columns in order, and its outputs."""
+
+    inputs: Annotated[list[Feature], Field(min_length=1, max_length=10_000)]
+    outputs: Annotated[list[Feature], Field(max_length=10_000)] = []
+
+
+class PackageFile(Schema):
+    """A file of a model's package: an artifact uploaded before, under a relative path."""
+
+    path: Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]*$")]
+    digest: Digest
+    size: Annotated[int, Field(ge=0)]
+
+
+class ModelCreate(Schema):
+    """A new model, still without versions."""
+
+    name: Name
+    description: Text = ""
+    tags: Tags = {}
+
+
+class ModelUpdate(Schema):
+    """What may change on a model; a field left out stays."""
+
+    description: Text | None = None
+    tags: Tags | None = None
+
+
+class Model(Schema):
+    """A named sequence of immutable versions, with aliases that point at some."""
+
+    id: str
+    project_id: str
+    name: str
+    description: str
+    tags: dict[str, str]
+    latest_version: int | None
+    aliases: dict[str, int]
+    created_at: UtcTime
+    created_by: str
+    revision: int
+
+
+class VersionCreate(Schema):
+    """A new version of a model; the model is made if it does not exist. The package's files were uploaded before."""
+
+    name: Name
+    flavour: Annotated[str, Field(min_length=1, max_length=50)]
+    files: Annotated[list[PackageFile], Field(min_length=1, max_length=1_000)]
+    signature: ModelSignature
+    run_id: str | None = None
+    dataset_version_id: str | None = None
+    code_digest: Annotated[Digest | None, Field(description="Of the training code.")] = None
+    requirements: Annotated[list[Text], Field(max_length=1_000, description="Pinned Python packages.")] = []
+    metrics: Annotated[dict[Key, float], Field(max_length=1_000)] = {}
+    parameters: Annotated[dict[Key, Json], Field(max_length=2_000)] = {}
+    tags: Tags = {}
+    description: Text = ""
+    stage: Stage = Stage.DEVELOPMENT
+
+
+class ModelVersion(Schema):
+    """An immutable version. `digest` is of the canonical list of its files, and `platform_signature` is over its
+    statement (name, version, flavour, digest, files, signature): what a loader verifies first."""
+
+    id: str
+    project_id: str
+    model_id: str
+    name: str
+    version: int
+    flavour: str
+    stage: Stage
+    digest: Digest
+    files: list[PackageFile]
+    size: int
+    signature: ModelSignature
+    platform_signature: Signature
+    run_id: str | None
+    job_id: str | None
+    dataset_version_id: str | None
+    code_digest: str | None
+    requirements: list[str]
+    metrics: dict[str, float]
+    parameters: dict[str, Json]
+    tags: dict[str, str]
+    aliases: list[str]
+    description: str
+    created_at: UtcTime
+    created_by: str
+    revision: int
+
+
+class StageChange(Schema):
+    """A request to move a version to a stage. `version` is needed where the path names only the model."""
+
+    stage: Stage
+    version: Annotated[int | None, Field(ge=1)] = None
+    comment: Text = ""
+
+
+class StageRecord(Schema):
+    """One move in a version's history."""
+
+    version: int
+    from_stage: Stage
+    to_stage: Stage
+    comment: str
+    approval_id: str | None
+    changed_at: UtcTime
+    changed_by: str
+
+
+class AliasSet(Schema):
+    """Points an alias at a version."""
+
+    version: Annotated[int, Field(ge=1)]
+
+
+class ApprovalState(StrEnum):
+    """Where a request stands."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+class ApprovalCreate(Schema):
+    """Asks for a version to be approved for a stage."""
+
+    stage: Stage = Stage.PRODUCTION
+    comment: Text = ""
+
+
+class ApprovalDecision(Schema):
+    """The answer to a request; who asked cannot give it."""
+
+    approve: bool
+    comment: Text = ""
+
+
+class Approval(Schema):
+    """A request for approval and its answer, bound to the version's digest and signed by the platform."""
+
+    id: str
+    model: str
+    version: int
+    digest: Digest
+    stage: Stage
+    state: ApprovalState
+    requested_by: str
+    requested_at: UtcTime
+    request_comment: str
+    decided_by: str | None
+    decided_at: UtcTime | None
+    decision_comment: str
+    platform_signature: Signature | None
+
+
+class ModelMetrics(Schema):
+    """The metrics that versions were registered with, for comparison."""
+
+    name: str
+    version: int
+    stage: Stage
+    metrics: dict[str, float]
+
+
+class Verification(Schema):
+    """What was checked of a version: its signature, and each stored file against its digest."""
+
+    version_id: str
+    digest: Digest
+    signed_by: str
+    files_checked: int
+    bytes_checked: int

@@ -1,0 +1,189 @@
+"""Payloads of deployments, and the revision document that a runtime lives by."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from modelops.contracts.schemas import Digest, Json, Schema, Slug, Tags, Text, UtcTime
+from modelops.contracts.signing import Signature
+from modelops.domains.models.schemas import ModelRef, ModelSignature, PackageFile
+
+Replicas = Annotated[int, Field(ge=0, le=64)]
+
+
+class ServingLimits(Schema):
+    """What each replica may use and accept."""
+
+    cpus: Annotated[int | None, Field(ge=1, le=4096)] = 1
+    memory_mb: Annotated[int | None, Field(ge=64, le=2**24)] = None
+    max_concurrency: Annotated[int, Field(ge=1, le=10_000, description="Requests at once; more get 503.")] = 64
+    max_rows: Annotated[int, Field(ge=1, le=1_000_000, description="Rows in one request.")] = 10_000
+    max_body_bytes: Annotated[int, Field(ge=1_024, le=2**30)] = 16 * 1024**2
+
+
+class DeploymentCreate(Schema):
+    """A new deployment."""
+
+    name: Slug
+    model: ModelRef
+    replicas: Replicas = 1
+    limits: ServingLimits = ServingLimits()
+    description: Text = ""
+    tags: Tags = {}
+
+
+class DeploymentUpdate(Schema):
+    """What may change on a deployment; a field left out stays. A new model or limits make a new revision."""
+
+    model: ModelRef | None = None
+    replicas: Replicas | None = None
+    limits: ServingLimits | None = None
+    description: Text | None = None
+    tags: Tags | None = None
+
+
+class DeploymentState(StrEnum):
+    """`progressing` until the wanted revision is ready; `rolled_back`: the wanted one never became ready and the one
+    before it serves; `failed`: there was none before it."""
+
+    PROGRESSING = "progressing"
+    READY = "ready"
+    DEGRADED = "degraded"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    DELETING = "deleting"
+
+
+class Replica(Schema):
+    """A runtime process of a deployment, as observed."""
+
+    revision: int
+    index: int
+    phase: str
+    ready: bool
+    endpoint: str | None
+    pid: int | None
+    restarts: int
+    reason: str | None
+    started_at: UtcTime | None
+
+
+class RevisionState(StrEnum):
+    """`pending` -> `active` -> `superseded`, or `pending` -> `failed` where it never became ready."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    SUPERSEDED = "superseded"
+    FAILED = "failed"
+
+
+class Revision(Schema):
+    """One configuration of a deployment. Immutable but for its state."""
+
+    id: str
+    number: int
+    model_version_id: str
+    model: str
+    model_version: int
+    limits: ServingLimits
+    state: RevisionState
+    reason: str | None
+    created_at: UtcTime
+    created_by: str
+
+
+class Deployment(Schema):
+    """A model version that is served. `active_revision` answers now; `wanted_revision` is being brought up, or is it."""
+
+    id: str
+    project_id: str
+    name: str
+    description: str
+    tags: dict[str, str]
+    state: DeploymentState
+    reason: str | None
+    replicas: int
+    ready_replicas: int
+    active_revision: int | None
+    wanted_revision: int
+    model: str
+    model_version: int
+    model_version_id: str
+    limits: ServingLimits
+    replica_status: list[Replica]
+    created_at: UtcTime
+    created_by: str
+    revision: int
+
+
+class RollbackRequest(Schema):
+    """Which revision to go back to; by default, the one that served before."""
+
+    revision: Annotated[int | None, Field(ge=1)] = None
+
+
+class Instances(Schema):
+    """Rows to predict or explain: lists of values in the signature's order, or objects by feature name."""
+
+    instances: Annotated[list[list[Json] | dict[str, Json]], Field(min_length=1)]
+
+
+class Predictions(Schema):
+    """Predictions, a row each. `probabilities` has a column per class of `classes`, where the model gives them."""
+
+    predictions: list[Json]
+    probabilities: list[list[float]] | None
+    classes: list[Json] | None
+    model: str
+    version: int
+    revision: int
+    replica: str
+
+
+class Explanations(Schema):
+    """Additive attributions (SHAP values), a row each: `base_values[k] + sum(attributions[row][k])` is the model's output
+    `outputs[k]` for the row, in the space that `explains` names (`probability`, `log_odds`, `raw`, …).
+
+    `attributions` has shape (rows, outputs, features).
+    """
+
+    feature_names: list[str]
+    outputs: list[str]
+    base_values: list[float]
+    attributions: list[list[list[float]]]
+    explains: str
+    method: str
+    model: str
+    version: int
+    revision: int
+    replica: str
+
+
+class RevisionDocument(Schema):
+    """All that a runtime knows. It is pulled with `platform_url` and the replica's token, then kept beside the replica, so
+    that the runtime also starts while the platform is away.
+
+    `trusted_keys` (key id -> public key) verify the package, `token_keys` the callers' access tokens; `audience` is
+    what a token must be for.
+    """
+
+    deployment_id: str
+    deployment: str
+    tenant_id: str
+    project_id: str
+    revision: int
+    model: str
+    version: int
+    model_version_id: str
+    flavour: str
+    digest: Digest
+    files: list[PackageFile]
+    signature: ModelSignature
+    platform_signature: Signature
+    trusted_keys: dict[str, str]
+    token_keys: dict[str, str]
+    audience: str
+    limits: ServingLimits
+    platform_url: str

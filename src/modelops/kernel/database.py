@@ -1,0 +1,153 @@
+"""The database: SQLite or PostgreSQL behind one set of tables, and units of work on it.
+
+A unit of work is one transaction. On SQLite (WAL, `synchronous=FULL`) a writing one begins IMMEDIATE, so it never fails
+half-way for a lock, and waits its turn in this process rather than in SQLite's polling.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Engine, Integer, MetaData, String, create_engine, event
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+JsonColumn = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+"""A JSON document: JSONB on PostgreSQL, text on SQLite."""
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+"""A 64-bit key that counts up by itself on both databases."""
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware UTC datetime in Python; `timestamptz` on PostgreSQL, naive UTC text on SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store UTC; a naive datetime is a mistake of the caller."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("A moment needs a time zone.")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return an aware datetime."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """The base of every row."""
+
+    metadata = MetaData(naming_convention=_NAMES)
+
+
+class Tracked:
+    """Mixin: when and by whom a row was made."""
+
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    created_by: Mapped[str] = mapped_column(String(100))
+
+
+class Revised:
+    """Mixin: a row that changes, counted so that two writers cannot overwrite each other unseen (its ETag)."""
+
+    revision: Mapped[int] = mapped_column(default=1)
+
+    def touch(self) -> None:
+        """Count a change."""
+        self.revision += 1
+
+
+class InProject:
+    """Mixin: a row that belongs to a project. `Context.query` filters by it."""
+
+    project_id: Mapped[str] = mapped_column(String(40), index=True)
+
+
+class Database:
+    """An open database. Thread-safe; `close` it.
+
+    Args:
+        url: SQLAlchemy URL of SQLite or PostgreSQL.
+        pool: Connections kept to PostgreSQL.
+        echo: Log each statement.
+    """
+
+    def __init__(self, url: str | URL, *, pool: int = 20, echo: bool = False) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        options: dict[str, Any] = {"echo": echo, "pool_pre_ping": not self.is_sqlite, "hide_parameters": not echo}
+        if self.is_sqlite:
+            options["connect_args"] = {"timeout": 30, "check_same_thread": False}
+            options["pool_size"] = 0  # as many as threads need; they are files, not connections to a server
+        else:
+            options |= {"pool_size": pool, "max_overflow": pool, "pool_timeout": 10}
+            options["connect_args"] = {"connect_timeout": 5, "options": "-c timezone=utc"}
+        self.engine: Engine = create_engine(self.url, **options)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._writer = self.engine.execution_options(modelops_write=True)
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def work(self, *, write: bool = True) -> Iterator[Session]:
+        """Open a unit of work: committed when the block ends, rolled back when it raises.
+
+        Args:
+            write: False promises not to write; such units never wait for a writer.
+        """
+        turn = self._turn if write and self.is_sqlite else _NO_TURN
+        with turn, Session(self._writer if write else self.engine, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+class _NoTurn:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+_NO_TURN = _NoTurn()
+
+
+def sqlite_url(path: Path) -> URL:
+    """Return the URL of an SQLite file."""
+    return URL.create("sqlite+pysqlite", database=str(path))
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not by the driver
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    writes = connection.get_execution_options().get("modelops_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,279 @@
+"""The edge of a request: who calls, one unit of work, the same answer to a repeated create, and the audit record.
+
+A domain's routes are plain functions on a `Router`. One that takes `ctx: Context` runs inside a unit of work that this
+module opens and commits. One that takes `scope: Scope` is authenticated and opens short units of work itself: streams,
+and whatever talks to the world, must not hold a transaction meanwhile.
+"""
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+from sqlalchemy.exc import IntegrityError
+
+from modelops.contracts.errors import (
+    AlreadyExists,
+    IdempotencyMismatch,
+    InvalidInput,
+    MLOpsError,
+    PermissionDenied,
+    Unauthenticated,
+)
+from modelops.contracts.ids import new_id
+from modelops.kernel.context import Actor, Context, project_of
+from modelops.kernel.listing import PageQuery
+from modelops.kernel.problems import documented
+from modelops.kernel.tables import AuditRow, IdempotencyRow
+from modelops.kernel.work import Workplace
+
+Listing = Annotated[PageQuery, Query()]
+"""The query of a listing."""
+
+Ref = Annotated[str, Path(min_length=1, max_length=250, description="A name or an id.")]
+"""A resource in a path."""
+
+LIMIT_KEY = "modelops.body_limit"
+"""Where the body limit of a request lies in its ASGI scope."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a request says of its caller. `local` tells that it came over this machine's loopback to a loopback address."""
+
+    authorization: str | None
+    x_actor: str | None
+    project: str | None
+    local: bool
+
+
+class Authenticator(Protocol):
+    """Turns credentials into an actor. The identity domain provides it."""
+
+    def __call__(self, place: Workplace, credentials: Credentials) -> Actor:
+        """Return who calls, narrowed to the project that is worked in.
+
+        Raises:
+            Unauthenticated: nobody, or nobody known.
+            NotFound: the project named is none of the caller's.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Scope:
+    """An authenticated request that opens its own units of work."""
+
+    place: Workplace
+    actor: Actor
+    request: Request
+    operation: str
+
+    @property
+    def project_id(self) -> str:
+        """Return the project that is worked in. Raises as `Context.project_id`."""
+        return project_of(self.actor)
+
+    def accept_upload(self) -> None:
+        """Let this request's body be as long as an upload may be."""
+        limit = self.request.scope.get(LIMIT_KEY)
+        if limit is not None:
+            limit["bytes"] = limit["upload"]
+
+    @contextmanager
+    def work(self, *, write: bool = True) -> Iterator[Context]:
+        """Open a unit of work of the caller; a writing one leaves an audit record."""
+        request_id = getattr(self.request.state, "request_id", None)
+        if_match = self.request.headers.get("if-match")
+        with self.place.work(self.actor, write=write, request_id=request_id, if_match=if_match) as ctx:
+            yield ctx
+            if write:
+                _audit(ctx, self.operation, self.request.url.path, "done")
+
+
+class Router(APIRouter):
+    """Routes of a domain. The operation id of a route is `<domain>.<function name>`."""
+
+    def __init__(self, domain: str, **options: Any) -> None:
+        super().__init__(tags=[domain], **options)
+        self.domain = domain
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Add a route that runs at the edge."""
+        operation = options.pop("operation_id", None) or f"{self.domain}.{endpoint.__name__}"
+        also = options.pop("also_answers", ())
+        options["responses"] = {**documented(*also), **(options.get("responses") or {})}
+        options["status_code"] = options.get("status_code") or 200
+        wrapped = _at_the_edge(endpoint, operation, options["status_code"])
+        super().add_api_route(path, wrapped, operation_id=operation, **options)
+
+
+def _at_the_edge(endpoint: Callable[..., Any], operation: str, status: int) -> Any:
+    signature = inspect.signature(endpoint)
+    given = next((p for p in signature.parameters.values() if p.annotation in (Context, Scope)), None)
+    if given is None:
+        return endpoint
+    call: Any
+    if given.annotation is Context:
+
+        def in_context(edge_request: Request, **arguments: Any) -> Any:
+            bound = functools.partial(endpoint, **arguments)
+            return _in_context(edge_request, operation, status, bound, given.name)
+
+        call = in_context
+    elif inspect.iscoroutinefunction(endpoint):
+
+        async def in_async_scope(edge_request: Request, **arguments: Any) -> Any:
+            scope = await run_in_threadpool(_scope, edge_request, operation)
+            return _respond(await endpoint(**arguments, **{given.name: scope}), status)
+
+        call = in_async_scope
+    else:
+
+        def in_scope(edge_request: Request, **arguments: Any) -> Any:
+            return _respond(endpoint(**arguments, **{given.name: _scope(edge_request, operation)}), status)
+
+        call = in_scope
+    call.__name__, call.__doc__, call.__module__ = endpoint.__name__, endpoint.__doc__, endpoint.__module__
+    request = inspect.Parameter("edge_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+    others = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values() if p is not given]
+    call.__signature__ = signature.replace(parameters=[request, *others])
+    return call
+
+
+def _scope(request: Request, operation: str) -> Scope:
+    place: Workplace = request.app.state.place
+    return Scope(place, _actor(request, place), request, operation)
+
+
+def _actor(request: Request, place: Workplace) -> Actor:
+    authenticate: Authenticator | None = place.ports.get(Authenticator)
+    if authenticate is None:
+        raise Unauthenticated("No domain here can tell who calls.")
+    headers = request.headers
+    return authenticate(
+        place,
+        Credentials(
+            authorization=headers.get("authorization"),
+            x_actor=headers.get("x-actor"),
+            project=headers.get("x-project"),
+            local=_is_local(request),
+        ),
+    )
+
+
+def _is_local(request: Request) -> bool:
+    if request.scope.get("modelops.embedded"):
+        return True
+    loopback = {"127.0.0.1", "::1"}
+    client, server = request.scope.get("client"), request.scope.get("server")
+    return bool(client and server and client[0] in loopback and server[0] in loopback)
+
+
+def _in_context(
+    request: Request, operation: str, status: int, endpoint: Callable[..., Any], parameter: str
+) -> Response:
+    place: Workplace = request.app.state.place
+    actor = _actor(request, place)
+    write = request.method not in SAFE_METHODS
+    request_id = getattr(request.state, "request_id", None)
+    if_match = request.headers.get("if-match")
+    try:
+        with place.work(actor, write=write, request_id=request_id, if_match=if_match) as ctx:
+            repeated = _replay(ctx, request) if request.method == "POST" else None
+            if repeated is not None:
+                return repeated
+            response = _respond(endpoint(**{parameter: ctx}), status)
+            if write:
+                _audit(ctx, operation, request.url.path, "done")
+                _remember(ctx, request, response)
+            return response
+    except IntegrityError as taken:
+        raise AlreadyExists("Another request created or changed the same thing at the same moment.") from taken
+    except PermissionDenied as denied:
+        _audit_denied(place, actor, operation, request, denied)
+        raise
+
+
+def _respond(result: Any, status: int) -> Response:
+    if isinstance(result, Response):
+        return result
+    if result is None:
+        return Response(status_code=204)
+    if not isinstance(result, BaseModel):
+        raise TypeError(f"A route returns a schema, a response or None, not {type(result).__name__}.")
+    revision = getattr(result, "revision", None)
+    headers = {"ETag": f'"{revision}"'} if isinstance(revision, int) else None
+    return Response(result.model_dump_json(), status, headers, media_type="application/json")
+
+
+def _key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= 200:
+        raise InvalidInput("The `Idempotency-Key` must have 1 to 200 characters.")
+    return key
+
+
+def _fingerprint(request: Request) -> str:
+    body: bytes = getattr(request, "_body", b"")
+    text = f"{request.method} {request.url.path}?{request.url.query}\n{request.headers.get('x-project', '')}\n".encode()
+    return hashlib.sha256(text + body).hexdigest()
+
+
+def _replay(ctx: Context, request: Request) -> Response | None:
+    key = _key(request)
+    if key is None:
+        return None
+    kept = ctx.session.get(IdempotencyRow, (ctx.actor.id, key))
+    if kept is None:
+        return None
+    if kept.fingerprint != _fingerprint(request):
+        raise IdempotencyMismatch(f"The key '{key}' was used before, for another request.")
+    headers = {"Idempotency-Replayed": "true", **({"ETag": kept.etag} if kept.etag else {})}
+    return Response(kept.body, kept.status, headers, media_type="application/json" if kept.body else None)
+
+
+def _remember(ctx: Context, request: Request, response: Response) -> None:
+    key = _key(request) if request.method == "POST" else None
+    if key is None or response.status_code >= 300 or response.headers.get("cache-control") == "no-store":
+        return
+    ctx.session.add(
+        IdempotencyRow(
+            actor=ctx.actor.id,
+            key=key,
+            fingerprint=_fingerprint(request),
+            status=response.status_code,
+            body=bytes(response.body).decode() or None,
+            etag=response.headers.get("etag"),
+            created_at=ctx.clock.now(),
+        )
+    )
+
+
+def _audit(ctx: Context, operation: str, resource: str, outcome: str) -> None:
+    ctx.session.add(
+        AuditRow(
+            id=new_id("aud"),
+            time=ctx.clock.now(),
+            tenant_id=ctx.actor.tenant_id,
+            project_id=ctx.actor.project_id,
+            actor=ctx.actor.id,
+            operation=operation,
+            resource=resource[:500],
+            outcome=outcome,
+            request_id=ctx.request_id,
+        )
+    )
+
+
+def _audit_denied(place: Workplace, actor: Actor, operation: str, request: Request, denied: MLOpsError) -> None:
+    with place.work(actor, request_id=getattr(request.state, "request_id", None)) as ctx:
+        _audit(ctx, operation, request.url.path, denied.code)

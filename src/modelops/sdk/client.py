@@ -1,0 +1,58 @@
+"""The client: every domain's methods on one connection."""
+
+from types import TracebackType
+from typing import Any, Self
+
+from modelops.contracts.rest import Rest
+from modelops.contracts.settings import Settings, load_settings
+from modelops.domains.identity.client import Identity
+from modelops.sdk.connection import connect
+from modelops.sdk.platform import Platform
+
+
+class Client:
+    """A client of a platform. Thread-safe; close it, or use it as a context manager.
+
+    Without a `url` (nor `MODELOPS_URL`) it opens a platform on the home folder in this process: no server is needed, and
+    the methods and errors are the same.
+
+    Args:
+        url: The platform's address, such as `http://127.0.0.1:8750`.
+        token: An API key or access token; by default `MODELOPS_TOKEN`, or what `mops login` kept.
+        project: The project to work in, by name or id; by default the token's own.
+        settings: Further settings, by name.
+
+    Raises:
+        Unauthenticated, NotFound, …: as the platform answers; every method raises subclasses of `MLOpsError`.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, token: str | None = None, project: str | None = None, **settings: Any
+    ) -> None:
+        self.settings: Settings = load_settings(url=url, token=token, project=project, **settings)
+        self._use(connect(self.settings))
+
+    @classmethod
+    def over(cls, rest: Rest, settings: Settings | None = None) -> Self:
+        """Return a client on an open connection."""
+        client = cls.__new__(cls)
+        client.settings = settings or load_settings()
+        client._use(rest)
+        return client
+
+    def _use(self, rest: Rest) -> None:
+        self.rest = rest
+        self.platform = Platform(rest)
+        self.identity = Identity(rest)
+
+    def close(self) -> None:
+        """Close the connection; a platform in this process is closed with it."""
+        self.rest.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

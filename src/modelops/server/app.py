@@ -1,0 +1,97 @@
+"""The HTTP application: every domain's routes below `/v1` (and `/api/v1`), one form of errors, docs that load nothing from
+the network."""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+from modelops.contracts.rest import PREFIX
+from modelops.contracts.schemas import Problem
+from modelops.kernel import problems
+from modelops.kernel.manifest import Manifest
+from modelops.kernel.work import Workplace
+from modelops.server import routes
+from modelops.server.middleware import BodyLimit, RequestContext
+
+DESCRIPTION = """
+The whole life of a model. Sign in with `Authorization: Bearer <API key or access token>`; name the project with
+`X-Project`. Errors are `application/problem+json` with a stable `code` and a `hint`. Creates take an `Idempotency-Key`,
+updates an `If-Match`. Listings take `limit`, `cursor`, `filter` and `order_by`.
+"""
+
+
+def build_app(place: Workplace, manifests: Sequence[Manifest]) -> FastAPI:
+    """Put the application together on a workplace."""
+    app = FastAPI(
+        title="ModelOps",
+        version=version("modelops"),
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        generate_unique_id_function=lambda route: route.operation_id or route.name,
+        redirect_slashes=False,
+    )
+    app.state.place = place
+    problems.install(app)
+    routers = [routes.router, *(manifest.router for manifest in manifests if manifest.router is not None)]
+    for router in routers:
+        app.include_router(router, prefix=PREFIX)
+        app.include_router(router, prefix=f"/api{PREFIX}", include_in_schema=False)
+    app.include_router(routes.unversioned)
+    app.add_middleware(
+        BodyLimit, json_bytes=place.settings.max_body_bytes, upload_bytes=place.settings.max_upload_bytes
+    )
+    if place.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=place.settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["ETag", "X-Request-Id", "Retry-After"],
+        )
+    app.add_middleware(RequestContext)
+    _serve_docs(app)
+    app.openapi = _openapi_of(app)  # type: ignore[method-assign]
+    return app
+
+
+def _serve_docs(app: FastAPI) -> None:
+    assets = files("fastapi_offline") / "static"
+    app.mount("/docs/assets", StaticFiles(directory=str(assets)), name="docs-assets")
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="ModelOps API",
+            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs/assets/swagger-ui.css",
+            swagger_favicon_url="/docs/assets/favicon.png",
+        )
+
+
+def _openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas["Problem"] = Problem.model_json_schema()
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
+            document["components"]["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or an access token."}
+            }
+            document["security"] = [{"bearer": []}]
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    return openapi

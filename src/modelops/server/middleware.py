@@ -1,0 +1,103 @@
+"""What every request passes: a request id and trace, headers that protect browsers, and a limit on its body."""
+
+import re
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid6 import uuid7
+
+from modelops.contracts.errors import TooLarge
+from modelops.kernel.edge import LIMIT_KEY
+from modelops.kernel.logs import request_id, trace_id
+from modelops.kernel.problems import respond
+
+_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,100}$")
+_TRACEPARENT = re.compile(rb"^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
+_DOCS_POLICY = (
+    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+)
+
+
+class RequestContext:
+    """Gives a request its id (the caller's `X-Request-Id`, or a new one) and its trace (`traceparent`, W3C Trace Context),
+    and sends the id back."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        name = given.decode() if _REQUEST_ID.match(given) else f"req_{uuid7().hex}"
+        trace = _TRACEPARENT.match(headers.get(b"traceparent", b""))
+        scope.setdefault("state", {})["request_id"] = name
+        tokens = request_id.set(name), trace_id.set(trace.group(1).decode() if trace else None)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_headers(name, scope["path"])]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            request_id.reset(tokens[0])
+            trace_id.reset(tokens[1])
+
+
+class BodyLimit:
+    """Ends a request whose body is longer than it may be: small by default, large where a route asked for an upload."""
+
+    def __init__(self, app: ASGIApp, json_bytes: int, upload_bytes: int) -> None:
+        self.app = app
+        self.json_bytes = json_bytes
+        self.upload_bytes = upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit: dict[str, Any] = {"bytes": self.json_bytes, "upload": self.upload_bytes}
+        scope[LIMIT_KEY] = limit
+        received = 0
+        started = False
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit["bytes"]:
+                raise TooLarge(
+                    f"The body is longer than {limit['bytes']} bytes.",
+                    hint="Send less at once; the platform's operator can raise `max_body_bytes` or `max_upload_bytes`.",
+                )
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, counted, watched)
+        except TooLarge as error:
+            if started:
+                raise
+            await respond(error, scope["state"]["request_id"])(scope, receive, send)
+
+
+def _headers(name: str, path: str) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"x-request-id", name.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
+        (b"referrer-policy", b"no-referrer"),
+    ]
+    if path.startswith("/docs"):
+        headers.append((b"content-security-policy", _DOCS_POLICY))
+    return headers

@@ -1,0 +1,124 @@
+"""A platform: everything one process needs, opened from settings and closed again."""
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from modelops.adapters.local.blobs import LocalBlobStore
+from modelops.adapters.local.deployer import LocalDeployer
+from modelops.adapters.local.jobs import LocalJobBackend
+from modelops.contracts.clock import Clock, SystemClock
+from modelops.contracts.ports import BlobStore, Deployer, JobBackend
+from modelops.contracts.settings import Settings
+from modelops.domains.identity import service as identity
+from modelops.kernel.context import RolePermissions
+from modelops.kernel.database import Database, sqlite_url
+from modelops.kernel.leases import expire_leases
+from modelops.kernel.manifest import Manifest, discover, handlers_of, permissions_of
+from modelops.kernel.reconciler import Controller
+from modelops.kernel.secrets import SecretBox
+from modelops.kernel.work import PlatformUrl, Workplace
+from modelops.server.app import build_app
+from modelops.server.migrate import upgrade
+
+
+@dataclass
+class Platform:
+    """An open platform. `first_key` is the administrator's API key, the first time a platform is opened on its data."""
+
+    settings: Settings
+    place: Workplace
+    manifests: list[Manifest]
+    app: FastAPI
+    controller: Controller
+    url: PlatformUrl
+    first_key: str | None = None
+    _closers: list[Any] = field(default_factory=list)
+
+    def start_controller(self) -> None:
+        """Start the reconcilers. For whoever holds the home folder's lock: earlier controllers of it are gone."""
+        with self.place.work() as ctx:
+            expire_leases(ctx.session, ctx.clock, _holder_prefix(self.settings.home))
+        self.controller.start()
+        self._closers.append(self.controller.stop)
+
+    def close(self) -> None:
+        """Release what it holds."""
+        for close in reversed(self._closers):
+            close()
+
+
+def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform:
+    """Open a platform on its data: make the home folder, bring the database to the newest schema, set up what is missing.
+
+    Raises:
+        MLOpsError: the data cannot be opened; the error says why and what to do.
+    """
+    home = settings.home
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(database_url(settings), pool=settings.database_pool, echo=settings.debug)
+    upgrade(database)
+    manifests = discover()
+    url = PlatformUrl(settings.public_url)
+    ports: dict[type, Any] = {
+        BlobStore: LocalBlobStore(home / "blobs"),
+        JobBackend: LocalJobBackend(home / "jobs"),
+        Deployer: LocalDeployer(home / "deployments", clock or SystemClock()),
+        SecretBox: SecretBox(_secret_key(settings)),
+        RolePermissions: permissions_of(manifests),
+        PlatformUrl: url,
+    }
+    for manifest in manifests:
+        ports.update(manifest.provides)
+    place = Workplace(database, ports, clock or SystemClock(), settings)
+    with place.work() as ctx:
+        first_key = identity.set_up(ctx)
+    reconcilers = [reconciler for manifest in manifests for reconciler in manifest.reconcilers]
+    controller = Controller(place, reconcilers, handlers_of(manifests), _holder(home))
+    platform = Platform(settings, place, manifests, build_app(place, manifests), controller, url, first_key)
+    platform._closers.append(database.close)
+    return platform
+
+
+def _holder_prefix(home: Path) -> str:
+    return f"{socket.gethostname()}:{home}:"[:150]
+
+
+def _holder(home: Path) -> str:
+    return f"{_holder_prefix(home)}{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def database_url(settings: Settings) -> Any:
+    """Return the database's URL: the one set, or SQLite in the home folder."""
+    if settings.database is not None:
+        return settings.database.get_secret_value()
+    return sqlite_url(settings.home / "modelops.db")
+
+
+def _secret_key(settings: Settings) -> bytes:
+    if settings.secret_key is not None:
+        return settings.secret_key.get_secret_value().encode()
+    return _key_file(settings.home / "secret.key")
+
+
+def _key_file(path: Path) -> bytes:
+    """Read the key file, made at the first need; of two processes that make it, both read the winner's."""
+    if not path.exists():
+        fresh = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_bytes()
