@@ -4,6 +4,7 @@
 `client.py` derives from; its methods are named as the routes' operation ids.
 """
 
+import logging
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ S = TypeVar("S", bound=BaseModel)
 T = TypeVar("T")
 
 PREFIX = "/v1"
+log = logging.getLogger(__name__)
 _RETRIED = frozenset({429, 502, 503, 504})
 
 
@@ -96,7 +98,16 @@ class Rest:
         while True:
             failure: MLOpsError
             try:
+                began = time.monotonic()
                 answer = self.http.request(method, url, **options)
+                log.debug(
+                    "%s %s: %d in %.1f ms (%s)",
+                    method,
+                    url,
+                    answer.status_code,
+                    (time.monotonic() - began) * 1e3,
+                    answer.headers.get("x-request-id"),
+                )
                 if answer.is_success:
                     return answer
                 failure = _error(answer)

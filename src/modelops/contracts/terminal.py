@@ -9,15 +9,18 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from modelops.contracts.errors import MLOpsError
-from modelops.contracts.rest import Group, Rest
-from modelops.contracts.schemas import Page, jsonable
 
-G = TypeVar("G", bound=Group)
+if TYPE_CHECKING:  # `mops --help` must not wait for Pydantic and httpx
+    from modelops.contracts.rest import Group, Rest
+    from modelops.contracts.schemas import Page
+    from modelops.contracts.settings import Settings
+
+G = TypeVar("G", bound="Group")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -31,13 +34,15 @@ _PAGE_OPTIONS: tuple[tuple[str, Any, Any], ...] = (
 
 @dataclass
 class Session:
-    """What the root command knows: how to connect, opened at the first need."""
+    """What the root command knows: the settings, those `chosen` by its options, and how to connect at the first need."""
 
-    connect: Callable[[], Rest]
-    _rest: Rest | None = None
+    connect: "Callable[[], Rest]"
+    settings: "Settings"
+    chosen: dict[str, Any]
+    _rest: "Rest | None" = None
 
     @property
-    def rest(self) -> Rest:
+    def rest(self) -> "Rest":
         """Return the connection, opening it at the first call."""
         if self._rest is None:
             self._rest = self.connect()
@@ -51,8 +56,15 @@ class Session:
 
 def group(ctx: typer.Context, kind: type[G]) -> G:
     """Return a domain's client on the session's connection: `group(ctx, Models).list_models()`."""
-    session: Session = ctx.find_object(Session)  # type: ignore[assignment]
-    return kind(session.rest)
+    return kind(session_of(ctx).rest)
+
+
+def session_of(ctx: typer.Context) -> Session:
+    """Return what the root command left for its commands."""
+    session = ctx.find_object(Session)
+    if session is None:
+        raise RuntimeError("A command of `mops` runs below its root command.")
+    return session
 
 
 def show(value: Any, *, as_json: bool, title: str | None = None) -> None:
@@ -65,7 +77,7 @@ def show(value: Any, *, as_json: bool, title: str | None = None) -> None:
     table = Table(show_header=False, box=None, pad_edge=False, title=title, title_justify="left")
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    fields = jsonable(value)
+    fields = _plain(value)
     for name, content in fields.items() if isinstance(fields, dict) else [("", fields)]:
         table.add_row(name.replace("_", " "), _cell(content))
     _console().print(table)
@@ -91,7 +103,7 @@ def paged(command: Callable[..., None]) -> Callable[..., None]:
     return with_page
 
 
-def show_page(page: Page[Any], columns: Sequence[str], *, as_json: bool, empty: str = "There are none.") -> None:
+def show_page(page: "Page[Any]", columns: Sequence[str], *, as_json: bool, empty: str = "There are none.") -> None:
     """Print a page of a listing; as JSON, the page with its cursor."""
     if as_json:
         print_json(page)
@@ -108,7 +120,7 @@ def show_rows(
         empty: The sentence printed where there are none: what to do to have one.
         more: The cursor of the next page, if there is one.
     """
-    rows = [jsonable(item) for item in items]
+    rows = [_plain(item) for item in items]
     if as_json:
         print_json(rows)
         return
@@ -141,7 +153,7 @@ def note(sentence: str) -> None:
 def print_json(value: Any) -> None:
     """Print JSON to standard output, indented on a terminal and on one line elsewhere."""
     indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(json.dumps(jsonable(value), indent=indent, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json.dumps(_plain(value), indent=indent, ensure_ascii=False, default=str) + "\n")
 
 
 def fail(error: MLOpsError, *, as_json: bool = False) -> NoReturn:
@@ -176,6 +188,12 @@ def values(items: Sequence[str] | None, what: str) -> dict[str, Any]:
         except ValueError:
             found[key] = text
     return found
+
+
+def _plain(value: Any) -> Any:
+    from modelops.contracts.schemas import jsonable
+
+    return jsonable(value)
 
 
 def _console() -> Any:

@@ -75,6 +75,16 @@ def write_sign_in(home: Path, sign_in: SignIn) -> Path:
     return file
 
 
+def running_url(home: Path) -> str | None:
+    """Return the address of the platform that runs on a home folder, if one does."""
+    try:
+        facts = json.loads((home / "lock").read_text())
+        url = facts.get("url")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return url if isinstance(url, str) and Path(f"/proc/{facts.get('pid')}").exists() else None
+
+
 def _checked(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise InvalidInput(f"'{url}' is no address of a platform.", hint="Write it as http://127.0.0.1:8750.")

@@ -1,15 +1,18 @@
 """Migrations: Alembic scripts bring a database of any earlier version to the newest schema."""
 
+import tempfile
 from importlib.resources import files
+from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from modelops.contracts.errors import Conflict
-from modelops.kernel.database import Database
+from modelops.kernel.database import Database, sqlite_url
 from modelops.kernel.work import translate
 
 _POSTGRES_LOCK = 0x6D6F7073  # "mops": one migrating process at a time
@@ -22,17 +25,15 @@ def upgrade(database: Database) -> None:
         Unavailable: the database does not answer.
         Conflict: it was made by a newer version of the platform.
     """
-    from sqlalchemy.exc import OperationalError
-
     try:
         with database.engine.connect() as connection:
-            if current(connection) == head():
+            if head() is not None and current(connection) == head():
                 return
         with database._writer.begin() as connection:
             if not database.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
             _check_known(connection)
-            command.upgrade(_config(connection), "head")
+            command.upgrade(_config(connection), "heads")
     except OperationalError as wrong:
         raise translate(wrong) from wrong
 
@@ -62,3 +63,17 @@ def _config(connection: Connection | None) -> Config:
     config.set_main_option("script_location", str(files("modelops.server") / "migrations"))
     config.attributes["connection"] = connection
     return config
+
+
+def revise(message: str) -> str:
+    """Write the migration from the newest script's schema to that of the rows in the code, and return its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(sqlite_url(Path(folder) / "schema.db"))
+        try:
+            upgrade(database)
+            with database._writer.begin() as connection:
+                number = len(list(ScriptDirectory.from_config(_config(None)).walk_revisions())) + 1
+                made = command.revision(_config(connection), message, autogenerate=True, rev_id=f"{number:04d}")
+        finally:
+            database.close()
+    return str(made.path) if isinstance(made, Script) else ""

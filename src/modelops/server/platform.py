@@ -65,10 +65,11 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     upgrade(database)
     manifests = discover()
     url = PlatformUrl(settings.public_url)
+    deployer = LocalDeployer(home / "deployments", clock or SystemClock())
     ports: dict[type, Any] = {
         BlobStore: LocalBlobStore(home / "blobs"),
         JobBackend: LocalJobBackend(home / "jobs"),
-        Deployer: LocalDeployer(home / "deployments", clock or SystemClock()),
+        Deployer: deployer,
         SecretBox: SecretBox(_secret_key(settings)),
         RolePermissions: permissions_of(manifests),
         PlatformUrl: url,
@@ -81,7 +82,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     reconcilers = [reconciler for manifest in manifests for reconciler in manifest.reconcilers]
     controller = Controller(place, reconcilers, handlers_of(manifests), _holder(home))
     platform = Platform(settings, place, manifests, build_app(place, manifests), controller, url, first_key)
-    platform._closers.append(database.close)
+    platform._closers.extend([database.close, deployer.close])
     return platform
 
 

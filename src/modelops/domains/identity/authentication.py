@@ -40,11 +40,10 @@ class PlatformAuthenticator:
 
     def __call__(self, place: Workplace, credentials: Credentials) -> Actor:
         """Return who calls. Raises as `Authenticator`."""
-        now = place.clock.monotonic()
-        name = hashlib.sha256(repr(credentials).encode()).digest()
-        known = self._remembered.get(name)
-        if known is not None and known.until > now:
-            return known.actor
+        known = self.remembered(place, credentials)
+        if known is not None:
+            return known
+        now, name = place.clock.monotonic(), _name(credentials)
         with place.work(write=False) as ctx:
             actor = identify(ctx, credentials)
         with self._lock:
@@ -53,6 +52,15 @@ class PlatformAuthenticator:
             while len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
         return actor
+
+    def remembered(self, place: Workplace, credentials: Credentials) -> Actor | None:
+        """Return who calls if that was found a moment ago."""
+        known = self._remembered.get(_name(credentials))
+        return known.actor if known is not None and known.until > place.clock.monotonic() else None
+
+
+def _name(credentials: Credentials) -> bytes:
+    return hashlib.sha256(repr(credentials).encode()).digest()
 
 
 def identify(ctx: Context, credentials: Credentials) -> Actor:

@@ -1,9 +1,23 @@
 """Alembic's environment: runs on the connection it is given."""
 
+import sqlalchemy as sa
 from alembic import context
+from alembic.autogenerate.api import AutogenContext
 
-from modelops.kernel.database import Base
+from modelops.kernel.database import Base, Moment
 from modelops.kernel.manifest import discover
+
+
+
+def render_item(kind: str, item: object, autogen: AutogenContext) -> str | bool:
+    """Write our own column types as what they are in the database, so that a migration outlives the class."""
+    if kind == "type" and isinstance(item, Moment):
+        return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, sa.JSON):
+        autogen.imports.add("from sqlalchemy.dialects import postgresql")
+        return "sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), 'postgresql')"
+    return False
+
 
 discover()  # every domain's manifest imports its tables
 
@@ -12,5 +26,6 @@ context.configure(
     target_metadata=Base.metadata,
     render_as_batch=True,
     compare_type=True,
+    render_item=render_item,
 )
 context.run_migrations()

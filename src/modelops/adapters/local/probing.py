@@ -1,0 +1,54 @@
+"""Where a replica listens, and whether it takes requests."""
+
+import ipaddress
+import json
+from pathlib import Path
+
+import httpx
+
+_TIMEOUT_S = 2.0
+
+
+class Prober:
+    """Asks replicas on this machine whether they are ready. Safe for threads."""
+
+    def __init__(self) -> None:
+        # Each probe is a new connection: it is what a new client would see, and leaves nothing open to a process that
+        # is to end. Proxies from the environment have no say on this machine.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(timeout=_TIMEOUT_S, limits=limits, trust_env=False)
+
+    def is_ready(self, endpoint: str) -> bool:
+        """Tell whether `GET <endpoint>/readyz` is answered with 200 in time."""
+        try:
+            with self._client.stream("GET", endpoint.rstrip("/") + "/readyz") as answer:
+                return answer.status_code == 200
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def endpoint_of(work: Path) -> str | None:
+    """Return the URL that a replica wrote into its working directory; None until it has written a usable one.
+
+    Only a plain HTTP address of this machine is usable: the platform calls it, and a replica must not send the platform
+    elsewhere.
+    """
+    try:
+        document = json.loads((work / "endpoint.json").read_bytes())
+        url = httpx.URL(document["url"])
+    except (OSError, ValueError, KeyError, TypeError, httpx.InvalidURL):
+        return None
+    return str(url) if url.scheme == "http" and _is_loopback(url.host) else None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

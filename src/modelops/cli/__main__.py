@@ -1,0 +1,5 @@
+"""`python -m modelops.cli`: the same as `mops`."""
+
+from modelops.cli import main
+
+main()

@@ -1,0 +1,120 @@
+"""`mops up`: one process tree with everything in it, from the lock on the home folder to the last child's end."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+
+from modelops.contracts.ports import Deployer, JobBackend
+from modelops.contracts.settings import Settings
+from modelops.contracts.terminal import say
+from modelops.kernel.logs import configure
+from modelops.sdk.connection import SignIn, read_sign_in, write_sign_in
+from modelops.server.home import HomeLock
+from modelops.server.listener import bind, build_server, url_of
+from modelops.server.platform import Platform, open_platform
+
+log = logging.getLogger(__name__)
+
+
+def run_platform(settings: Settings, *, keep_children: bool = False) -> int:
+    """Run a platform until SIGINT or SIGTERM, and return the exit code.
+
+    Raises:
+        Conflict: another platform runs on this home, or the port is taken.
+        MLOpsError: the data cannot be opened.
+    """
+    began = time.monotonic()
+    configure(debug=settings.debug, log_format=settings.log_format)
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = HomeLock(settings.home)
+    lock.acquire()
+    sock = bind(settings.host, settings.port)
+    try:
+        platform = open_platform(settings)
+    except BaseException:
+        sock.close()
+        lock.release()
+        raise
+    try:
+        url = settings.public_url or url_of(sock, settings.host)
+        platform.url.set(url)
+        platform.start_controller()
+        _serve(platform, sock, lock, url, began)
+    finally:
+        platform.close()
+        if not keep_children:
+            _end_children(platform)
+        lock.release()
+    return 0
+
+
+def _serve(platform: Platform, sock: socket.socket, lock: HomeLock, url: str, began: float) -> None:
+    server = build_server(platform)
+    handle_exit = server.handle_exit
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        platform.app.state.draining = True
+        handle_exit(number, frame)
+
+    server.handle_exit = drain  # type: ignore[method-assign]
+
+    async def announce_and_serve() -> None:
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        if server.started:
+            lock.describe({"pid": os.getpid(), "url": url})
+            _announce(platform, url, time.monotonic() - began)
+        await serving
+
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        signal.signal(signal.SIGTERM, drain)
+        try:
+            runner.run(announce_and_serve())
+        except KeyboardInterrupt:
+            log.info("interrupted")
+    log.info("the API has stopped")
+
+
+def _announce(platform: Platform, url: str, seconds: float) -> None:
+    home = platform.settings.home
+    say(f"ModelOps is ready at {url} ({seconds:.1f} s). Docs: {url}/docs  Data: {home}")
+    if platform.first_key is not None:
+        file = write_sign_in(home, SignIn(None, platform.first_key))
+        say(
+            f"First start: the administrator is 'admin', and its API key is shown this once:\n\n"
+            f"    {platform.first_key}\n\n"
+            f"On this machine `mops` is signed in with it already ({file}).\n"
+            f"Elsewhere: mops --url {url} login"
+        )
+    elif read_sign_in(home) is not None:
+        say("You are signed in. Who you are: mops status")
+    else:
+        say(f"Sign in: mops --url {url} login")
+    say("Stop it with Ctrl-C or `mops down`.")
+    sys.stdout.flush()
+
+
+def _end_children(platform: Platform) -> None:
+    """End every job and runtime; what is wanted stays in the database, and the next start goes on from there."""
+    jobs: JobBackend = platform.place.ports[JobBackend]
+    deployer: Deployer = platform.place.ports[Deployer]
+    grace = platform.settings.drain_s
+    running = [name for name in jobs.names() if not jobs.observe(name).ended]
+    for name in running:
+        jobs.stop(name, grace_s=grace, reason="the platform was shut down")
+    deadline = time.monotonic() + grace + 5
+    workloads = deployer.names()
+    while (running or workloads) and time.monotonic() < deadline:
+        workloads = [name for name in workloads if not deployer.remove(name, grace_s=grace)]
+        running = [name for name in running if not jobs.observe(name).ended]
+        time.sleep(0.05)
+    for name in (*running, *workloads):
+        log.warning("still running at the end", extra={"process": name})

@@ -1,0 +1,116 @@
+"""The faces are in step: each operation has a service function, a client method, a command and a place in the docs."""
+
+import importlib
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+
+from modelops.cli.lazy import load_command
+from modelops.contracts import plugins
+from modelops.sdk.client import Client
+from modelops.testing.platform import running_platform
+
+ROOT = Path(__file__).parents[2]
+
+# Operations without a client method or command, each for a reason.
+NO_CLIENT = {
+    "platform.get_liveness": "an orchestrator's probe",
+    "platform.get_readiness": "an orchestrator's probe",
+    "platform.get_jwks": "read by verifiers of tokens, which are no users",
+    "experiments.heartbeat": "the tracker sends it",
+    "monitoring.ingest_sketches": "runtimes send it",
+    "training.finish_job": "the trainer sends it",
+}
+COMMAND_OF = {
+    "platform.get_version": "status",
+    "platform.get_health": "doctor",
+    "platform.stream_events": "events",
+    "experiments.log_batch": "programs log; people read",
+    "experiments.link_run_artifact": "programs log; people read",
+    "models.register_version": "a model object is registered from Python: modelops.register_model",
+    "training.stream_job_log": "get-job-log --follow",
+}
+GROUP_OF = {"training": "jobs", "serving": "deployments"}
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    with running_platform(tmp_path_factory.mktemp("surface") / "home") as platform:
+        return platform.app.openapi()
+
+
+def operations(document):
+    return {operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()}
+
+
+def test_operation_ids_name_domain_and_verb(document):
+    for name in operations(document):
+        domain, _, verb = name.partition(".")
+        assert domain.isidentifier()
+        assert verb.isidentifier(), name
+
+
+def test_every_operation_has_a_service_function(document):
+    missing = []
+    for name in operations(document):
+        domain, _, verb = name.partition(".")
+        if domain == "platform":
+            continue
+        service = importlib.import_module(f"modelops.domains.{domain}.service")
+        if not hasattr(service, verb):
+            missing.append(name)
+    assert not missing
+
+
+def test_every_operation_has_a_client_method_with_a_docstring(document, sqlite_platform):
+    client = sqlite_platform.client()
+    missing = []
+    for name in operations(document).keys() - NO_CLIENT.keys():
+        domain, _, verb = name.partition(".")
+        method = getattr(getattr(client, domain, None), verb, None)
+        if method is None or not method.__doc__:
+            missing.append(name)
+    assert not missing
+
+
+def test_every_operation_has_a_command(document):
+    missing = []
+    for name in operations(document).keys() - NO_CLIENT.keys() - COMMAND_OF.keys():
+        domain, _, verb = name.partition(".")
+        group = load_command(GROUP_OF.get(domain, domain))
+        if verb.replace("_", "-") not in group.commands:
+            missing.append(f"{GROUP_OF.get(domain, domain)} {verb.replace('_', '-')}")
+    assert not missing
+
+
+def test_exemptions_are_still_needed(document):
+    known = operations(document).keys()
+    assert NO_CLIENT.keys() | COMMAND_OF.keys() <= known
+
+
+def test_every_operation_says_what_it_does(document):
+    silent = [name for name, operation in operations(document).items() if not operation.get("description")]
+    assert not silent
+
+
+def test_the_committed_openapi_document_is_true(document):
+    committed = json.loads((ROOT / "openapi.json").read_text())
+    assert committed == json.loads(json.dumps(document)), "Run `make openapi` and commit openapi.json."
+
+
+def test_every_command_has_help():
+    silent = []
+    for name in plugins.discover("modelops.commands"):
+        command = load_command(name)
+        for sub, inner in getattr(command, "commands", {name: command}).items():
+            if not inner.help:
+                silent.append(f"{name} {sub}")
+    assert not silent
+
+
+def test_client_groups_are_documented():
+    for name, kind in inspect.getmembers(Client):
+        if isinstance(kind, type):
+            assert kind.__doc__, name

@@ -1,0 +1,125 @@
+"""The edge: idempotency keys, revisions, audit, problem documents, request ids and limits."""
+
+import threading
+
+import pytest
+
+
+@pytest.fixture
+def http(platform):
+    return platform.http(authorization=f"Bearer {platform.admin_key}")
+
+
+def test_a_repeated_create_gets_the_same_answer_and_is_done_once(http):
+    first = http.post("/v1/projects", json={"name": "one"}, headers={"Idempotency-Key": "k1"})
+    again = http.post("/v1/projects", json={"name": "one"}, headers={"Idempotency-Key": "k1"})
+    assert first.status_code == again.status_code == 201
+    assert first.json() == again.json()
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert http.get("/v1/projects", params={"filter": 'name = "one"'}).json()["total"] == 1
+
+
+def test_a_key_with_another_request_is_refused(http):
+    http.post("/v1/projects", json={"name": "one"}, headers={"Idempotency-Key": "k1"})
+    other = http.post("/v1/projects", json={"name": "two"}, headers={"Idempotency-Key": "k1"})
+    assert other.status_code == 409
+    assert other.json()["code"] == "idempotency_mismatch"
+
+
+def test_a_secret_is_never_kept_for_a_repeat(http):
+    first = http.post("/v1/api-keys", json={"name": "a"}, headers={"Idempotency-Key": "k1"})
+    again = http.post("/v1/api-keys", json={"name": "a"}, headers={"Idempotency-Key": "k1"})
+    assert first.json()["secret"] != again.json()["secret"]
+
+
+def test_two_creates_at_once_with_one_key_make_one(platform):
+    answers, barrier = [], threading.Barrier(4)
+
+    def create():
+        with platform.http(authorization=f"Bearer {platform.admin_key}") as http:
+            barrier.wait()
+            answers.append(http.post("/v1/projects", json={"name": "same"}, headers={"Idempotency-Key": "k"}))
+
+    threads = [threading.Thread(target=create) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert len({answer.json()["id"] for answer in answers if answer.status_code == 201}) == 1
+
+
+def test_an_update_of_a_stale_revision_is_refused(http):
+    made = http.post("/v1/projects", json={"name": "one"})
+    etag = made.headers["ETag"]
+    changed = http.patch("/v1/projects/one", json={"description": "x"}, headers={"If-Match": etag})
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != etag
+    stale = http.patch("/v1/projects/one", json={"description": "y"}, headers={"If-Match": etag})
+    assert stale.status_code == 412
+    assert http.get("/v1/projects/one").json()["description"] == "x"
+
+
+def test_every_change_and_every_denial_is_in_the_audit_trail(platform):
+    viewer = platform.member("viewer", name="watcher")
+    with pytest.raises(Exception, match=r"principals\.write"):
+        viewer.identity.create_user("eve")
+    records = platform.client().identity.list_audit_records(filter='operation = "identity.create_user"').items
+    assert [record.outcome for record in records] == ["permission_denied"]
+    done = platform.client().identity.list_audit_records(filter='operation = "identity.create_service_account"').items
+    assert done[0].outcome == "done"
+
+
+def test_an_error_is_a_problem_document_with_a_hint_and_the_request_id(http):
+    answer = http.get("/v1/tenants/nope", headers={"X-Request-Id": "mine-1"})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["code"] == "not_found"
+    assert problem["hint"]
+    assert problem["request_id"] == answer.headers["x-request-id"] == "mine-1"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("DELETE", "/v1/me", 405),
+        ("GET", "/v1/users?limit=0", 422),
+        ("GET", "/v1/users?nope=1", 422),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(http, method, path, status):
+    answer = http.request(method, path)
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+
+
+_MALFORMED = [b"{", b"[]", b'{"name": 3}', b'{"name": "a", "nope": 1}', b"\xff", b'{"name": "a\\u0000"}', b"null"]
+
+
+@pytest.mark.parametrize("body", _MALFORMED)
+def test_a_malformed_body_is_refused(http, body):
+    answer = http.post("/v1/projects", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) in {(422, "invalid_input"), (400, "bad_request")}
+
+
+def test_a_huge_body_is_refused_before_it_is_read(http):
+    def endless():
+        for _ in range(10_000):
+            yield b"x" * 65_536
+
+    answer = http.post("/v1/projects", content=endless(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too_large"
+
+
+def test_both_prefixes_are_the_same_routes(http):
+    assert http.get("/api/v1/me").json() == http.get("/v1/me").json()
+
+
+def test_the_docs_load_nothing_from_the_network(http):
+    page = http.get("/docs")
+    assert page.status_code == 200
+    assert "https://" not in page.text
+    assert http.get("/docs/assets/swagger-ui-bundle.js").status_code == 200
