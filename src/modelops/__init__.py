@@ -7,7 +7,31 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "ActiveRun": "modelops.sdk.tracking",
+    "BaseMLOpsComponent": "modelops.sdk.stack",
     "Client": "modelops.sdk.client",
+    "DeploymentError": "modelops.contracts.errors",
+    "DriftDetector": "modelops.domains.monitoring.detectors",
+    "ExperimentError": "modelops.contracts.errors",
+    "ExperimentTracker": "modelops.sdk.tracking",
+    "MLOpsConfig": "modelops.sdk.stack",
+    "MLOpsError": "modelops.contracts.errors",
+    "MLOpsStack": "modelops.sdk.stack",
+    "ModelOpsClient": "modelops.sdk.client",
+    "ModelRegistry": "modelops.sdk.registry",
+    "ModelRegistryError": "modelops.contracts.errors",
+    "MonitoringError": "modelops.contracts.errors",
+    "Role": "modelops.contracts.roles",
+    "ModelDeployment": "modelops.sdk.serving",
+    "create_mlops_stack": "modelops.sdk.stack",
+    "deploy_model": "modelops.sdk.serving",
+    "detect_drift": "modelops.domains.monitoring.detectors",
+    "disable_debug_mode": "modelops.sdk.debugging",
+    "enable_debug_mode": "modelops.sdk.debugging",
+    "promote_model": "modelops.sdk.registry",
+    "register_model": "modelops.sdk.registry",
+    "rollback_deployment": "modelops.sdk.serving",
+    "start_experiment": "modelops.sdk.tracking",
 }
 
 __all__ = sorted(_HOMES)

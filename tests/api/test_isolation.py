@@ -35,7 +35,9 @@ def test_the_world_knows_a_resource_for_every_path_parameter(world):
     platform, names, _ = world
     unknown = set()
     for _, path, _ in _operations(platform):
-        unknown |= {part.strip("{}").partition(":")[0] for part in path.split("/") if part.startswith("{")} - names.keys()
+        unknown |= {
+            part.strip("{}").partition(":")[0] for part in path.split("/") if part.startswith("{")
+        } - names.keys()
     assert not unknown
 
 
@@ -69,7 +71,11 @@ def test_listings_show_a_stranger_nothing_of_the_project(world):
     secrets = {value for name, value in names.items() if name.endswith("_id") or value.count("_") == 1}
     with platform.http(authorization=stranger.rest.http.headers["authorization"]) as http:
         for method, path, operation in _operations(platform):
-            if method == "GET" and "{" not in path and operation["operationId"] not in OPEN | {"platform.stream_events"}:
+            if (
+                method == "GET"
+                and "{" not in path
+                and operation["operationId"] not in OPEN | {"platform.stream_events"}
+            ):
                 text = http.get(path).text
                 assert not [secret for secret in secrets if secret in text], path
 

@@ -42,6 +42,7 @@ class LazyGroup(TyperGroup):
 def load_command(name: str) -> Any:
     """Load a plug-in's command: a Typer app becomes a group, a function a command."""
     loaded = plugins.load(GROUP, name)
+    command: Any
     if isinstance(loaded, typer.Typer):
         loaded.rich_markup_mode = None
         command = typer.main.get_group(loaded)

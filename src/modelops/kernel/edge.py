@@ -98,10 +98,16 @@ class Scope:
         """Open a unit of work of the caller; a writing one leaves an audit record."""
         request_id = getattr(self.request.state, "request_id", None)
         if_match = self.request.headers.get("if-match")
-        with self.place.work(self.actor, write=write, request_id=request_id, if_match=if_match) as ctx:
-            yield ctx
-            if write:
-                _audit(ctx, self.operation, self.request.url.path, "done")
+        try:
+            with self.place.work(self.actor, write=write, request_id=request_id, if_match=if_match) as ctx:
+                yield ctx
+                if write:
+                    _audit(ctx, self.operation, self.request.url.path, "done")
+        except IntegrityError as taken:
+            raise AlreadyExists("Another request created or changed the same thing at the same moment.") from taken
+        except PermissionDenied as denied:
+            _audit_denied(self.place, self.actor, self.operation, self.request, denied)
+            raise
 
 
 class _Route(APIRoute):
@@ -130,8 +136,7 @@ class Router(APIRouter):
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         """Add a route that runs at the edge."""
         operation = options.pop("operation_id", None) or f"{self.domain}.{endpoint.__name__}"
-        also = options.pop("also_answers", ())
-        options["responses"] = {**documented(*also), **(options.get("responses") or {})}
+        options["responses"] = {**documented(), **(options.get("responses") or {})}
         options["status_code"] = options.get("status_code") or 200
         wrapped = _at_the_edge(endpoint, operation, options["status_code"])
         super().add_api_route(path, wrapped, operation_id=operation, **options)

@@ -5,7 +5,13 @@ from typing import Any, Self
 
 from modelops.contracts.rest import Rest
 from modelops.contracts.settings import Settings, load_settings
+from modelops.domains.data.client import Data
+from modelops.domains.experiments.client import Experiments
 from modelops.domains.identity.client import Identity
+from modelops.domains.models.client import Models
+from modelops.domains.monitoring.client import Monitoring
+from modelops.domains.serving.client import Serving
+from modelops.domains.training.client import Training
 from modelops.sdk.connection import connect
 from modelops.sdk.platform import Platform
 
@@ -44,6 +50,13 @@ class Client:
         self.rest = rest
         self.platform = Platform(rest)
         self.identity = Identity(rest)
+        self.data = Data(rest)
+        self.experiments = Experiments(rest)
+        self.models = Models(rest)
+        self.training = Training(rest)
+        self.serving = Serving(rest)
+        self.monitoring = Monitoring(rest)
+        self.serving = Serving(rest)
 
     def close(self) -> None:
         """Close the connection; a platform in this process is closed with it."""
@@ -56,3 +69,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+ModelOpsClient = Client
+"""The same by its older name."""

@@ -57,9 +57,9 @@ def _serve(platform: Platform, sock: socket.socket, lock: HomeLock, url: str, be
     server = build_server(platform)
     handle_exit = server.handle_exit
 
-    def drain(number: int, frame: FrameType | None) -> None:
+    def drain(sig: int, frame: FrameType | None) -> None:
         platform.app.state.draining = True
-        handle_exit(number, frame)
+        handle_exit(sig, frame)
 
     server.handle_exit = drain  # type: ignore[method-assign]
 
@@ -68,8 +68,8 @@ def _serve(platform: Platform, sock: socket.socket, lock: HomeLock, url: str, be
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
         if server.started:
-            lock.describe({"pid": os.getpid(), "url": url})
             _announce(platform, url, time.monotonic() - began)
+            lock.describe({"pid": os.getpid(), "url": url})
         await serving
 
     import uvloop

@@ -10,6 +10,7 @@ from modelops.contracts.errors import AlreadyExists, Conflict, InvalidInput, Not
 from modelops.contracts.ids import new_id
 from modelops.contracts.roles import Role
 from modelops.contracts.schemas import Page
+from modelops.contracts.signing import Signature
 from modelops.domains.identity import keys, tokens
 from modelops.domains.identity.authentication import KEY_PREFIX, find_project, hash_secret, principal_actor
 from modelops.domains.identity.rules import administers, check_grant
@@ -346,6 +347,16 @@ def list_audit_records(ctx: Context, page: PageQuery) -> Page[AuditRecord]:
 def grant_token(ctx: Context, subject: str, permissions: Sequence[str], *, ttl_s: int) -> str:
     """Issue a token for something that runs in the current project (for the domains above)."""
     return tokens.grant(ctx, subject, permissions, tenant_id=tenant_of(ctx, ctx.project_id), ttl_s=ttl_s)
+
+
+def sign_document(ctx: Context, purpose: KeyPurpose, payload_type: str, payload: bytes) -> Signature:
+    """Sign a document with the platform's key of a purpose (for the domains above)."""
+    return keys.sign_document(ctx, purpose, payload_type, payload)
+
+
+def list_public_keys(ctx: Context, purpose: KeyPurpose) -> dict[str, str]:
+    """Return every public key of a purpose: key id -> base64url of the raw 32 bytes (for the domains above)."""
+    return keys.public_keys(ctx, purpose)
 
 
 def revoke_grants(ctx: Context, subject: str) -> None:

@@ -88,13 +88,28 @@ class Accepted(Schema):
     duplicates: int
 
 
+class Traffic(Schema):
+    """What a deployment answered in a stretch of time. `errors` failed on the model's or the platform's side."""
+
+    deployment_id: str
+    since: UtcTime
+    until: UtcTime
+    rows: int
+    requests: int
+    errors: int
+    dropped_rows: int
+    batches: int
+
+
 class DriftRequest(Schema):
     """Compares a deployment's traffic of a window with its model's reference."""
 
     deployment_id: Annotated[str, Field(min_length=1, max_length=250, description="A deployment, by name or id.")]
     since: UtcTime | None = None
     until: UtcTime | None = None
-    false_alarm_rate: Annotated[float, Field(gt=0, lt=0.5, description="For the whole report, over all columns.")] = 0.01
+    false_alarm_rate: Annotated[float, Field(gt=0, lt=0.5, description="For the whole report, over all columns.")] = (
+        0.01
+    )
     minimum_effect: Annotated[
         float, Field(ge=0, le=1, description="Smaller differences are no drift, however significant.")
     ] = 0.1

@@ -79,6 +79,16 @@ class RevisionState(StrEnum):
     FAILED = "failed"
 
 
+class ReplicaLog(Schema):
+    """A piece of a replica's output. Ask again from `next_offset`; `complete` when nothing will follow."""
+
+    revision: int
+    index: int
+    text: str
+    next_offset: int
+    complete: bool
+
+
 class Revision(Schema):
     """One configuration of a deployment. Immutable but for its state."""
 

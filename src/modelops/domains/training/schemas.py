@@ -33,7 +33,9 @@ class JobCreate(Schema):
     name: Name | None = None
     parameters: Annotated[dict[Key, Json], Field(max_length=500)] = {}
     resources: Resources = Resources()
-    experiment: Annotated[Name | None, Field(description="Where its runs are tracked; by default, the job's name.")] = None
+    experiment: Annotated[Name | None, Field(description="Where its runs are tracked; by default, the job's name.")] = (
+        None
+    )
     tags: Tags = {}
 
 
@@ -61,6 +63,13 @@ class JobResult(Schema):
     model_version_id: str | None = None
     metrics: dict[Key, float] = {}
     summary: dict[Key, Json] = {}
+
+
+class JobReport(Schema):
+    """What the trainer says before it ends: the recipe's result, or why it failed."""
+
+    result: JobResult | None = None
+    failure: Text | None = None
 
 
 class Job(Schema):

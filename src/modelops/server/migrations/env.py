@@ -1,5 +1,7 @@
 """Alembic's environment: runs on the connection it is given."""
 
+from typing import Any, Literal
+
 import sqlalchemy as sa
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
@@ -8,8 +10,7 @@ from modelops.kernel.database import Base, Moment
 from modelops.kernel.manifest import discover
 
 
-
-def render_item(kind: str, item: object, autogen: AutogenContext) -> str | bool:
+def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
     """Write our own column types as what they are in the database, so that a migration outlives the class."""
     if kind == "type" and isinstance(item, Moment):
         return "sa.DateTime(timezone=True)"

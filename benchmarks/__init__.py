@@ -1,0 +1,1 @@
+"""Figures against peers, in one run on one machine. Never a timed test."""

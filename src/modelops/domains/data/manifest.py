@@ -1,0 +1,16 @@
+"""How data enters the platform."""
+
+from modelops.contracts.roles import Role
+from modelops.domains.data.routes import router
+from modelops.kernel.manifest import Manifest
+
+manifest = Manifest(
+    name="data",
+    router=router,
+    permissions={
+        "artifacts.read": Role.VIEWER,
+        "artifacts.write": Role.DATA_SCIENTIST,
+        "datasets.read": Role.VIEWER,
+        "datasets.write": Role.DATA_SCIENTIST,
+    },
+)

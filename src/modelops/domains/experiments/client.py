@@ -1,0 +1,121 @@
+"""The client of experiments."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from modelops.contracts.rest import Group
+from modelops.contracts.schemas import Json, Page
+from modelops.domains.experiments.schemas import (
+    Experiment,
+    ExperimentCreate,
+    ExperimentUpdate,
+    LogBatch,
+    Logged,
+    MetricPoint,
+    Run,
+    RunArtifact,
+    RunArtifactCreate,
+    RunCreate,
+    RunStatus,
+    RunUpdate,
+)
+
+
+class Experiments(Group):
+    """Experiments and runs. Listings take `limit`, `cursor`, `filter` and `order_by`.
+
+    For logging from a training program, `ExperimentTracker` is more convenient.
+    """
+
+    def create_experiment(
+        self, name: str, *, description: str = "", tags: Mapping[str, str] | None = None
+    ) -> Experiment:
+        """Make an experiment."""
+        body = ExperimentCreate(name=name, description=description, tags=dict(tags or {}))
+        return self._post(Experiment, "/experiments", body)
+
+    def list_experiments(self, **page: Any) -> Page[Experiment]:
+        """List the project's experiments."""
+        return self._list(Experiment, "/experiments", **page)
+
+    def get_experiment(self, experiment: str) -> Experiment:
+        """Return an experiment, by name or id."""
+        return self._get(Experiment, f"/experiments/{experiment}")
+
+    def update_experiment(
+        self,
+        experiment: str,
+        *,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        revision: int | None = None,
+    ) -> Experiment:
+        """Change an experiment; with `revision`, only while it is still at that one."""
+        body = ExperimentUpdate(description=description, tags=None if tags is None else dict(tags))
+        return self._patch(Experiment, f"/experiments/{experiment}", body, revision)
+
+    def create_run(
+        self,
+        experiment: str,
+        *,
+        name: str | None = None,
+        parameters: Mapping[str, Json] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Run:
+        """Begin a run in an experiment, named or by id."""
+        body = RunCreate(experiment=experiment, name=name, parameters=dict(parameters or {}), tags=dict(tags or {}))
+        return self._post(Run, "/runs", body)
+
+    def list_runs(self, experiment: str | None = None, **page: Any) -> Page[Run]:
+        """List runs, newest first; filter and order also by `metrics.<key>`, `parameters.<key>`, `tags.<key>`."""
+        return self._list(Run, "/runs", experiment=experiment, **page)
+
+    def all_runs(self, experiment: str | None = None, **page: Any) -> Iterator[Run]:
+        """Walk runs, newest first."""
+        return self._all(Run, "/runs", experiment=experiment, **page)
+
+    def get_run(self, run: str) -> Run:
+        """Return a run with the latest value of each metric."""
+        return self._get(Run, f"/runs/{run}")
+
+    def update_run(
+        self,
+        run: str,
+        *,
+        name: str | None = None,
+        status: RunStatus | str | None = None,
+        reason: str | None = None,
+        revision: int | None = None,
+    ) -> Run:
+        """Rename a run, or end it as `finished`, `failed` or `canceled`."""
+        body = RunUpdate(name=name, status=None if status is None else RunStatus(status), reason=reason)
+        return self._patch(Run, f"/runs/{run}", body, revision)
+
+    def log_batch(
+        self,
+        run: str,
+        *,
+        metrics: Sequence[MetricPoint] = (),
+        parameters: Mapping[str, Json] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Logged:
+        """Record on a run: all of it, or nothing. What is sent twice is kept once."""
+        body = LogBatch(metrics=list(metrics), parameters=dict(parameters or {}), tags=dict(tags or {}))
+        return self._post(Logged, f"/runs/{run}/log", body)
+
+    def heartbeat(self, run: str) -> None:
+        """Tell that whoever makes the run is alive."""
+        self._rest.request("POST", f"/runs/{run}/heartbeat")
+
+    def get_metric_history(self, run: str, key: str, **page: Any) -> Page[MetricPoint]:
+        """Return the points of a metric by step and time."""
+        return self._list(MetricPoint, f"/runs/{run}/metrics/{quote(key, safe='/')}", **page)
+
+    def link_run_artifact(self, run: str, path: str, digest: str) -> RunArtifact:
+        """Give an artifact that was uploaded a path in a run."""
+        return self._post(RunArtifact, f"/runs/{run}/artifacts", RunArtifactCreate(path=path, digest=digest))
+
+    def list_run_artifacts(self, run: str) -> Page[RunArtifact]:
+        """List a run's files."""
+        return self._list(RunArtifact, f"/runs/{run}/artifacts")

@@ -1,0 +1,129 @@
+"""Experiments and runs: what was tried and what came out."""
+
+from typing import Annotated, Any
+
+import typer
+
+from modelops.contracts.terminal import AsJson, group, paged, pairs, show, show_page, show_rows, values
+from modelops.domains.experiments.client import Experiments
+from modelops.domains.experiments.schemas import RunStatus
+
+app = typer.Typer(help="Experiments and runs.", no_args_is_help=True)
+
+ExperimentArg = Annotated[str, typer.Argument(help="An experiment, by name or id.")]
+RunArg = Annotated[str, typer.Argument(help="A run's id, run_….")]
+Tag = Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeat it.")]
+
+
+@app.command()
+def create_experiment(
+    ctx: typer.Context, name: ExperimentArg, description: str = "", tag: Tag = None, as_json: AsJson = False
+) -> None:
+    """Make an experiment."""
+    made = group(ctx, Experiments).create_experiment(name, description=description, tags=pairs(tag, "a tag"))
+    show(made, as_json=as_json)
+
+
+@app.command()
+@paged
+def list_experiments(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
+    """List the project's experiments."""
+    columns = ["name", "description", "created_at", "id"]
+    empty = "There are no experiments yet. Make one: mops experiments create-experiment NAME"
+    show_page(group(ctx, Experiments).list_experiments(**page), columns, as_json=as_json, empty=empty)
+
+
+@app.command()
+def get_experiment(ctx: typer.Context, experiment: ExperimentArg, as_json: AsJson = False) -> None:
+    """Show an experiment."""
+    show(group(ctx, Experiments).get_experiment(experiment), as_json=as_json)
+
+
+@app.command()
+def update_experiment(
+    ctx: typer.Context,
+    experiment: ExperimentArg,
+    description: str | None = None,
+    tag: Tag = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change an experiment's description, or all of its tags."""
+    tags = pairs(tag, "a tag") if tag else None
+    show(group(ctx, Experiments).update_experiment(experiment, description=description, tags=tags), as_json=as_json)
+
+
+@app.command()
+def create_run(
+    ctx: typer.Context,
+    experiment: ExperimentArg,
+    name: str | None = None,
+    parameter: Annotated[list[str] | None, typer.Option("--parameter", help="KEY=VALUE; repeat it.")] = None,
+    tag: Tag = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a run that you will log to."""
+    parameters, tags = values(parameter, "a parameter"), pairs(tag, "a tag")
+    run = group(ctx, Experiments).create_run(experiment, name=name, parameters=parameters, tags=tags)
+    show(run, as_json=as_json)
+
+
+@app.command()
+@paged
+def list_runs(
+    ctx: typer.Context,
+    page: Any,
+    experiment: Annotated[str | None, typer.Option(help="Only of this experiment.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, newest first, such as: --order-by "metrics.accuracy desc" --filter 'status = "finished"'."""
+    found = group(ctx, Experiments).list_runs(experiment, **page)
+    if as_json:
+        show(found, as_json=True)
+        return
+    metrics = list(dict.fromkeys(key for run in found.items for key in run.metrics))[:5]
+    rows = [
+        {**run.model_dump(mode="json"), **{f"m {key}": run.metrics.get(key) for key in metrics}} for run in found.items
+    ]
+    columns = ["name", "experiment", "status", *(f"m {key}" for key in metrics if "." not in key), "started_at", "id"]
+    show_rows(rows, columns, as_json=False, empty="There are no runs yet.", more=found.next_cursor)
+
+
+@app.command()
+def get_run(ctx: typer.Context, run: RunArg, as_json: AsJson = False) -> None:
+    """Show a run with its parameters and the latest value of each metric."""
+    show(group(ctx, Experiments).get_run(run), as_json=as_json)
+
+
+@app.command()
+def update_run(
+    ctx: typer.Context,
+    run: RunArg,
+    name: str | None = None,
+    status: RunStatus | None = None,
+    reason: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rename a run, or end it."""
+    show(group(ctx, Experiments).update_run(run, name=name, status=status, reason=reason), as_json=as_json)
+
+
+@app.command()
+@paged
+def get_metric_history(
+    ctx: typer.Context,
+    run: RunArg,
+    key: Annotated[str, typer.Argument(help="The metric.")],
+    page: Any,
+    as_json: AsJson = False,
+) -> None:
+    """Show the points of a metric by step."""
+    page = {name: page[name] for name in ("limit", "cursor")}
+    history = group(ctx, Experiments).get_metric_history(run, key, **page)
+    show_page(history, ["step", "value", "timestamp"], as_json=as_json, empty=f"The run has no metric '{key}'.")
+
+
+@app.command()
+def list_run_artifacts(ctx: typer.Context, run: RunArg, as_json: AsJson = False) -> None:
+    """List a run's files."""
+    columns = ["path", "size", "media_type", "digest"]
+    show_page(group(ctx, Experiments).list_run_artifacts(run), columns, as_json=as_json, empty="The run has no files.")

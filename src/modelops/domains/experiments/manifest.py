@@ -1,0 +1,17 @@
+"""How experiments enters the platform."""
+
+from modelops.contracts.roles import Role
+from modelops.domains.experiments.reconcilers import Heartbeats
+from modelops.domains.experiments.routes import router
+from modelops.kernel.manifest import Manifest
+
+manifest = Manifest(
+    name="experiments",
+    router=router,
+    permissions={
+        "experiments.read": Role.VIEWER,
+        "experiments.write": Role.DATA_SCIENTIST,
+        "runs.write": Role.DATA_SCIENTIST,
+    },
+    reconcilers=[Heartbeats()],
+)

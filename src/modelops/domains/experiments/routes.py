@@ -1,0 +1,112 @@
+"""Routes of experiments."""
+
+from typing import Annotated
+
+from fastapi import Path, Query
+
+from modelops.contracts.schemas import Page
+from modelops.domains.experiments import service
+from modelops.domains.experiments.schemas import (
+    Experiment,
+    ExperimentCreate,
+    ExperimentUpdate,
+    LogBatch,
+    Logged,
+    MetricPoint,
+    Run,
+    RunArtifact,
+    RunArtifactCreate,
+    RunCreate,
+    RunUpdate,
+)
+from modelops.kernel.context import Context
+from modelops.kernel.edge import Listing, Ref, Router
+from modelops.kernel.listing import PageQuery
+
+router = Router("experiments")
+
+MetricKey = Annotated[str, Path(min_length=1, max_length=250, description="A metric's key; it may hold slashes.")]
+
+
+class RunsQuery(PageQuery):
+    """What the listing of runs takes."""
+
+    experiment: Annotated[str | None, Query(max_length=250, description="Only of this experiment.")] = None
+
+
+@router.post("/experiments", status_code=201)
+def create_experiment(ctx: Context, body: ExperimentCreate) -> Experiment:
+    """Make an experiment."""
+    return service.create_experiment(ctx, body)
+
+
+@router.get("/experiments")
+def list_experiments(ctx: Context, page: Listing) -> Page[Experiment]:
+    """List the project's experiments."""
+    return service.list_experiments(ctx, page)
+
+
+@router.get("/experiments/{experiment}")
+def get_experiment(ctx: Context, experiment: Ref) -> Experiment:
+    """Return an experiment."""
+    return service.get_experiment(ctx, experiment)
+
+
+@router.patch("/experiments/{experiment}")
+def update_experiment(ctx: Context, experiment: Ref, body: ExperimentUpdate) -> Experiment:
+    """Change an experiment's description or tags."""
+    return service.update_experiment(ctx, experiment, body)
+
+
+@router.post("/runs", status_code=201)
+def create_run(ctx: Context, body: RunCreate) -> Run:
+    """Begin a run."""
+    return service.create_run(ctx, body)
+
+
+@router.get("/runs")
+def list_runs(ctx: Context, page: Annotated[RunsQuery, Query()]) -> Page[Run]:
+    """List runs, newest first; filter and order also by `metrics.<key>`, `parameters.<key>` and `tags.<key>`."""
+    return service.list_runs(ctx, page.experiment, page)
+
+
+@router.get("/runs/{run}")
+def get_run(ctx: Context, run: Ref) -> Run:
+    """Return a run."""
+    return service.get_run(ctx, run)
+
+
+@router.patch("/runs/{run}")
+def update_run(ctx: Context, run: Ref, body: RunUpdate) -> Run:
+    """Rename a run, or end it."""
+    return service.update_run(ctx, run, body)
+
+
+@router.post("/runs/{run}/log")
+def log_batch(ctx: Context, run: Ref, body: LogBatch) -> Logged:
+    """Record metrics, parameters and tags on a run."""
+    return service.log_batch(ctx, run, body)
+
+
+@router.post("/runs/{run}/heartbeat", status_code=204)
+def heartbeat(ctx: Context, run: Ref) -> None:
+    """Note that whoever makes the run is alive."""
+    return service.heartbeat(ctx, run)
+
+
+@router.get("/runs/{run}/metrics/{key:path}")
+def get_metric_history(ctx: Context, run: Ref, key: MetricKey, page: Listing) -> Page[MetricPoint]:
+    """Return the points of a metric by step and time."""
+    return service.get_metric_history(ctx, run, key, page)
+
+
+@router.post("/runs/{run}/artifacts", status_code=201)
+def link_run_artifact(ctx: Context, run: Ref, body: RunArtifactCreate) -> RunArtifact:
+    """Give an artifact a path in a run."""
+    return service.link_run_artifact(ctx, run, body)
+
+
+@router.get("/runs/{run}/artifacts")
+def list_run_artifacts(ctx: Context, run: Ref) -> Page[RunArtifact]:
+    """List a run's files."""
+    return service.list_run_artifacts(ctx, run)

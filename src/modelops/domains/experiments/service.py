@@ -1,0 +1,341 @@
+"""What experiments does. Context first, one verb a function; the edge commits."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import aliased
+
+from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
+from modelops.contracts.ids import new_id
+from modelops.contracts.schemas import Page
+from modelops.domains.experiments import recording
+from modelops.domains.experiments.ports import ArtifactCatalog
+from modelops.domains.experiments.rules import RunEnded, check_transition, join_value
+from modelops.domains.experiments.schemas import (
+    Experiment,
+    ExperimentCreate,
+    ExperimentUpdate,
+    LogBatch,
+    Logged,
+    MetricPoint,
+    Run,
+    RunArtifact,
+    RunArtifactCreate,
+    RunCreate,
+    RunStatus,
+    RunUpdate,
+)
+from modelops.domains.experiments.tables import (
+    ExperimentRow,
+    LatestMetricRow,
+    MetricRow,
+    ParameterRow,
+    RunArtifactRow,
+    RunRow,
+    RunTagRow,
+)
+from modelops.kernel.context import Context
+from modelops.kernel.listing import PageQuery, list_rows
+
+
+def create_experiment(ctx: Context, body: ExperimentCreate) -> Experiment:
+    """Make an experiment."""
+    ctx.require("experiments.write")
+    if ctx.session.scalars(ctx.query(ExperimentRow).where(ExperimentRow.name == body.name)).first():
+        raise AlreadyExists(f"There is an experiment '{body.name}' already.")
+    row = ExperimentRow(
+        id=new_id("exp"),
+        project_id=ctx.project_id,
+        name=body.name,
+        description=body.description,
+        tags=body.tags,
+        revision=1,
+        created_at=ctx.clock.now(),
+        created_by=ctx.actor.id,
+    )
+    ctx.session.add(row)
+    ctx.session.flush()
+    ctx.emit("modelops.experiments.experiment_created", row.id, name=row.name)
+    return _experiment(row)
+
+
+def list_experiments(ctx: Context, page: PageQuery) -> Page[Experiment]:
+    """List the project's experiments."""
+    ctx.require("experiments.read")
+    fields = {
+        "name": ExperimentRow.name,
+        "created_at": ExperimentRow.created_at,
+        "created_by": ExperimentRow.created_by,
+    }
+    found = list_rows(ctx, ctx.query(ExperimentRow), ExperimentRow.id, fields, page)
+    return Page(items=[_experiment(row) for row in found.rows], next_cursor=found.next_cursor, total=found.total)
+
+
+def get_experiment(ctx: Context, experiment: str) -> Experiment:
+    """Return an experiment, by name or id."""
+    ctx.require("experiments.read")
+    return _experiment(_find_experiment(ctx, experiment))
+
+
+def update_experiment(ctx: Context, experiment: str, body: ExperimentUpdate) -> Experiment:
+    """Change an experiment's description or tags."""
+    ctx.require("experiments.write")
+    row = _find_experiment(ctx, experiment)
+    ctx.check_revision(row)
+    if body.description is not None:
+        row.description = body.description
+    if body.tags is not None:
+        row.tags = body.tags
+    return _experiment(row)
+
+
+def create_run(ctx: Context, body: RunCreate) -> Run:
+    """Begin a run. One that a job begins belongs to the job."""
+    ctx.require("runs.write")
+    experiment = _find_experiment(ctx, body.experiment)
+    now, run_id = ctx.clock.now(), new_id("run")
+    row = RunRow(
+        id=run_id,
+        project_id=ctx.project_id,
+        experiment_id=experiment.id,
+        name=body.name or f"run {run_id[-6:]}",
+        status=RunStatus.RUNNING,
+        job_id=_job_of(ctx),
+        started_at=now,
+        heard_at=now,
+        revision=1,
+        created_by=ctx.actor.id,
+    )
+    ctx.session.add(row)
+    ctx.session.flush()
+    recording.record(ctx.session, row, LogBatch(parameters=body.parameters, tags=body.tags), now)
+    ctx.emit("modelops.experiments.run_started", row.id, experiment=experiment.name, name=row.name)
+    return _run(ctx, row)
+
+
+def list_runs(ctx: Context, experiment: str | None, page: PageQuery) -> Page[Run]:
+    """List the project's runs, or one experiment's, newest first."""
+    ctx.require("experiments.read")
+    query = ctx.query(RunRow)
+    if experiment is not None:
+        query = query.where(RunRow.experiment_id == _find_experiment(ctx, experiment).id)
+    found = list_rows(ctx, query, RunRow.id, _RUN_FIELDS, page, order="desc")
+    return Page(items=_runs(ctx, found.rows), next_cursor=found.next_cursor, total=found.total)
+
+
+def get_run(ctx: Context, run: str) -> Run:
+    """Return a run with its parameters, tags and the latest value of each metric."""
+    ctx.require("experiments.read")
+    return find_run(ctx, run)
+
+
+def update_run(ctx: Context, run: str, body: RunUpdate) -> Run:
+    """Rename a run, or end it."""
+    ctx.require("runs.write")
+    row = _own_run(ctx, run)
+    if body.status is not None and check_transition(run, RunStatus(row.status), body.status):
+        ctx.check_revision(row)
+        _end(ctx, row, body.status, body.reason)
+    elif body.name is not None:
+        ctx.check_revision(row)
+    if body.name is not None:
+        row.name = body.name
+    return _run(ctx, row)
+
+
+def log_batch(ctx: Context, run: str, body: LogBatch) -> Logged:
+    """Record metrics, parameters and tags on a run: all of it, or nothing."""
+    ctx.require("runs.write")
+    row = _own_run(ctx, run, lock=True)
+    if row.status != RunStatus.RUNNING:
+        raise RunEnded(
+            f"The run '{row.id}' has ended as {row.status}; nothing more is recorded on it.", hint="Start another run."
+        )
+    return recording.record(ctx.session, row, body, ctx.clock.now())
+
+
+def heartbeat(ctx: Context, run: str) -> None:
+    """Note that whoever makes the run is alive."""
+    ctx.require("runs.write")
+    row = _own_run(ctx, run)
+    if row.status == RunStatus.RUNNING:
+        row.heard_at = ctx.clock.now()
+
+
+def get_metric_history(ctx: Context, run: str, key: str, page: PageQuery) -> Page[MetricPoint]:
+    """Return the points of a metric by step and time."""
+    ctx.require("experiments.read")
+    row = _find_run_row(ctx, run)
+    query = select(MetricRow).where(MetricRow.run_id == row.id, MetricRow.key == key)
+    total = recording.count_points(ctx.session, row.id, key)
+    after = recording.read_cursor(page.cursor)
+    points = ctx.session.scalars(recording.after(query, after).limit(page.limit + 1)).all()
+    more = len(points) > page.limit
+    items = [_point(point) for point in points[: page.limit]]
+    return Page(items=items, next_cursor=recording.write_cursor(points[page.limit - 1]) if more else None, total=total)
+
+
+def link_run_artifact(ctx: Context, run: str, body: RunArtifactCreate) -> RunArtifact:
+    """Give an artifact of the project a path in a run; the path can be given anew."""
+    ctx.require("runs.write")
+    row = _own_run(ctx, run)
+    if ".." in body.path.split("/"):
+        raise InvalidInput("A path in a run does not go upwards.")
+    size, media_type = ctx.port(ArtifactCatalog)(ctx, body.digest)
+    artifact = ctx.session.merge(
+        RunArtifactRow(run_id=row.id, path=body.path, digest=body.digest, size=size, media_type=media_type)
+    )
+    row.heard_at = ctx.clock.now()
+    return RunArtifact.model_validate(artifact, from_attributes=True)
+
+
+def list_run_artifacts(ctx: Context, run: str) -> Page[RunArtifact]:
+    """List a run's files by path."""
+    ctx.require("experiments.read")
+    row = _find_run_row(ctx, run)
+    query = select(RunArtifactRow).where(RunArtifactRow.run_id == row.id).order_by(RunArtifactRow.path)
+    items = [RunArtifact.model_validate(found, from_attributes=True) for found in ctx.session.scalars(query)]
+    return Page(items=items, next_cursor=None, total=len(items))
+
+
+def find_run(ctx: Context, run: str) -> Run:
+    """Return a run of the project (for the domains above)."""
+    return _run(ctx, _find_run_row(ctx, run))
+
+
+def end_runs_of_job(ctx: Context, job_id: str, status: RunStatus, reason: str | None) -> int:
+    """End the runs that a job left running, and return how many (for the domains above)."""
+    query = ctx.query(RunRow).where(RunRow.job_id == job_id, RunRow.status == RunStatus.RUNNING)
+    rows = ctx.session.scalars(query).all()
+    for row in rows:
+        row.touch()
+        _end(ctx, row, status, reason)
+    return len(rows)
+
+
+def silent_runs(ctx: Context) -> list[str]:
+    """Return the runs of every project that were not heard of for too long (for the reconciler)."""
+    limit = ctx.clock.now() - timedelta(seconds=ctx.settings.run_heartbeat_timeout_s)
+    query = select(RunRow.id).where(RunRow.status == RunStatus.RUNNING, RunRow.heard_at < limit).limit(500)
+    return list(ctx.session.scalars(query))
+
+
+def fail_silent_run(ctx: Context, run_id: str) -> None:
+    """End a run as failed if it is still running and still silent (for the reconciler)."""
+    row = ctx.session.get(RunRow, run_id, with_for_update=True)
+    timeout = ctx.settings.run_heartbeat_timeout_s
+    if row is None or row.status != RunStatus.RUNNING:
+        return
+    if row.heard_at < ctx.clock.now() - timedelta(seconds=timeout):
+        row.touch()
+        reason = f"Not heard of for {timeout:g} s: the program that made it is gone."
+        _end(ctx.within(row.project_id), row, RunStatus.FAILED, reason)
+
+
+def _end(ctx: Context, row: RunRow, status: RunStatus, reason: str | None) -> None:
+    row.status, row.reason, row.ended_at = status, reason, ctx.clock.now()
+    ctx.emit("modelops.experiments.run_ended", row.id, status=status, reason=reason, name=row.name)
+
+
+def _job_of(ctx: Context) -> str | None:
+    return ctx.actor.id if ctx.actor.kind == "grant" and ctx.actor.id.startswith("job_") else None
+
+
+def _find_experiment(ctx: Context, experiment: str) -> ExperimentRow:
+    query = ctx.query(ExperimentRow).where((ExperimentRow.name == experiment) | (ExperimentRow.id == experiment))
+    row = ctx.session.scalars(query).first()
+    if row is None:
+        raise NotFound(
+            f"There is no experiment '{experiment}' in this project.",
+            hint=f"Make it: mops experiments create-experiment {experiment[:60]}",
+        )
+    return row
+
+
+def _find_run_row(ctx: Context, run: str, *, lock: bool = False) -> RunRow:
+    query = ctx.query(RunRow).where(RunRow.id == run)
+    row = ctx.session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no run '{run}' in this project.")
+    return row
+
+
+def _own_run(ctx: Context, run: str, *, lock: bool = False) -> RunRow:
+    """Find a run to write on; a job may write on its own alone."""
+    row = _find_run_row(ctx, run, lock=lock)
+    if ctx.actor.kind == "grant" and row.job_id != ctx.actor.id:
+        raise PermissionDenied(f"The run '{run}' is not this job's.")
+    return row
+
+
+def _experiment(row: ExperimentRow) -> Experiment:
+    return Experiment.model_validate(row, from_attributes=True)
+
+
+def _point(row: MetricRow) -> MetricPoint:
+    moment = datetime.fromtimestamp(row.time_us / 1e6, UTC)
+    return MetricPoint(key=row.key, value=join_value(row.value, row.is_nan), step=row.step, timestamp=moment)
+
+
+def _run(ctx: Context, row: RunRow) -> Run:
+    return _runs(ctx, [row])[0]
+
+
+def _runs(ctx: Context, rows: list[RunRow]) -> list[Run]:
+    """Return runs with what is recorded on them, in four queries however many they are."""
+    ids = [row.id for row in rows]
+    session = ctx.session
+    session.flush()
+    found: dict[str, dict[str, dict[str, Any]]] = {run: {"parameters": {}, "metrics": {}, "tags": {}} for run in ids}
+    for parameter in session.scalars(select(ParameterRow).where(ParameterRow.run_id.in_(ids))):
+        found[parameter.run_id]["parameters"][parameter.key] = parameter.value
+    for metric in session.scalars(select(LatestMetricRow).where(LatestMetricRow.run_id.in_(ids))):
+        found[metric.run_id]["metrics"][metric.key] = join_value(metric.value, metric.is_nan)
+    for tag in session.scalars(select(RunTagRow).where(RunTagRow.run_id.in_(ids))):
+        found[tag.run_id]["tags"][tag.key] = tag.value
+    experiments = {row.experiment_id for row in rows}
+    names = dict(
+        session.execute(select(ExperimentRow.id, ExperimentRow.name).where(ExperimentRow.id.in_(experiments))).all()
+    )
+    own = [name for name in Run.model_fields if name not in {"parameters", "metrics", "tags", "experiment"}]
+    return [
+        Run.model_validate(
+            {**{name: getattr(row, name) for name in own}, **found[row.id], "experiment": names[row.experiment_id]}
+        )
+        for row in rows
+    ]
+
+
+def _metric(key: str) -> Any:
+    latest = aliased(LatestMetricRow)
+    query = select(latest.value).where(latest.run_id == RunRow.id, latest.key == key, latest.is_nan.is_(False))
+    return query.correlate(RunRow).scalar_subquery()
+
+
+def _parameter(key: str) -> Any:
+    parameter = aliased(ParameterRow)
+    return (
+        select(parameter.text)
+        .where(parameter.run_id == RunRow.id, parameter.key == key)
+        .correlate(RunRow)
+        .scalar_subquery()
+    )
+
+
+def _tag(key: str) -> Any:
+    tag = aliased(RunTagRow)
+    return select(tag.value).where(tag.run_id == RunRow.id, tag.key == key).correlate(RunRow).scalar_subquery()
+
+
+_RUN_FIELDS: dict[str, Any] = {
+    "name": RunRow.name,
+    "status": RunRow.status,
+    "job_id": RunRow.job_id,
+    "started_at": RunRow.started_at,
+    "ended_at": RunRow.ended_at,
+    "created_by": RunRow.created_by,
+    "metrics": _metric,
+    "parameters": _parameter,
+    "tags": _tag,
+}

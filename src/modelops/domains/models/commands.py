@@ -1,0 +1,156 @@
+"""The registry: models, versions, stages, aliases and approvals."""
+
+from typing import Annotated, Any
+
+import typer
+
+from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page
+from modelops.domains.models.client import Models
+from modelops.domains.models.schemas import Stage
+
+app = typer.Typer(help="Models, versions, stages, aliases and approvals.", no_args_is_help=True)
+
+ModelArg = Annotated[str, typer.Argument(help="A model, by name or id.")]
+VersionArg = Annotated[str, typer.Argument(help="A version's number, latest, or @alias.")]
+AliasArg = Annotated[str, typer.Argument(help="An alias, such as challenger.")]
+Comment = Annotated[str, typer.Option(help="Why.")]
+Tag = Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeat it.")]
+
+_VERSION_COLUMNS = ["name", "version", "stage", "aliases", "flavour", "metrics", "created_at"]
+
+
+@app.command()
+def create_model(
+    ctx: typer.Context, name: ModelArg, description: str = "", tag: Tag = None, as_json: AsJson = False
+) -> None:
+    """Make a model, still without versions."""
+    show(group(ctx, Models).create_model(name, description=description, tags=pairs(tag, "a tag")), as_json=as_json)
+
+
+@app.command()
+@paged
+def list_models(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
+    """List the project's models."""
+    columns = ["name", "latest_version", "aliases", "description", "created_at"]
+    empty = "There are no models yet. A training job registers one, or modelops.register_model from Python."
+    show_page(group(ctx, Models).list_models(**page), columns, as_json=as_json, empty=empty)
+
+
+@app.command()
+def get_model(ctx: typer.Context, model: ModelArg, as_json: AsJson = False) -> None:
+    """Show a model."""
+    show(group(ctx, Models).get_model(model), as_json=as_json)
+
+
+@app.command()
+def update_model(
+    ctx: typer.Context, model: ModelArg, description: str | None = None, tag: Tag = None, as_json: AsJson = False
+) -> None:
+    """Change a model's description, or all of its tags."""
+    tags = pairs(tag, "a tag") if tag else None
+    show(group(ctx, Models).update_model(model, description=description, tags=tags), as_json=as_json)
+
+
+@app.command()
+@paged
+def list_versions(ctx: typer.Context, model: ModelArg, page: Any, as_json: AsJson = False) -> None:
+    """List a model's versions, newest first."""
+    show_page(group(ctx, Models).list_versions(model, **page), _VERSION_COLUMNS, as_json=as_json)
+
+
+@app.command()
+def get_version(ctx: typer.Context, model: ModelArg, version: VersionArg = "latest", as_json: AsJson = False) -> None:
+    """Show a version: where it came from, what it takes, who signed it."""
+    show(group(ctx, Models).get_version(model, version), as_json=as_json)
+
+
+@app.command()
+def verify_version(
+    ctx: typer.Context, model: ModelArg, version: VersionArg = "latest", as_json: AsJson = False
+) -> None:
+    """Check a version's signature, and its stored files against their digests."""
+    show(group(ctx, Models).verify_version(model, version), as_json=as_json)
+
+
+@app.command()
+def set_stage(
+    ctx: typer.Context,
+    model: ModelArg,
+    stage: Stage,
+    version: Annotated[int | None, typer.Option(min=1, help="By default, the latest.")] = None,
+    comment: Comment = "",
+    as_json: AsJson = False,
+) -> None:
+    """Move a version to a stage."""
+    moved = group(ctx, Models).set_stage(model, stage, version=version, comment=comment)
+    show(moved, as_json=True) if as_json else say(f"{moved.name}:{moved.version} is in {moved.stage}.")
+
+
+@app.command()
+@paged
+def list_stage_history(ctx: typer.Context, model: ModelArg, page: Any, as_json: AsJson = False) -> None:
+    """List the moves of a model's versions, newest first."""
+    columns = ["changed_at", "version", "from_stage", "to_stage", "changed_by", "approval_id", "comment"]
+    show_page(group(ctx, Models).list_stage_history(model, **page), columns, as_json=as_json)
+
+
+@app.command()
+def set_alias(
+    ctx: typer.Context,
+    model: ModelArg,
+    alias: AliasArg,
+    version: Annotated[int, typer.Argument(min=1, help="The version it points at.")],
+    as_json: AsJson = False,
+) -> None:
+    """Point an alias at a version."""
+    show(group(ctx, Models).set_alias(model, alias, version), as_json=as_json)
+
+
+@app.command()
+def delete_alias(ctx: typer.Context, model: ModelArg, alias: AliasArg) -> None:
+    """Take an alias away."""
+    group(ctx, Models).delete_alias(model, alias)
+    say(f"{model}@{alias} is gone.")
+
+
+@app.command()
+@paged
+def list_metrics(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
+    """List the metrics that versions were registered with."""
+    show_page(group(ctx, Models).list_metrics(**page), ["name", "version", "stage", "metrics"], as_json=as_json)
+
+
+@app.command()
+def request_approval(
+    ctx: typer.Context,
+    model: ModelArg,
+    version: VersionArg = "latest",
+    stage: Stage = Stage.PRODUCTION,
+    comment: Comment = "",
+    as_json: AsJson = False,
+) -> None:
+    """Ask for a version to be approved; another member decides."""
+    asked = group(ctx, Models).request_approval(model, version, stage=stage, comment=comment)
+    hint = f"Asked. Another member decides: mops models decide-approval {asked.id} --approve"
+    show(asked, as_json=True) if as_json else say(hint)
+
+
+@app.command()
+@paged
+def list_approvals(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
+    """List requests for approval, newest first."""
+    columns = ["id", "model", "version", "stage", "state", "requested_by", "decided_by", "request_comment"]
+    show_page(group(ctx, Models).list_approvals(**page), columns, as_json=as_json)
+
+
+@app.command()
+def decide_approval(
+    ctx: typer.Context,
+    approval: Annotated[str, typer.Argument(help="The request's id, apr_….")],
+    approve: Annotated[bool, typer.Option("--approve/--reject", help="The decision.")],
+    comment: Comment = "",
+    as_json: AsJson = False,
+) -> None:
+    """Approve or reject a request; who asked cannot."""
+    decided = group(ctx, Models).decide_approval(approval, approve=approve, comment=comment)
+    show(decided, as_json=True) if as_json else say(f"{decided.model}:{decided.version} is {decided.state}.")

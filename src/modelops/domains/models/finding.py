@@ -1,0 +1,92 @@
+"""Finding models and versions, and turning rows into what callers see."""
+
+from typing import Any
+
+from sqlalchemy import select
+
+from modelops.contracts.errors import NotFound
+from modelops.domains.models.rules import parse_ref, parse_version
+from modelops.domains.models.schemas import Model, ModelVersion
+from modelops.domains.models.tables import AliasRow, ModelRow, ModelVersionRow
+from modelops.kernel.context import Context
+
+
+def find_model(ctx: Context, model: str, *, lock: bool = False) -> ModelRow:
+    """Find a model of the project by name or id."""
+    query = ctx.query(ModelRow).where((ModelRow.name == model) | (ModelRow.id == model))
+    row = ctx.session.scalars(query.with_for_update() if lock else query).first()
+    if row is None:
+        raise NotFound(
+            f"There is no model '{model}' in this project.",
+            hint="`mops models list-models` lists those that are there.",
+        )
+    return row
+
+
+def find_version(ctx: Context, model: ModelRow, version: int | None, alias: str | None = None) -> ModelVersionRow:
+    """Find a version of a model by number, by alias, or the latest."""
+    if alias is not None:
+        pointer = ctx.session.get(AliasRow, (model.id, alias))
+        if pointer is None:
+            raise NotFound(
+                f"The model '{model.name}' has no alias '{alias}'.",
+                hint=f"Set it: mops models set-alias {model.name} {alias} VERSION",
+            )
+        version = pointer.version
+    number = version or model.latest_version
+    query = ctx.query(ModelVersionRow).where(ModelVersionRow.model_id == model.id, ModelVersionRow.version == number)
+    row = ctx.session.scalars(query).one_or_none()
+    if row is None:
+        latest = f"; its latest is {model.latest_version}" if model.latest_version else ""
+        raise NotFound(f"The model '{model.name}' has no version {number or 'yet'}{latest}.")
+    return row
+
+
+def version_in_path(ctx: Context, model: str, version: str) -> ModelVersionRow:
+    """Find what `/models/{model}/versions/{version}` names: a number, `latest` or `@alias`."""
+    row = find_model(ctx, model)
+    if version.startswith("@"):
+        return find_version(ctx, row, None, version.removeprefix("@"))
+    return find_version(ctx, row, parse_version(version))
+
+
+def version_of_ref(ctx: Context, ref: str) -> ModelVersionRow:
+    """Find what `name`, `name:3`, `name@alias` or `mver_…` names."""
+    if ref.startswith("mver_"):
+        return ctx.one(ModelVersionRow, f"model version '{ref}'", ModelVersionRow.id == ref)
+    name, version, alias = parse_ref(ref)
+    return find_version(ctx, find_model(ctx, name), version, alias)
+
+
+def aliases_of(ctx: Context, model_ids: list[str]) -> dict[str, dict[str, int]]:
+    """Return the aliases of models by model."""
+    found: dict[str, dict[str, int]] = {model: {} for model in model_ids}
+    query = select(AliasRow).where(AliasRow.model_id.in_(model_ids)).order_by(AliasRow.alias)
+    for row in ctx.session.scalars(query):
+        found[row.model_id][row.alias] = row.version
+    return found
+
+
+def to_models(ctx: Context, rows: list[ModelRow]) -> list[Model]:
+    """Return models with their aliases."""
+    aliases = aliases_of(ctx, [row.id for row in rows])
+    own = [name for name in Model.model_fields if name != "aliases"]
+    return [
+        Model.model_validate({**{name: getattr(row, name) for name in own}, "aliases": aliases[row.id]}) for row in rows
+    ]
+
+
+def to_versions(ctx: Context, rows: list[ModelVersionRow]) -> list[ModelVersion]:
+    """Return versions with the aliases that point at them."""
+    aliases = aliases_of(ctx, list({row.model_id for row in rows}))
+    return [_version(row, aliases[row.model_id]) for row in rows]
+
+
+def to_version(ctx: Context, row: ModelVersionRow) -> ModelVersion:
+    """Return one version."""
+    return to_versions(ctx, [row])[0]
+
+
+def _version(row: ModelVersionRow, aliases: dict[str, int]) -> ModelVersion:
+    own: dict[str, Any] = {name: getattr(row, name) for name in ModelVersion.model_fields if name != "aliases"}
+    return ModelVersion.model_validate({**own, "aliases": [name for name, to in aliases.items() if to == row.version]})

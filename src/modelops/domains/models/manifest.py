@@ -1,0 +1,16 @@
+"""How the registry enters the platform."""
+
+from modelops.contracts.roles import Role
+from modelops.domains.models.routes import router
+from modelops.kernel.manifest import Manifest
+
+manifest = Manifest(
+    name="models",
+    router=router,
+    permissions={
+        "models.read": Role.VIEWER,
+        "models.write": Role.DATA_SCIENTIST,
+        "models.promote": Role.ML_ENGINEER,
+        "models.approve": Role.ML_ENGINEER,
+    },
+)

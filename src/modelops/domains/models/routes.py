@@ -1,0 +1,128 @@
+"""Routes of the registry."""
+
+from typing import Annotated
+
+from fastapi import Path
+
+from modelops.contracts.schemas import Page
+from modelops.domains.models import service
+from modelops.domains.models.schemas import (
+    Alias,
+    AliasSet,
+    Approval,
+    ApprovalCreate,
+    ApprovalDecision,
+    Model,
+    ModelCreate,
+    ModelMetrics,
+    ModelUpdate,
+    ModelVersion,
+    StageChange,
+    StageRecord,
+    Verification,
+    VersionCreate,
+)
+from modelops.kernel.context import Context
+from modelops.kernel.edge import Listing, Ref, Router
+from modelops.kernel.problems import documented
+
+router = Router("models")
+
+VersionInPath = Annotated[str, Path(max_length=80, description="A version's number, `latest`, or `@alias`.")]
+AliasInPath = Annotated[Alias, Path(description="An alias.")]
+
+
+@router.post("/models", status_code=201)
+def create_model(ctx: Context, body: ModelCreate) -> Model:
+    """Make a model, still without versions."""
+    return service.create_model(ctx, body)
+
+
+@router.get("/models")
+def list_models(ctx: Context, page: Listing) -> Page[Model]:
+    """List the project's models."""
+    return service.list_models(ctx, page)
+
+
+@router.post("/models/register", status_code=201)
+def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
+    """Register a version of a model and sign it; the model is made if it is new."""
+    return service.register_version(ctx, body)
+
+
+@router.get("/models/metrics")
+def list_metrics(ctx: Context, page: Listing) -> Page[ModelMetrics]:
+    """List the metrics that versions were registered with."""
+    return service.list_metrics(ctx, page)
+
+
+@router.get("/models/{model}")
+def get_model(ctx: Context, model: Ref) -> Model:
+    """Return a model."""
+    return service.get_model(ctx, model)
+
+
+@router.patch("/models/{model}")
+def update_model(ctx: Context, model: Ref, body: ModelUpdate) -> Model:
+    """Change a model's description or tags."""
+    return service.update_model(ctx, model, body)
+
+
+@router.get("/models/{model}/versions")
+def list_versions(ctx: Context, model: Ref, page: Listing) -> Page[ModelVersion]:
+    """List a model's versions, newest first."""
+    return service.list_versions(ctx, model, page)
+
+
+@router.get("/models/{model}/versions/{version}")
+def get_version(ctx: Context, model: Ref, version: VersionInPath) -> ModelVersion:
+    """Return a version."""
+    return service.get_version(ctx, model, version)
+
+
+@router.post("/models/{model}/versions/{version}/verify", responses=documented(500))
+def verify_version(ctx: Context, model: Ref, version: VersionInPath) -> Verification:
+    """Check a version's signature, and its stored files against their digests."""
+    return service.verify_version(ctx, model, version)
+
+
+@router.post("/models/{model}/stage")
+def set_stage(ctx: Context, model: Ref, body: StageChange) -> ModelVersion:
+    """Move a version to a stage."""
+    return service.set_stage(ctx, model, body)
+
+
+@router.get("/models/{model}/stage-history")
+def list_stage_history(ctx: Context, model: Ref, page: Listing) -> Page[StageRecord]:
+    """List the moves of a model's versions, newest first."""
+    return service.list_stage_history(ctx, model, page)
+
+
+@router.put("/models/{model}/aliases/{alias}")
+def set_alias(ctx: Context, model: Ref, alias: AliasInPath, body: AliasSet) -> Model:
+    """Point an alias at a version."""
+    return service.set_alias(ctx, model, alias, body)
+
+
+@router.delete("/models/{model}/aliases/{alias}", status_code=204)
+def delete_alias(ctx: Context, model: Ref, alias: AliasInPath) -> None:
+    """Take an alias away."""
+    return service.delete_alias(ctx, model, alias)
+
+
+@router.post("/models/{model}/versions/{version}/approvals", status_code=201)
+def request_approval(ctx: Context, model: Ref, version: VersionInPath, body: ApprovalCreate) -> Approval:
+    """Ask for a version to be approved for a stage."""
+    return service.request_approval(ctx, model, version, body)
+
+
+@router.get("/approvals")
+def list_approvals(ctx: Context, page: Listing) -> Page[Approval]:
+    """List requests for approval, newest first."""
+    return service.list_approvals(ctx, page)
+
+
+@router.post("/approvals/{approval}/decision")
+def decide_approval(ctx: Context, approval: Ref, body: ApprovalDecision) -> Approval:
+    """Approve or reject a request; who asked cannot."""
+    return service.decide_approval(ctx, approval, body)

@@ -1,0 +1,87 @@
+"""Rows of the registry."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revised, Tracked
+
+
+class ModelRow(Tracked, Revised, InProject, Base):
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    description: Mapped[str] = mapped_column(Text)
+    tags: Mapped[dict[str, str]] = mapped_column(JsonColumn)
+    latest_version: Mapped[int | None]
+
+
+class ModelVersionRow(Tracked, Revised, InProject, Base):
+    __tablename__ = "model_versions"
+    __table_args__ = (UniqueConstraint("model_id", "version"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    version: Mapped[int]
+    flavour: Mapped[str] = mapped_column(String(50))
+    stage: Mapped[str] = mapped_column(String(20), index=True)
+    digest: Mapped[str] = mapped_column(String(80))
+    files: Mapped[list[dict[str, Any]]] = mapped_column(JsonColumn)
+    size: Mapped[int] = mapped_column(BigInteger)
+    signature: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
+    platform_signature: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
+    run_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    job_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    dataset_version_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    code_digest: Mapped[str | None] = mapped_column(String(80))
+    requirements: Mapped[list[str]] = mapped_column(JsonColumn)
+    metrics: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
+    parameters: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
+    tags: Mapped[dict[str, str]] = mapped_column(JsonColumn)
+    description: Mapped[str] = mapped_column(Text)
+
+
+class AliasRow(Base):
+    __tablename__ = "model_aliases"
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(63), primary_key=True)
+    version: Mapped[int]
+
+
+class StageRecordRow(InProject, Base):
+    __tablename__ = "stage_records"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    version: Mapped[int]
+    from_stage: Mapped[str] = mapped_column(String(20))
+    to_stage: Mapped[str] = mapped_column(String(20))
+    comment: Mapped[str] = mapped_column(Text)
+    approval_id: Mapped[str | None] = mapped_column(String(40))
+    changed_at: Mapped[datetime] = mapped_column(Moment)
+    changed_by: Mapped[str] = mapped_column(String(100))
+
+
+class ApprovalRow(InProject, Base):
+    __tablename__ = "approvals"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    model_version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), index=True)
+    model: Mapped[str] = mapped_column(String(200))
+    version: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(80))
+    stage: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20))
+    requested_by: Mapped[str] = mapped_column(String(100))
+    requested_at: Mapped[datetime] = mapped_column(Moment)
+    request_comment: Mapped[str] = mapped_column(Text)
+    decided_by: Mapped[str | None] = mapped_column(String(100))
+    decided_at: Mapped[datetime | None] = mapped_column(Moment)
+    decision_comment: Mapped[str] = mapped_column(Text)
+    platform_signature: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)

@@ -1,0 +1,11 @@
+"""How monitoring enters the platform."""
+
+from modelops.contracts.roles import Role
+from modelops.domains.monitoring.routes import router
+from modelops.kernel.manifest import Manifest
+
+manifest = Manifest(
+    name="monitoring",
+    router=router,
+    permissions={"monitoring.read": Role.VIEWER, "monitoring.write": Role.DATA_SCIENTIST},
+)

@@ -1,0 +1,155 @@
+"""The client of serving."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modelops.contracts.errors import NotFound
+from modelops.contracts.rest import Group
+from modelops.contracts.schemas import Page
+from modelops.domains.serving.errors import NotSettled
+from modelops.domains.serving.rules import SETTLED
+from modelops.domains.serving.schemas import (
+    Deployment,
+    DeploymentCreate,
+    DeploymentUpdate,
+    Explanations,
+    Predictions,
+    ReplicaLog,
+    Revision,
+    RollbackRequest,
+    ServingLimits,
+)
+
+Rows = Sequence[Sequence[Any] | Mapping[str, Any]]
+"""Rows to predict: lists of JSON values in the signature's order, or objects by feature name."""
+
+_POLL_S = 0.2
+
+
+class Serving(Group):
+    """Deployments: which model version answers where. A deployment is named by its name or id.
+
+    Listings take `limit`, `cursor`, `filter` and `order_by`.
+    """
+
+    def create_deployment(
+        self,
+        name: str,
+        model: str,
+        *,
+        replicas: int = 1,
+        limits: ServingLimits | None = None,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> Deployment:
+        """Deploy a model version (`name`, `name:3`, `name@alias`). It serves once it is `ready`: `wait_until_settled`."""
+        body = DeploymentCreate(
+            name=name,
+            model=model,
+            replicas=replicas,
+            limits=limits or ServingLimits(),
+            description=description,
+            tags=dict(tags or {}),
+        )
+        return self._post(Deployment, "/deployments", body)
+
+    def list_deployments(self, **page: Any) -> Page[Deployment]:
+        """List the project's deployments."""
+        return self._list(Deployment, "/deployments", **page)
+
+    def get_deployment(self, deployment: str) -> Deployment:
+        """Return a deployment with its replicas as they were last seen."""
+        return self._get(Deployment, f"/deployments/{deployment}")
+
+    def update_deployment(
+        self,
+        deployment: str,
+        *,
+        model: str | None = None,
+        replicas: int | None = None,
+        limits: ServingLimits | None = None,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        revision: int | None = None,
+    ) -> Deployment:
+        """Change a deployment without an interruption; with `revision` (its ETag), only while it is still at that one."""
+        body = DeploymentUpdate(
+            model=model,
+            replicas=replicas,
+            limits=limits,
+            description=description,
+            tags=None if tags is None else dict(tags),
+        )
+        return self._patch(Deployment, f"/deployments/{deployment}", body, revision)
+
+    def delete_deployment(self, deployment: str) -> Deployment:
+        """End a deployment. It is gone once nothing of it runs: `wait_until_gone`."""
+        return Deployment.model_validate_json(self._rest.request("DELETE", f"/deployments/{deployment}").content)
+
+    def list_revisions(self, deployment: str, **page: Any) -> Page[Revision]:
+        """List a deployment's revisions, newest first."""
+        return self._list(Revision, f"/deployments/{deployment}/revisions", **page)
+
+    def rollback_deployment(self, deployment: str, *, revision: int | None = None) -> Deployment:
+        """Go back to an earlier revision, by default the one that served before."""
+        body = RollbackRequest(revision=revision)
+        return self._post(Deployment, f"/deployments/{deployment}/rollback", body)
+
+    def predict(self, deployment: str, instances: Rows) -> Predictions:
+        """Predict rows with the model that serves now."""
+        return self._post(Predictions, f"/deployments/{deployment}/predict", {"instances": instances})
+
+    def explain(self, deployment: str, instances: Rows) -> Explanations:
+        """Explain the predictions of rows by additive attributions (SHAP values)."""
+        return self._post(Explanations, f"/deployments/{deployment}/explain", {"instances": instances})
+
+    def get_replica_log(
+        self, deployment: str, index: int, *, revision: int | None = None, offset: int = 0, limit: int = 65_536
+    ) -> ReplicaLog:
+        """Return a piece of a replica's output, from a byte on."""
+        params = {"revision": revision, "offset": offset, "limit": limit}
+        return self._get(ReplicaLog, f"/deployments/{deployment}/replicas/{index}/log", **params)
+
+    def wait_until_settled(
+        self,
+        deployment: str,
+        timeout_s: float = 300.0,
+        *,
+        on_change: Callable[[Deployment], None] | None = None,
+    ) -> Deployment:
+        """Wait until nothing is under way: the deployment is ready, rolled back, failed or stopped, and is returned.
+
+        Args:
+            on_change: Called with the deployment at first and whenever its state, reason or replicas change.
+
+        Raises:
+            NotSettled: it is not within the time; it goes on nevertheless.
+            NotFound: it was deleted meanwhile.
+        """
+        deadline = time.monotonic() + timeout_s
+        shown: tuple[Any, ...] = ()
+        while True:
+            found = self.get_deployment(deployment)
+            if on_change is not None and shown != (look := (found.state, found.reason, found.ready_replicas)):
+                shown = look
+                on_change(found)
+            if found.state in SETTLED:
+                return found
+            if time.monotonic() > deadline:
+                raise NotSettled(
+                    f"After {timeout_s:g} s '{found.name}' is still {found.state}. {found.reason or ''}".strip()
+                )
+            time.sleep(_POLL_S)
+
+    def wait_until_gone(self, deployment: str, timeout_s: float = 120.0) -> None:
+        """Wait until a deployment that was deleted is gone. Raises `NotSettled` when it is not within the time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                found = self.get_deployment(deployment)
+            except NotFound:
+                return
+            if time.monotonic() > deadline:
+                raise NotSettled(f"After {timeout_s:g} s '{found.name}' is still {found.state}.")
+            time.sleep(_POLL_S)

@@ -1,0 +1,206 @@
+"""Deployments: which model version answers where."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page
+from modelops.domains.serving.client import Serving
+from modelops.domains.serving.schemas import Deployment, DeploymentState, ServingLimits
+
+app = typer.Typer(help="Deployments: which model version answers where.", no_args_is_help=True)
+
+DeploymentArg = Annotated[str, typer.Argument(help="A deployment, by name or id.")]
+ModelArg = Annotated[str, typer.Argument(help="A model version: NAME (its latest), NAME:3 or NAME@ALIAS.")]
+ModelOpt = Annotated[str | None, typer.Option(help="Another model version: NAME, NAME:3 or NAME@ALIAS.")]
+ReplicasOpt = Annotated[int | None, typer.Option(min=0, max=64, help="How many runtimes; 0 stops it.")]
+CpusOpt = Annotated[int | None, typer.Option(min=1, help="Threads of each replica.")]
+MemoryOpt = Annotated[int | None, typer.Option(min=64, help="Memory of each replica, in MiB.")]
+ConcurrencyOpt = Annotated[int | None, typer.Option(min=1, help="Requests that each replica takes at once.")]
+TagOpt = Annotated[list[str] | None, typer.Option(help="A tag, KEY=VALUE; repeat it.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it serves; fail when it does not.")]
+TimeoutOpt = Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")]
+RowsArg = Annotated[str, typer.Argument(help="Rows as a JSON array; `@FILE` reads a file, `-` standard input.")]
+
+_COLUMNS = ["name", "state", "model", "model_version", "ready_replicas", "replicas", "active_revision", "id"]
+_MISSED = frozenset({DeploymentState.FAILED, DeploymentState.ROLLED_BACK})
+
+
+@app.command()
+def create_deployment(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
+    model: ModelArg,
+    replicas: ReplicasOpt = 1,
+    cpus: CpusOpt = None,
+    memory_mb: MemoryOpt = None,
+    max_concurrency: ConcurrencyOpt = None,
+    description: str = "",
+    tag: TagOpt = None,
+    wait: Wait = False,
+    timeout_s: TimeoutOpt = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Deploy a model version."""
+    serving = group(ctx, Serving)
+    made = serving.create_deployment(
+        name,
+        model,
+        replicas=1 if replicas is None else replicas,
+        limits=_limits(ServingLimits(), cpus, memory_mb, max_concurrency),
+        description=description,
+        tags=pairs(tag, "a tag"),
+    )
+    _show(serving, made, wait, timeout_s, as_json)
+
+
+@app.command()
+@paged
+def list_deployments(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
+    """List the project's deployments."""
+    empty = "There are no deployments: `mops deployments create-deployment NAME MODEL` makes one."
+    show_page(group(ctx, Serving).list_deployments(**page), _COLUMNS, as_json=as_json, empty=empty)
+
+
+@app.command()
+def get_deployment(ctx: typer.Context, deployment: DeploymentArg, as_json: AsJson = False) -> None:
+    """Show a deployment and its replicas."""
+    show(group(ctx, Serving).get_deployment(deployment), as_json=as_json)
+
+
+@app.command()
+def update_deployment(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    model: ModelOpt = None,
+    replicas: ReplicasOpt = None,
+    cpus: CpusOpt = None,
+    memory_mb: MemoryOpt = None,
+    max_concurrency: ConcurrencyOpt = None,
+    description: str | None = None,
+    tag: TagOpt = None,
+    wait: Wait = False,
+    timeout_s: TimeoutOpt = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Change a deployment without an interruption: another model, other limits, more or fewer replicas."""
+    serving = group(ctx, Serving)
+    limits = None
+    if any(given is not None for given in (cpus, memory_mb, max_concurrency)):
+        limits = _limits(serving.get_deployment(deployment).limits, cpus, memory_mb, max_concurrency)
+    changed = serving.update_deployment(
+        deployment,
+        model=model,
+        replicas=replicas,
+        limits=limits,
+        description=description,
+        tags=pairs(tag, "a tag") if tag else None,
+    )
+    _show(serving, changed, wait, timeout_s, as_json)
+
+
+@app.command()
+def delete_deployment(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until nothing of it runs.")] = False,
+    timeout_s: TimeoutOpt = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """End a deployment."""
+    serving = group(ctx, Serving)
+    deleted = serving.delete_deployment(deployment)
+    if wait:
+        serving.wait_until_gone(deleted.id, timeout_s)
+    if as_json:
+        show(deleted, as_json=True)
+    else:
+        say(f"{deleted.name} is {'gone' if wait else 'being deleted'}.")
+
+
+@app.command()
+@paged
+def list_revisions(ctx: typer.Context, deployment: DeploymentArg, page: Any, as_json: AsJson = False) -> None:
+    """List a deployment's revisions, newest first."""
+    columns = ["number", "state", "model", "model_version", "created_at", "created_by", "reason"]
+    show_page(group(ctx, Serving).list_revisions(deployment, **page), columns, as_json=as_json)
+
+
+@app.command()
+def rollback_deployment(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    revision: Annotated[int | None, typer.Option(min=1, help="By default, the one that served before.")] = None,
+    wait: Wait = False,
+    timeout_s: TimeoutOpt = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Go back to an earlier revision."""
+    serving = group(ctx, Serving)
+    _show(serving, serving.rollback_deployment(deployment, revision=revision), wait, timeout_s, as_json)
+
+
+@app.command()
+def predict(ctx: typer.Context, deployment: DeploymentArg, instances: RowsArg, as_json: AsJson = False) -> None:
+    """Predict rows, such as '[[5.1, 3.5, 1.4, 0.2]]'."""
+    show(group(ctx, Serving).predict(deployment, _rows(instances)), as_json=as_json)
+
+
+@app.command()
+def explain(ctx: typer.Context, deployment: DeploymentArg, instances: RowsArg, as_json: AsJson = False) -> None:
+    """Explain the predictions of rows by additive attributions (SHAP values)."""
+    show(group(ctx, Serving).explain(deployment, _rows(instances)), as_json=as_json)
+
+
+@app.command()
+def get_replica_log(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    index: Annotated[int, typer.Argument(min=0, help="A replica, counted from 0.")] = 0,
+    revision: Annotated[int | None, typer.Option(min=1, help="By default, the one that matters now.")] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Bytes to skip.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=1_048_576, help="Bytes at most.")] = 65_536,
+    as_json: AsJson = False,
+) -> None:
+    """Print a replica's output."""
+    log = group(ctx, Serving).get_replica_log(deployment, index, revision=revision, offset=offset, limit=limit)
+    show(log, as_json=True) if as_json else say(log.text.rstrip("\n"))
+
+
+def _limits(
+    before: ServingLimits, cpus: int | None, memory_mb: int | None, max_concurrency: int | None
+) -> ServingLimits:
+    chosen = {"cpus": cpus, "memory_mb": memory_mb, "max_concurrency": max_concurrency}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return ServingLimits.model_validate(before.model_dump() | given)
+
+
+def _rows(text: str) -> Any:
+    """Read rows from an argument: JSON, `@FILE` or `-`."""
+    try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        rows = json.loads(text)
+    except (OSError, ValueError) as wrong:
+        raise typer.BadParameter(f"The rows cannot be read: {wrong}.") from wrong
+    return rows["instances"] if isinstance(rows, dict) and set(rows) == {"instances"} else rows
+
+
+def _show(serving: Serving, deployment: Deployment, wait: bool, timeout_s: float, as_json: bool) -> None:
+    """Show a deployment; with `wait`, once it has settled, and end with 1 where that is not as it was wanted."""
+    if wait:
+        deployment = serving.wait_until_settled(deployment.id, timeout_s, on_change=_progress)
+    show(deployment, as_json=as_json)
+    if wait and deployment.state in _MISSED:
+        raise typer.Exit(1)
+
+
+def _progress(deployment: Deployment) -> None:
+    if sys.stderr.isatty():
+        ready = f"{deployment.ready_replicas} of {deployment.replicas} ready"
+        note(f"{deployment.name}: {deployment.state} ({ready}) {deployment.reason or ''}".rstrip())

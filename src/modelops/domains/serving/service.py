@@ -1,0 +1,255 @@
+"""What serving does. Context first, one verb a function; the edge commits. What talks to replicas is in `traffic`."""
+
+from modelops.contracts.errors import AlreadyExists, DeploymentError, NotFound
+from modelops.contracts.ids import new_id
+from modelops.contracts.schemas import Page
+from modelops.domains.models import service as models
+from modelops.domains.models.schemas import ModelVersion, Stage
+from modelops.domains.serving.errors import NothingToRollBackTo
+from modelops.domains.serving.rows import (
+    as_deployment,
+    current_revisions,
+    deployment_row,
+    locked_row,
+    read_deployment,
+    revision_rows,
+)
+from modelops.domains.serving.rules import served_before
+from modelops.domains.serving.schemas import (
+    Deployment,
+    DeploymentCreate,
+    DeploymentState,
+    DeploymentUpdate,
+    Revision,
+    RevisionState,
+    RollbackRequest,
+    ServingLimits,
+)
+from modelops.domains.serving.tables import DeploymentRow, RevisionRow
+from modelops.domains.serving.traffic import explain as explain
+from modelops.domains.serving.traffic import get_replica_log as get_replica_log
+from modelops.domains.serving.traffic import predict as predict
+from modelops.kernel.context import Context
+from modelops.kernel.listing import PageQuery, list_rows
+
+
+def create_deployment(ctx: Context, body: DeploymentCreate) -> Deployment:
+    """Make a deployment; its first revision is brought up after this."""
+    ctx.require("deployments.write")
+    if ctx.session.scalars(ctx.query(DeploymentRow).where(DeploymentRow.name == body.name)).first() is not None:
+        raise AlreadyExists(
+            f"There is a deployment '{body.name}' already.",
+            hint="Choose another name, or give the existing one another model: `mops deployments update-deployment`.",
+        )
+    version = _servable(ctx, body.model)
+    row = DeploymentRow(
+        id=new_id("dep"),
+        project_id=ctx.project_id,
+        name=body.name,
+        description=body.description,
+        tags=body.tags,
+        replicas=body.replicas,
+        deleting=False,
+        state=DeploymentState.PROGRESSING,
+        reason=None,
+        wanted_revision=1,
+        waited_s=0.0,
+        observed=[],
+        revision=1,
+        created_at=ctx.clock.now(),
+        created_by=ctx.actor.id,
+    )
+    ctx.session.add(row)
+    ctx.session.flush()
+    first = _add_revision(ctx, row, 1, version, body.limits)
+    ctx.emit(
+        "modelops.serving.deployment_created",
+        row.id,
+        name=row.name,
+        model=first.model,
+        version=first.model_version,
+        replicas=row.replicas,
+    )
+    return as_deployment(row, [first])
+
+
+def list_deployments(ctx: Context, page: PageQuery) -> Page[Deployment]:
+    """List the project's deployments."""
+    ctx.require("deployments.read")
+    fields = {
+        "name": DeploymentRow.name,
+        "state": DeploymentRow.state,
+        "replicas": DeploymentRow.replicas,
+        "created_at": DeploymentRow.created_at,
+        "tags": lambda key: DeploymentRow.tags[key].as_string(),
+    }
+    found = list_rows(ctx, ctx.query(DeploymentRow), DeploymentRow.id, fields, page)
+    revisions = current_revisions(ctx, found.rows)
+    items = [as_deployment(row, revisions[row.id]) for row in found.rows]
+    return Page(items=items, next_cursor=found.next_cursor, total=found.total)
+
+
+def get_deployment(ctx: Context, deployment: str) -> Deployment:
+    """Return a deployment, by name or id, with its replicas as they were last seen."""
+    ctx.require("deployments.read")
+    return find_deployment(ctx, deployment)
+
+
+def update_deployment(ctx: Context, deployment: str, body: DeploymentUpdate) -> Deployment:
+    """Change a deployment. Another model or other limits make a new revision, other replicas or texts do not."""
+    ctx.require("deployments.write")
+    row = locked_row(ctx, deployment)
+    _refuse_deleting(row)
+    ctx.check_revision(row)
+    if body.description is not None:
+        row.description = body.description
+    if body.tags is not None:
+        row.tags = body.tags
+    if body.replicas is not None and body.replicas != row.replicas:
+        row.replicas = body.replicas
+        _begin(row)
+    _reconfigure(ctx, row, body)
+    ctx.emit(
+        "modelops.serving.deployment_updated",
+        row.id,
+        name=row.name,
+        wanted_revision=row.wanted_revision,
+        replicas=row.replicas,
+    )
+    return read_deployment(ctx, row)
+
+
+def delete_deployment(ctx: Context, deployment: str) -> Deployment:
+    """Ask for a deployment to end. It answers as `deleting` until nothing of it runs, and then is gone."""
+    ctx.require("deployments.write")
+    row = locked_row(ctx, deployment)
+    if not row.deleting:
+        ctx.check_revision(row)
+        row.deleting = True
+        row.state, row.reason = DeploymentState.DELETING, None
+        ctx.emit("modelops.serving.deployment_deleting", row.id, name=row.name)
+    return read_deployment(ctx, row)
+
+
+def list_revisions(ctx: Context, deployment: str, page: PageQuery) -> Page[Revision]:
+    """List a deployment's revisions, newest first."""
+    ctx.require("deployments.read")
+    row = deployment_row(ctx, deployment)
+    fields = {
+        "number": RevisionRow.number,
+        "state": RevisionRow.state,
+        "model": RevisionRow.model,
+        "model_version": RevisionRow.model_version,
+        "created_at": RevisionRow.created_at,
+    }
+    query = ctx.query(RevisionRow).where(RevisionRow.deployment_id == row.id)
+    found = list_rows(ctx, query, RevisionRow.id, fields, page, order="desc")
+    items = [Revision.model_validate(one, from_attributes=True) for one in found.rows]
+    return Page(items=items, next_cursor=found.next_cursor, total=found.total)
+
+
+def rollback_deployment(ctx: Context, deployment: str, body: RollbackRequest) -> Deployment:
+    """Go back to an earlier revision: a new one equal to it is brought up."""
+    ctx.require("deployments.write")
+    row = locked_row(ctx, deployment)
+    _refuse_deleting(row)
+    ctx.check_revision(row)
+    revisions = revision_rows(ctx, row)
+    target = _rollback_target(row, revisions, body.revision)
+    version = _servable(ctx, target.model_version_id)
+    new = _supersede(ctx, row, revisions, version, ServingLimits.model_validate(target.limits))
+    ctx.emit(
+        "modelops.serving.rollback_requested", row.id, name=row.name, to_revision=target.number, revision=new.number
+    )
+    return read_deployment(ctx, row)
+
+
+def find_deployment(ctx: Context, name_or_id: str) -> Deployment:
+    """Return a deployment of the current project, whoever asks (for the domains above)."""
+    return read_deployment(ctx, deployment_row(ctx, name_or_id))
+
+
+def _servable(ctx: Context, ref: str) -> ModelVersion:
+    version = models.resolve_version(ctx, ref)
+    if version.stage is Stage.RETIREMENT:
+        raise DeploymentError(
+            f"Version {version.version} of '{version.name}' is retired.",
+            hint="Retired versions are not deployed again; choose another one.",
+        )
+    return version
+
+
+def _refuse_deleting(row: DeploymentRow) -> None:
+    if row.deleting:
+        raise DeploymentError(f"The deployment '{row.name}' is being deleted.", hint="Make a new one once it is gone.")
+
+
+def _reconfigure(ctx: Context, row: DeploymentRow, body: DeploymentUpdate) -> None:
+    """Make a new revision where model or limits are to be others than wanted, or what was wanted failed."""
+    if body.model is None and body.limits is None:
+        return
+    revisions = revision_rows(ctx, row)
+    wanted = revisions[row.wanted_revision]
+    limits = body.limits or ServingLimits.model_validate(wanted.limits)
+    version = _servable(ctx, body.model or wanted.model_version_id)
+    same = version.id == wanted.model_version_id and limits == ServingLimits.model_validate(wanted.limits)
+    if not same or wanted.state == RevisionState.FAILED:
+        _supersede(ctx, row, revisions, version, limits)
+    elif row.failure is not None:  # what serves is what is wanted: the failed attempt is over and done with
+        row.failure = None
+        _begin(row)
+
+
+def _supersede(
+    ctx: Context, row: DeploymentRow, revisions: dict[int, RevisionRow], version: ModelVersion, limits: ServingLimits
+) -> RevisionRow:
+    """Want a new revision; one that was still being brought up is dropped."""
+    number = max(revisions) + 1
+    before = revisions[row.wanted_revision]
+    if before.state == RevisionState.PENDING:
+        before.state = RevisionState.SUPERSEDED
+        before.reason = f"Revision {number} replaced it before it was ready."
+    row.wanted_revision = number
+    row.failure = None
+    _begin(row)
+    return _add_revision(ctx, row, number, version, limits)
+
+
+def _begin(row: DeploymentRow) -> None:
+    """Note that a change is under way: nobody has watched it yet."""
+    row.state, row.reason = DeploymentState.PROGRESSING, None
+    row.waited_s, row.seen_at = 0.0, None
+
+
+def _add_revision(
+    ctx: Context, row: DeploymentRow, number: int, version: ModelVersion, limits: ServingLimits
+) -> RevisionRow:
+    revision = RevisionRow(
+        id=new_id("rev"),
+        project_id=row.project_id,
+        deployment_id=row.id,
+        number=number,
+        model_version_id=version.id,
+        model=version.name,
+        model_version=version.version,
+        limits=limits.model_dump(mode="json"),
+        state=RevisionState.PENDING,
+        placed=False,
+        created_at=ctx.clock.now(),
+        created_by=ctx.actor.id,
+    )
+    ctx.session.add(revision)
+    ctx.session.flush()
+    return revision
+
+
+def _rollback_target(row: DeploymentRow, revisions: dict[int, RevisionRow], number: int | None) -> RevisionRow:
+    if number is None:
+        activations = {one.number: one.activated_at for one in revisions.values() if one.activated_at is not None}
+        pending = row.wanted_revision if revisions[row.wanted_revision].state == RevisionState.PENDING else None
+        number = served_before(activations, row.active_revision, pending)
+        if number is None:
+            raise NothingToRollBackTo(f"No other revision of '{row.name}' has ever served.")
+    if number not in revisions:
+        raise NotFound(f"The deployment '{row.name}' has no revision {number}.", hint=NothingToRollBackTo.default_hint)
+    return revisions[number]

@@ -1,0 +1,58 @@
+"""The workload of a revision: its name, and its spec as it was fixed once and for all."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from modelops.contracts.ports import Limits, WorkloadSpec
+from modelops.domains.serving.schemas import RevisionDocument, ServingLimits
+
+LOG_BYTES = 4 * 1024 * 1024
+"""How much of a replica's output is kept."""
+
+_OURS = re.compile(r"dep_[0-9a-f]{32}-r[0-9]+")
+
+
+def workload_name(deployment_id: str, number: int) -> str:
+    """Return the name of a revision's workload."""
+    return f"{deployment_id}-r{number}"
+
+
+def is_ours(workload: str) -> bool:
+    """Tell whether a workload is of a revision, by its name."""
+    return _OURS.fullmatch(workload) is not None
+
+
+def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float) -> dict[str, Any]:
+    """Return the spec to keep: everything about the workload but its token and the number of its replicas.
+
+    Args:
+        python: The interpreter that the runtime runs in.
+        home: The platform's home folder, where replicas share downloaded files and keep telemetry that is not yet sent.
+        drain_s: How long a replica that ends may finish its requests.
+    """
+    return {
+        "argv": [python, "-m", "modelops.runtime", "serve"],
+        "env": {
+            "MODELOPS_CACHE": str(home / "cache"),
+            "MODELOPS_SPOOL": str(home / "spool" / document.deployment_id),
+            "MODELOPS_DRAIN_S": f"{max(drain_s, 0.1):g}",
+        },
+        "document": document.model_dump_json(),
+    }
+
+
+def workload_spec(name: str, replicas: int, spec: dict[str, Any], token: str, limits: ServingLimits) -> WorkloadSpec:
+    """Return a kept spec as the deployer takes it."""
+    return WorkloadSpec(
+        name=name,
+        replicas=replicas,
+        argv=tuple(spec["argv"]),
+        env=spec["env"],
+        files={"revision.json": spec["document"], "token": token},
+        limits=Limits(
+            cpus=limits.cpus,
+            memory_bytes=limits.memory_mb * 1024**2 if limits.memory_mb else None,
+            log_bytes=LOG_BYTES,
+        ),
+    )

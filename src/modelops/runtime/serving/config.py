@@ -1,0 +1,103 @@
+"""What a replica is told: environment, revision document and token."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from modelops.contracts.errors import DeploymentError
+from modelops.domains.serving.schemas import RevisionDocument
+
+
+@dataclass(frozen=True)
+class ReplicaConfig:
+    """Where a replica lives and how it behaves. Durations in seconds.
+
+    Attributes:
+        workdir: Its own folder: `revision.json` and `token` lie there, `endpoint.json` and `package/` appear there.
+        cache: Folder of downloaded files by digest, shared among replicas.
+        spool: Folder of telemetry batches that the platform has not taken yet, shared among replicas.
+        source: Names this process and no other, ever: the first half of a batch's identity.
+        drain_s: How long it may finish requests after SIGTERM.
+    """
+
+    workdir: Path
+    cache: Path
+    spool: Path
+    replica: str
+    source: str
+    host: str
+    flush_s: float
+    drain_s: float
+    download_timeout_s: float
+
+    @property
+    def package(self) -> Path:
+        """The folder that the verified package is put in."""
+        return self.workdir / "package"
+
+    def token(self) -> str:
+        """Return the replica's token for the platform, read anew each time: it may be renewed while we run."""
+        try:
+            return (self.workdir / "token").read_text(encoding="utf-8").strip()
+        except OSError as wrong:
+            raise DeploymentError(f"The replica's token cannot be read: {wrong}.") from wrong
+
+
+def read_config(environ: Mapping[str, str] = os.environ) -> ReplicaConfig:
+    """Read the environment.
+
+    Raises:
+        DeploymentError: `MODELOPS_WORKDIR` is missing, or a number is none.
+    """
+    if not environ.get("MODELOPS_WORKDIR"):
+        raise DeploymentError(
+            "The environment variable MODELOPS_WORKDIR is not set.",
+            hint="It names the folder with `revision.json` and `token`; the platform sets it.",
+        )
+    workdir = Path(environ["MODELOPS_WORKDIR"]).absolute()
+    replica = environ.get("MODELOPS_REPLICA") or workdir.name
+    return ReplicaConfig(
+        workdir=workdir,
+        cache=Path(environ.get("MODELOPS_CACHE") or workdir / "cache").absolute(),
+        spool=Path(environ.get("MODELOPS_SPOOL") or workdir / "spool").absolute(),
+        replica=replica,
+        source=f"{re.sub(r'[^A-Za-z0-9_.]+', '-', replica)[:100]}-{uuid4().hex}",
+        host=environ.get("MODELOPS_BIND") or "127.0.0.1",
+        flush_s=_seconds(environ, "MODELOPS_FLUSH_S", 2.0),
+        drain_s=_seconds(environ, "MODELOPS_DRAIN_S", 10.0),
+        download_timeout_s=_seconds(environ, "MODELOPS_DOWNLOAD_TIMEOUT_S", 60.0),
+    )
+
+
+def read_document(config: ReplicaConfig) -> RevisionDocument:
+    """Read `revision.json`.
+
+    Raises:
+        DeploymentError: it is missing or not a revision document.
+    """
+    path = config.workdir / "revision.json"
+    try:
+        return RevisionDocument.model_validate_json(path.read_bytes())
+    except OSError as wrong:
+        raise DeploymentError(f"The revision document cannot be read: {wrong}.") from wrong
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        raise DeploymentError(
+            f"{path.name} is not a revision document: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
+            hint="The platform and the runtime must be of the same version.",
+        ) from wrong
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        value = float(environ.get(name) or default)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 86_400:
+        raise DeploymentError(f"{name} must be a number of seconds above 0, not '{environ[name]}'.")
+    return value

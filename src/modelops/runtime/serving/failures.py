@@ -1,0 +1,10 @@
+"""Errors that only a runtime has."""
+
+from modelops.contracts.errors import MLOpsError
+
+
+class ModelFailed(MLOpsError):
+    """The model itself failed: it raised, or gave something that is no prediction for the rows. The runtime goes on."""
+
+    code, status, title = "model_failed", 500, "The model failed"
+    default_hint = "The replica's log has the traceback. Other requests are not affected."

@@ -1,0 +1,43 @@
+"""A replica's life: read, verify, load, listen, drain."""
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+from modelops.contracts.errors import MLOpsError
+from modelops.runtime.serving.config import read_config, read_document
+from modelops.runtime.serving.package import load_package
+from modelops.runtime.serving.replica import Replica
+from modelops.runtime.serving.server import serve
+
+
+def main() -> int:
+    """Run one replica, and return the process's exit code: 0 after draining, 1 where the package cannot be served."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, _leave)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        _run()
+    except MLOpsError as wrong:
+        sys.stderr.write(f"modelops-runtime: {wrong}\n")
+        return 1
+    return 0
+
+
+def _run() -> None:
+    config = read_config()
+    (config.workdir / "endpoint.json").unlink(missing_ok=True)
+    document = read_document(config)
+    replica = Replica(config, document, load_package(config, document))
+    replica.warm_up()
+    replica.start()
+    try:
+        serve(replica)
+    finally:
+        replica.close()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    # Until the server listens there is nothing to drain; from then on it has a handler of its own.
+    sys.exit(0)

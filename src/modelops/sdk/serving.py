@@ -1,0 +1,218 @@
+"""Deploy a model and ask it, in a few lines.
+
+from modelops.sdk.serving import deploy_model
+
+with deploy_model("iris@champion", "iris") as iris:
+    print(iris.predict(frame).predictions)
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from modelops.contracts.errors import DeploymentError, InvalidInput, NotFound
+from modelops.domains.serving.schemas import Deployment, DeploymentState, Explanations, Predictions, ServingLimits
+from modelops.sdk.client import Client
+
+_MISSED = frozenset({DeploymentState.FAILED, DeploymentState.ROLLED_BACK})
+
+
+class ModelDeployment:
+    """A deployment to work with. Use it as a context manager, or close it; the deployment itself goes on.
+
+    Args:
+        name: The deployment's name or id.
+        client: The connection; by default one of its own, as the settings say.
+    """
+
+    def __init__(self, name: str, client: Client | None = None) -> None:
+        self.name = name
+        self._owns_client = client is None
+        self.client = client or Client()
+
+    @property
+    def status(self) -> Deployment:
+        """The deployment as it is now."""
+        return self.client.serving.get_deployment(self.name)
+
+    def deploy(
+        self,
+        model: str,
+        *,
+        replicas: int | None = None,
+        limits: ServingLimits | None = None,
+        wait: bool = True,
+        timeout_s: float = 300.0,
+    ) -> Deployment:
+        """Serve a model version (`name`, `name:3`, `name@alias`) under this name: a new deployment, or the existing one
+        changed without an interruption.
+
+        Args:
+            replicas: How many runtimes; by default 1, or as many as there are.
+            wait: Return only when it serves.
+
+        Raises:
+            DeploymentError: it did not become ready; what served before still does.
+        """
+        serving = self.client.serving
+        try:
+            changed = serving.update_deployment(self.name, model=model, replicas=replicas, limits=limits)
+        except NotFound:
+            if self._exists():  # it is the model that was not found
+                raise
+            changed = serving.create_deployment(
+                self.name, model, replicas=1 if replicas is None else replicas, limits=limits
+            )
+        return self._settled(timeout_s) if wait else changed
+
+    def scale(self, replicas: int, *, wait: bool = True, timeout_s: float = 300.0) -> Deployment:
+        """Change the number of runtimes; 0 stops the deployment."""
+        changed = self.client.serving.update_deployment(self.name, replicas=replicas)
+        return self.client.serving.wait_until_settled(self.name, timeout_s) if wait else changed
+
+    def rollback(self, revision: int | None = None, *, wait: bool = True, timeout_s: float = 300.0) -> Deployment:
+        """Go back to an earlier revision, by default the one that served before. Raises as `deploy`."""
+        changed = self.client.serving.rollback_deployment(self.name, revision=revision)
+        return self._settled(timeout_s) if wait else changed
+
+    def predict(self, rows: Any) -> Predictions:
+        """Predict rows: a DataFrame, a table, an array of shape (rows, features), a list of rows, or one row."""
+        return self.client.serving.predict(self.name, instances_of(rows))
+
+    def explain(self, rows: Any) -> Explanations:
+        """Explain the predictions of rows, which are as for `predict`, by additive attributions (SHAP values)."""
+        return self.client.serving.explain(self.name, instances_of(rows))
+
+    def delete(self, *, wait: bool = True, timeout_s: float = 120.0) -> None:
+        """End the deployment."""
+        self.client.serving.delete_deployment(self.name)
+        if wait:
+            self.client.serving.wait_until_gone(self.name, timeout_s)
+
+    def close(self) -> None:
+        """Close the connection, if it is its own."""
+        if self._owns_client:
+            self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _exists(self) -> bool:
+        try:
+            self.client.serving.get_deployment(self.name)
+        except NotFound:
+            return False
+        return True
+
+    def _settled(self, timeout_s: float) -> Deployment:
+        settled = self.client.serving.wait_until_settled(self.name, timeout_s)
+        if settled.state in _MISSED:
+            raise DeploymentError(
+                f"The deployment '{settled.name}' is {settled.state}. {settled.reason or ''}".strip(),
+                hint=f"`mops deployments get-replica-log {settled.name}` shows what its replicas said.",
+            )
+        return settled
+
+
+def deploy_model(
+    model: str,
+    name: str,
+    *,
+    replicas: int | None = None,
+    limits: ServingLimits | None = None,
+    wait: bool = True,
+    timeout_s: float = 300.0,
+    client: Client | None = None,
+) -> ModelDeployment:
+    """Serve a model version under a name, and return the deployment to work with.
+
+    Args:
+        model: `name` (its latest version), `name:3` or `name@alias`.
+        name: Of a new deployment, or of one that is to serve this model from now on.
+        replicas: How many runtimes; by default 1, or as many as there are.
+        wait: Return only when it serves.
+        client: The connection; by default one of its own, which closing the deployment closes.
+
+    Raises:
+        DeploymentError: it did not become ready; what served before still does.
+    """
+    deployment = ModelDeployment(name, client)
+    try:
+        deployment.deploy(model, replicas=replicas, limits=limits, wait=wait, timeout_s=timeout_s)
+    except BaseException:
+        deployment.close()
+        raise
+    return deployment
+
+
+def rollback_deployment(
+    name: str, *, revision: int | None = None, timeout_s: float = 300.0, client: Client | None = None
+) -> Deployment:
+    """Go back to an earlier revision of a deployment, by default the one that served before, and wait until it serves.
+
+    Raises:
+        DeploymentError: there is none, or it did not become ready again.
+    """
+    deployment = ModelDeployment(name, client)
+    try:
+        return deployment.rollback(revision, timeout_s=timeout_s)
+    finally:
+        deployment.close()
+
+
+def instances_of(rows: Any) -> list[Any]:
+    """Return rows as the API takes them: lists of JSON values, or objects by feature name; NaN becomes null.
+
+    Args:
+        rows: A pandas or Polars DataFrame, an Arrow table, an array of shape (rows, features) or (features,), a list of
+            rows, or one row as an object or a list of values.
+
+    Raises:
+        InvalidInput: it is none of these.
+    """
+    if hasattr(rows, "to_pylist"):
+        rows = rows.to_pylist()
+    elif hasattr(rows, "to_dicts"):
+        rows = rows.to_dicts()
+    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        rows = rows.to_dict(orient="records")
+    elif hasattr(rows, "tolist"):
+        rows = rows.tolist()
+    if isinstance(rows, Mapping):
+        rows = [rows]
+    if isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
+        raise InvalidInput(
+            f"A {type(rows).__name__} is no table of rows.", hint="Give a DataFrame, an array, or a list of rows."
+        )
+    listed = list(rows)
+    if listed and not any(_is_row(item) for item in listed):
+        listed = [listed]
+    return [_row(row) for row in listed]
+
+
+def _is_row(item: Any) -> bool:
+    return (isinstance(item, Mapping | Sequence) and not isinstance(item, str | bytes)) or getattr(item, "ndim", 0) == 1
+
+
+def _row(row: Any) -> Any:
+    if hasattr(row, "tolist"):
+        row = row.tolist()
+    if isinstance(row, Mapping):
+        return {str(name): _value(value) for name, value in row.items()}
+    return [_value(value) for value in row] if _is_row(row) else row
+
+
+def _value(value: Any) -> Any:
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy scalar
+        value = value.item()
+    if isinstance(value, float) and math.isinf(value):
+        raise InvalidInput("A value is infinite, which JSON cannot say.", hint="Leave such rows out, or bound them.")
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return None if type(value).__name__ in ("NAType", "NaTType") else value

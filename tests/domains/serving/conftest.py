@@ -1,0 +1,132 @@
+"""A world that does what the test says, and model versions to deploy."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from modelops.contracts.errors import Conflict
+from modelops.contracts.ports import Deployer, Phase, ReplicaObservation, WorkloadSpec
+from modelops.domains.models.flavours import sklearn
+from modelops.domains.models.packages import files_of
+from modelops.domains.models.schemas import Feature, ModelSignature, PackageFile, VersionCreate
+from modelops.kernel.work import PlatformUrl
+
+
+@dataclass
+class Workload:
+    """A workload of the scripted world."""
+
+    spec: WorkloadSpec
+    replicas: dict[int, ReplicaObservation] = field(default_factory=dict)
+    log: bytes = b""
+    stubborn: bool = False
+
+
+class ScriptedDeployer:
+    """A Deployer whose replicas start, become ready and die when the test says so."""
+
+    def __init__(self):
+        self.workloads: dict[str, Workload] = {}
+        self.obedient = True
+        self.refusal = None
+        self.history = []
+        self.endpoint = "http://127.0.0.1:9/{name}/{index}"
+
+    def apply(self, spec):
+        if self.refusal:
+            raise self.refusal
+        found = self.workloads.setdefault(spec.name, Workload(spec))
+        if replace(found.spec, replicas=0) != replace(spec, replicas=0):
+            raise Conflict(f"The workload {spec.name} exists with another spec.")
+        found.spec = spec
+        for index in range(spec.replicas):
+            now = found.replicas.get(index)
+            if now is None:
+                found.replicas[index] = ReplicaObservation(index, Phase.RUNNING, False, None, 1, 0, None, None)
+                self.history.append(("start", spec.name, index))
+            elif now.phase is Phase.EXITED:
+                found.replicas[index] = replace(now, phase=Phase.RUNNING, restarts=now.restarts + 1, reason=None)
+        for index in [index for index in found.replicas if index >= spec.replicas]:
+            del found.replicas[index]
+            self.history.append(("end", spec.name, index))
+        if self.obedient:
+            self.ready(spec.name)
+
+    def observe(self, name):
+        found = self.workloads.get(name)
+        return [found.replicas[index] for index in sorted(found.replicas)] if found else []
+
+    def log(self, name, index, *, offset=0, limit=65_536):
+        found = self.workloads.get(name)
+        return found.log[offset : offset + limit] if found and index in found.replicas else b""
+
+    def remove(self, name, *, grace_s=10.0):
+        found = self.workloads.get(name)
+        if found is None:
+            return True
+        if found.stubborn:
+            return False
+        del self.workloads[name]
+        self.history.append(("remove", name))
+        return True
+
+    def names(self):
+        return sorted(self.workloads)
+
+    def ready(self, name, *indices):
+        found = self.workloads[name]
+        for index in indices or list(found.replicas):
+            if found.replicas[index].phase is Phase.RUNNING:
+                endpoint = self.endpoint.format(name=name, index=index)
+                found.replicas[index] = replace(found.replicas[index], ready=True, endpoint=endpoint)
+
+    def crash(self, name, *indices, reason="ended with exit code 3"):
+        found = self.workloads[name]
+        for index in indices or list(found.replicas):
+            found.replicas[index] = replace(
+                found.replicas[index], phase=Phase.EXITED, ready=False, endpoint=None, reason=reason
+            )
+
+
+@pytest.fixture
+def world():
+    """The scripted world of a platform: `world(platform)`."""
+
+    def install(platform):
+        deployer = ScriptedDeployer()
+        platform.place.ports[Deployer] = deployer
+        platform.place.ports[PlatformUrl].set("http://127.0.0.1:1")
+        return deployer
+
+    return install
+
+
+@pytest.fixture
+def register():
+    """Register a version of a model that nobody loads: `register(client, name)`."""
+
+    def registered(client, name="m"):
+        artifact = client.data.upload_artifact(b"a model")
+        file = PackageFile(path="model.pkl", digest=artifact.digest, size=artifact.size)
+        signature = ModelSignature(inputs=[Feature(name="x")])
+        body = VersionCreate(name=name, flavour="sklearn", files=[file], signature=signature)
+        return client.models.register_version(body)
+
+    return registered
+
+
+@pytest.fixture(scope="session")
+def publish(tmp_path_factory):
+    """Register a fitted estimator with its signature: `publish(client, name, estimator, frame)`."""
+
+    def published(client, name, estimator, frame):
+        folder = tmp_path_factory.mktemp("package")
+        sklearn.flavour.save(estimator, folder)
+        files = files_of(folder)
+        for file in files:
+            client.data.upload_artifact(folder / file.path, digest=file.digest)
+        signature = ModelSignature(inputs=[Feature(name=column) for column in frame.columns])
+        body = VersionCreate(name=name, flavour="sklearn", files=files, signature=signature)
+        return client.models.register_version(body)
+
+    return published
