@@ -49,7 +49,7 @@ def test_a_stranger_gets_404_or_403_on_every_resource(world):
             if "{" not in path:
                 continue
             body = _example(platform, operation)
-            answer = http.request(method, _fill_path(path, names), json=body)
+            answer = http.request(method, _fill_path(path, names), json=body, params=_query(operation))
             if answer.status_code not in (403, 404):
                 leaks.append((method, path, answer.status_code, answer.text[:200]))
     assert not leaks
@@ -62,7 +62,9 @@ def test_a_stranger_who_names_the_project_gets_404(world):
         for method, path, operation in _operations(platform):
             if operation["operationId"] in OPEN:
                 continue
-            answer = http.request(method, _fill_path(path, names), json=_example(platform, operation))
+            answer = http.request(
+                method, _fill_path(path, names), json=_example(platform, operation), params=_query(operation)
+            )
             assert answer.status_code == 404, (method, path, answer.text)
 
 
@@ -89,10 +91,22 @@ def test_a_viewer_changes_nothing(world):
         for method, path, operation in _operations(platform):
             if method == "GET" or operation["operationId"] in allowed:
                 continue
-            answer = http.request(method, _fill_path(path, names), json=_example(platform, operation))
+            answer = http.request(
+                method, _fill_path(path, names), json=_example(platform, operation), params=_query(operation)
+            )
             if answer.status_code not in (403, 404, 422):
                 changed.append((method, path, answer.status_code, answer.text[:200]))
     assert not changed
+
+
+def _query(operation):
+    """Return the query parameters that the operation needs."""
+    found = {}
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "query" and parameter.get("required"):
+            schema = parameter["schema"]
+            found[parameter["name"]] = schema.get("enum", ["csv"])[0]
+    return found
 
 
 def _example(platform, operation):

@@ -87,6 +87,7 @@ def _openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
             schemas["Problem"] = Problem.model_json_schema()
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
+            _share_problems(document)
             document["components"]["securitySchemes"] = {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or an access token."}
             }
@@ -95,3 +96,14 @@ def _openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
         return app.openapi_schema
 
     return openapi
+
+
+def _share_problems(document: dict[str, Any]) -> None:
+    """Write each problem response once, and refer to it from the operations."""
+    shared = document["components"].setdefault("responses", {})
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if problems.MEDIA_TYPE in response.get("content", {}):
+                    shared[f"Problem{status}"] = response
+                    operation["responses"][status] = {"$ref": f"#/components/responses/Problem{status}"}

@@ -1,13 +1,24 @@
 """Artifacts: kept once, read as they were written, and seen by their project alone."""
 
 import hashlib
-import subprocess
-import sys
+import io
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
-from modelops.contracts.errors import ArtifactCorrupted, InvalidInput, NotFound, PermissionDenied, StorageFull
+from modelops.contracts.errors import (
+    ArtifactCorrupted,
+    InvalidInput,
+    NotFound,
+    PermissionDenied,
+    StorageFull,
+    Unavailable,
+)
 from modelops.contracts.ports import BlobStore
+from modelops.contracts.rest import Rest
+from modelops.domains.data import service
+from modelops.domains.data.client import Data
 
 
 def digest(content):
@@ -81,33 +92,95 @@ def test_a_full_disk_is_told_and_the_platform_goes_on(sqlite_platform, monkeypat
     assert data.upload_artifact(b"a").size == 1
 
 
-@pytest.mark.slow
-def test_a_file_larger_than_the_memory_given_is_up_and_downloaded(tmp_path):
-    """200 MB pass through a platform whose process may use little more memory than it needs to start."""
-    script = """
-import resource, sys, hashlib
-from pathlib import Path
-from modelops.testing.platform import running_platform
-folder = Path(sys.argv[1])
-with running_platform(folder / "home") as platform:
+def test_bytes_that_are_gone_are_damage_and_not_a_wrong_name(sqlite_platform):
+    data = sqlite_platform.client().data
+    artifact = data.upload_artifact(b"gone")
+    sqlite_platform.place.ports[BlobStore].delete(artifact.digest)
+    with pytest.raises(ArtifactCorrupted):
+        data.download_artifact(artifact.digest)
+    with sqlite_platform.http(authorization=f"Bearer {sqlite_platform.admin_key}") as http:
+        answer = http.get(f"/v1/artifacts/{artifact.digest}")
+    assert (answer.status_code, answer.json()["code"]) == (500, "artifact_corrupted")
+
+
+def test_the_same_content_from_many_at_once_is_one_artifact(platform):
+    clients = [platform.client() for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda client: client.data.upload_artifact(b"same" * 1000).digest, clients))
+    assert set(found) == {digest(b"same" * 1000)}
+    assert platform.client().data.list_artifacts().total == 1
+
+
+def test_an_empty_content_is_a_content(platform):
     data = platform.client().data
-    data.upload_artifact(b"warm")
-    data.create_dataset("big")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    big = folder / "big.csv"
-    with big.open("w") as file:
-        file.write("a,b,c,text\\n")
-        for n in range(40_000):
-            file.write(f"{n},{n * 0.37},{n % 7},word{n % 1000}\\n" * 5)
-    with (folder / "big.bin").open("wb") as file:
-        for n in range(200):
-            file.write(hashlib.sha256(str(n).encode()).digest() * 32768)
-    artifact = data.upload_artifact(folder / "big.bin")
-    data.download_artifact(artifact.digest, folder / "copy.bin")
-    version = data.create_dataset_version("big", big)
-    assert version.rows == 200_000, version.rows
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print("grown by", grown)
-    assert grown < 150, grown
-"""
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    assert data.download_artifact(data.upload_artifact(b"").digest) == b""
+
+
+def test_files_and_streams_go_in_and_memory_comes_out(sqlite_platform, tmp_path):
+    data, seen = sqlite_platform.client().data, []
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    artifact = data.upload_artifact(tmp_path / "file", progress=seen.append)
+    assert seen == [1_048_576, 2_097_152, 3_000_000]
+    assert data.upload_artifact(io.BytesIO(b"x" * 3_000_000)) == artifact
+    assert data.download_artifact(artifact.digest) == b"x" * 3_000_000
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        data.upload_artifact(tmp_path / "none")
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        data.download_artifact(artifact.digest, tmp_path / "none" / "file")
+
+
+def test_a_browser_runs_nothing_that_somebody_uploaded(sqlite_platform):
+    page = b"<script>alert(1)</script>"
+    sqlite_platform.client().data.upload_artifact(page, media_type="text/html; charset=utf-8")
+    with sqlite_platform.http(authorization=f"Bearer {sqlite_platform.admin_key}") as http:
+        answer = http.get(f"/v1/artifacts/{digest(page)}")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert answer.headers["content-security-policy"].startswith("sandbox")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["etag"] == f'"{digest(page)}"'
+    assert answer.headers["content-length"] == str(len(page))
+
+
+@pytest.mark.parametrize("media_type", ["", "text", "té/xt", "日/本", "a/b\r\nX: y", "a/" + "b" * 200, "text/html;"])
+def test_a_media_type_that_is_none_is_refused(sqlite_platform, media_type):
+    with pytest.raises(InvalidInput):
+        sqlite_platform.client().data.upload_artifact(b"a", media_type=media_type)
+
+
+def test_missing_artifacts_are_named(platform):
+    client = platform.client()
+    held, missing = client.data.upload_artifact(b"a"), [digest(b"b"), digest(b"c")]
+    with platform.place.work(write=False) as system:
+        ctx = system.within(client.data.create_dataset("d").project_id)
+        assert service.require_artifacts(ctx, [held.digest, held.digest]) == {held.digest: held}
+        assert service.require_artifacts(ctx, []) == {}
+        with pytest.raises(NotFound, match=f"{missing[0]}' .and 1 more") as refused:
+            service.require_artifacts(ctx, [held.digest, *missing])
+    assert refused.value.extra["missing"] == missing
+
+
+def test_a_content_that_changes_on_its_way_is_noticed(sqlite_platform, tmp_path):
+    data = sqlite_platform.client().data
+    artifact = data.upload_artifact(b"right")
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=b"wrong"))
+    wrong = Data(Rest(httpx.Client(transport=transport, base_url="http://x")))
+    for to in (None, tmp_path / "x"):
+        with pytest.raises(ArtifactCorrupted):
+            wrong.download_artifact(artifact.digest, to)
+    assert list(tmp_path.iterdir()) == [tmp_path / "home"]
+
+
+def test_a_download_that_breaks_off_leaves_no_file(sqlite_platform, tmp_path):
+    def broken(_):
+        def chunks():
+            yield b"half"
+            raise httpx.ReadError("gone")
+
+        return httpx.Response(200, content=chunks())
+
+    data = Data(Rest(httpx.Client(transport=httpx.MockTransport(broken), base_url="http://x")))
+    (tmp_path / "x").write_bytes(b"before")
+    with pytest.raises(Unavailable):
+        data.download_artifact(digest(b"half"), tmp_path / "x")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir() if file.is_file()] == [("x", b"before")]

@@ -2,7 +2,9 @@
 
 import io
 import mmap
+import os
 import re
+import threading
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -16,11 +18,54 @@ from modelops.domains.data.schemas import DataFormat
 BATCH_ROWS = 64 * 1024
 BATCH_BYTES = 16 * 1024**2
 MAX_COLUMNS = 10_000
-_CSV_BLOCK = 4 * 1024**2
+_CSV_BLOCK = 1024**2  # Arrow reads 32 of them ahead
 _CONVERSION = re.compile(r"In CSV column #(\d+): (?:(Row #\d+): )?CSV conversion error to ([^:]+): (.*)", re.DOTALL)
 _WIDER = {"null": pa.int64(), "int64": pa.float64()}
 
 Batches = tuple[pa.Schema, Iterator[pa.RecordBatch]]
+
+
+class Source:
+    """A seekable file that several readers share: Arrow reads ahead in threads of its own, also for a reader given up."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.lock = threading.Lock()
+
+    def reader(self) -> pa.PythonFile:
+        """Return a reader with a position of its own."""
+        return pa.PythonFile(_Reader(self), mode="r")
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        with self._source.lock:
+            self._source.file.seek(self._position)
+            content = self._source.file.read(size)
+        self._position += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_CUR:
+            offset += self._position
+        elif whence == os.SEEK_END:
+            with self._source.lock:
+                offset = self._source.file.seek(offset, os.SEEK_END)
+        self._position = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._position
 
 
 class TypeConflict(Exception):
@@ -32,13 +77,13 @@ class TypeConflict(Exception):
         self.wider = wider
 
 
-def open_table(source: BinaryIO, kind: DataFormat, types: dict[str, pa.DataType]) -> Batches:
+def open_table(source: Source, kind: DataFormat, types: dict[str, pa.DataType]) -> Batches:
     """Return a file's schema and its record batches, each of bounded size.
 
     Dictionary columns come as what their entries mean.
 
     Args:
-        source: Seekable.
+        source: The file.
         kind: What it is.
         types: Types of CSV columns, in place of those that the file's beginning suggests.
 
@@ -46,7 +91,6 @@ def open_table(source: BinaryIO, kind: DataFormat, types: dict[str, pa.DataType]
         InvalidInput: it is no such file, or no table that can be kept. The batches may raise it too.
         TypeConflict: (by the batches) of a CSV file that needs another type for a column.
     """
-    source.seek(0)
     if kind is DataFormat.CSV:
         return _open_csv(source, types)
     schema, batches = _open_parquet(source) if kind is DataFormat.PARQUET else _open_arrow(source)
@@ -77,7 +121,7 @@ def check_schema(schema: pa.Schema) -> None:
             )
 
 
-def _open_csv(source: BinaryIO, types: dict[str, pa.DataType]) -> Batches:
+def _open_csv(source: Source, types: dict[str, pa.DataType]) -> Batches:
     """Open CSV as RFC 4180 has it, in UTF-8, its first line the names.
 
     Empty cells, `NA`, `null` and their like are missing, among texts too; in quotes they are texts, save in files that
@@ -94,10 +138,9 @@ def _open_csv(source: BinaryIO, types: dict[str, pa.DataType]) -> Batches:
     return reader.schema, _csv_batches(_csv_reader(source, types, quoted_nulls=False))
 
 
-def _csv_reader(source: BinaryIO, types: dict[str, pa.DataType], *, quoted_nulls: bool) -> pa_csv.CSVStreamingReader:
-    source.seek(0)
+def _csv_reader(source: Source, types: dict[str, pa.DataType], *, quoted_nulls: bool) -> pa_csv.CSVStreamingReader:
     return pa_csv.open_csv(
-        pa.PythonFile(_Unclosed(source)),
+        source.reader(),
         read_options=pa_csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),  # so that errors name the row
         parse_options=pa_csv.ParseOptions(newlines_in_values=True),
         convert_options=pa_csv.ConvertOptions(
@@ -125,7 +168,7 @@ def _csv_batches(reader: pa_csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]:
         raise TypeConflict(name, _WIDER.get(conflict[3], pa.string())) from wrong
 
 
-def _not_text(source: BinaryIO, name: str) -> InvalidInput:
+def _not_text(source: Source, name: str) -> InvalidInput:
     """Read a column as text, to learn which row is none."""
     try:
         _csv_reader(source, {name: pa.string()}, quoted_nulls=False)
@@ -140,15 +183,15 @@ def _bad_text(name: str, row: str | None) -> InvalidInput:
     return InvalidInput(f"The column '{name[:200]}' is not UTF-8{place}.", hint="Save the file as UTF-8.")
 
 
-def _open_parquet(source: BinaryIO) -> Batches:
-    file = pq.ParquetFile(pa.PythonFile(_Unclosed(source)))
+def _open_parquet(source: Source) -> Batches:
+    file = pq.ParquetFile(source.reader())
     facts = file.metadata
     size = sum(facts.row_group(n).total_byte_size for n in range(facts.num_row_groups))
     rows = _rows_within(facts.num_rows, size)
     return file.schema_arrow, file.iter_batches(batch_size=rows)
 
 
-def _open_arrow(source: BinaryIO) -> Batches:
+def _open_arrow(source: Source) -> Batches:
     """Open an Arrow file or stream: both are called `.arrow`."""
     mapped = _mapped(source)
     try:
@@ -160,35 +203,13 @@ def _open_arrow(source: BinaryIO) -> Batches:
         return stream.schema, iter(stream)
 
 
-def _mapped(source: BinaryIO) -> pa.NativeFile:
+def _mapped(source: Source) -> pa.NativeFile:
     """Map a file into memory, so that a batch as large as the file need not be read at once."""
     try:
-        view = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+        view = mmap.mmap(source.file.fileno(), 0, access=mmap.ACCESS_READ)
     except (io.UnsupportedOperation, ValueError):  # not a file of the system, or an empty one
-        return pa.PythonFile(_Unclosed(source))
+        return source.reader()
     return pa.BufferReader(pa.py_buffer(view))
-
-
-class _Unclosed(io.RawIOBase):
-    """A file that its reader may close without closing it for its owner."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
 
 
 def _checked(batches: Iterator[pa.RecordBatch], plain: pa.Schema) -> Iterator[pa.RecordBatch]:

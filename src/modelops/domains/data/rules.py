@@ -10,7 +10,8 @@ ANY_DATASET = "-"
 """Stands for the dataset where a version is named by its id."""
 
 _RESTRICTED_NAME = r"[A-Za-z0-9!#$&^_.+-]{1,127}"
-MEDIA_TYPE = rf'^{_RESTRICTED_NAME}/{_RESTRICTED_NAME}( ?; ?{_RESTRICTED_NAME}=({_RESTRICTED_NAME}|"[A-Za-z0-9!#$&^_.+ -]{{0,127}}"))*$'
+_PARAMETER = rf' ?; ?{_RESTRICTED_NAME}=({_RESTRICTED_NAME}|"[A-Za-z0-9!#$&^_.+ -]{{0,127}}")'
+MEDIA_TYPE = rf"^{_RESTRICTED_NAME}/{_RESTRICTED_NAME}({_PARAMETER})*$"
 """A media type (RFC 6838, section 4.2), with parameters."""
 
 _VERSION_ID = re.compile(id_pattern("dsv"))

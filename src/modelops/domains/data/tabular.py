@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.data.profiling import TableProfile
-from modelops.domains.data.reading import BATCH_ROWS, TypeConflict, open_table
+from modelops.domains.data.reading import BATCH_ROWS, Source, TypeConflict, open_table
 from modelops.domains.data.schemas import Column, ColumnProfile, DataFormat, Preview
 
 _REREADINGS = 50
@@ -37,10 +37,11 @@ def to_parquet(source: BinaryIO, kind: DataFormat, target: BinaryIO) -> Conversi
     Raises:
         InvalidInput: the file is not what it is said to be; the error names the place.
     """
+    shared = Source(source)
     types: dict[str, pa.DataType] = {}
     for _ in range(_REREADINGS):
         try:
-            return _convert(source, kind, types, target)
+            return _convert(shared, kind, types, target)
         except TypeConflict as conflict:
             types[conflict.column] = conflict.wider
         except (pa.ArrowException, UnicodeDecodeError) as wrong:
@@ -86,7 +87,7 @@ def stream_as(parquet: BinaryIO, kind: DataFormat) -> Iterator[bytes]:
     return _written(file, writer, sink)
 
 
-def _convert(source: BinaryIO, kind: DataFormat, types: dict[str, pa.DataType], target: BinaryIO) -> Conversion:
+def _convert(source: Source, kind: DataFormat, types: dict[str, pa.DataType], target: BinaryIO) -> Conversion:
     target.seek(0)
     target.truncate()
     schema, batches = open_table(source, kind, types)
@@ -103,7 +104,7 @@ def _convert(source: BinaryIO, kind: DataFormat, types: dict[str, pa.DataType], 
 def _unreadable(kind: DataFormat, wrong: Exception) -> InvalidInput:
     why = str(wrong).strip()[:500]
     if "straddling" in why:
-        why = "a row is longer than 4 MB, or a quotation mark is not closed"
+        why = "a row is longer than 1 MB, or a quotation mark is not closed"
     return InvalidInput(
         f"The file cannot be read as {kind.value}: {why}.", hint="Name its true format, or correct the place named."
     )

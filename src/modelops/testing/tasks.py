@@ -1,0 +1,48 @@
+"""Functions for jobs of the recipe `python-function`, as a test needs them: ones that work, crash, hang and flood."""
+
+import os
+import sys
+import time
+from typing import Any
+
+
+def work(job: Any, *, seconds: float = 0.5, steps: int = 5) -> dict[str, Any]:
+    """Track a run for a while, and report its last loss."""
+    with job.start_run("work", {"steps": steps}) as run:
+        for step in range(steps):
+            time.sleep(seconds / steps)
+            run.log_metrics({"loss": 1.0 / (step + 1)}, step=step)
+    return {"run_id": run.id, "metrics": {"loss": 1.0 / steps}}
+
+
+def crash(job: Any, *, why: str = "no reason") -> None:
+    """Raise in the middle of a run."""
+    with job.start_run("crash", {}):
+        raise RuntimeError(why)
+
+
+def leave(job: Any, *, code: int = 3) -> None:
+    """End the process at once, as a crash in native code does."""
+    job.start_run("leave", {})
+    os._exit(code)
+
+
+def hang(job: Any) -> None:
+    """Never end by itself."""
+    with job.start_run("hang", {}):
+        while True:
+            time.sleep(60)
+
+
+def flood(job: Any, *, mebibytes: int = 100) -> dict[str, Any]:
+    """Write much output, then succeed."""
+    block = "x" * 1023 + "\n"
+    for _ in range(mebibytes):
+        sys.stdout.write(block * 1024)
+    return {}
+
+
+def devour(job: Any, *, mebibytes: int = 2048) -> dict[str, Any]:
+    """Take much memory, and use it."""
+    held = [bytearray(os.urandom(1024)) * 1024 for _ in range(mebibytes)]
+    return {"metrics": {"blocks": len(held)}}

@@ -1,0 +1,81 @@
+"""One of each resource, made through the public client, for tests that walk every operation."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from modelops.domains.monitoring.schemas import SketchBatch, SketchBatches
+from modelops.domains.monitoring.sketches import Sketcher, build_reference
+from modelops.sdk.registry import ModelRegistry
+
+CSV = b"a,b,target\n" + b"".join(b"%d,%d,%d\n" % (n, n * n, n % 2) for n in range(40))
+
+
+def fill(platform):
+    """Fill the default project and return a value for each path parameter of the API."""
+    admin = platform.client()
+    me = admin.identity.get_me()
+    user = admin.identity.create_user("somebody", role="viewer")
+    account = admin.identity.create_service_account("machine", role="viewer")
+    key = admin.identity.create_api_key("spare", principal="machine")
+    admin.data.create_dataset("numbers")
+    dataset = admin.data.create_dataset_version("numbers", CSV, format="csv")
+    experiment = admin.experiments.create_experiment("trials")
+    run = admin.experiments.create_run("trials", parameters={"lr": 0.1})
+    admin.experiments.log_batch(run.id, metrics=[{"key": "loss", "value": 0.5}])
+    rows = np.array([[n, n * n] for n in range(40)], dtype=float)
+    model = LogisticRegression(max_iter=1000).fit(rows, [n % 2 for n in range(40)])
+    version = ModelRegistry(admin).register_model("numbers", model, sample=rows, experiment_id=run.id)
+    admin.models.set_alias("numbers", "challenger", 1)
+    approval = admin.models.request_approval("numbers", 1)
+    job = admin.training.submit_job("python-function", "numbers", parameters={"function": "json:dumps"})
+    deployment = admin.serving.create_deployment("numbers", "numbers:1", replicas=0)
+    report = _drift_report(admin, deployment.id, version, rows)
+    return {
+        "tenant": me.tenant_id,
+        "project": me.project_id,
+        "principal": account.id,
+        "user": user.id,
+        "account": account.id,
+        "key_id": key.id,
+        "digest": dataset.digest,
+        "dataset": dataset.dataset_id,
+        "version": "1",
+        "experiment": experiment.id,
+        "run": run.id,
+        "key": "loss",
+        "key:path": "loss",
+        "model": version.model_id,
+        "alias": "challenger",
+        "approval": approval.id,
+        "job": job.id,
+        "deployment": deployment.id,
+        "index": "0",
+        "report": report.id,
+    }
+
+
+def _drift_report(admin, deployment, version, rows):
+    reference = build_reference(rows, [n % 2 for n in range(40)], input_names=["x0", "x1"])
+    sketcher = Sketcher(reference)
+    sketcher.add(rows, np.array([n % 2 for n in range(40)]))
+    inputs, outputs, count = sketcher.take()
+    now = datetime.now(UTC)
+    batch = SketchBatch(
+        source="test",
+        sequence=0,
+        deployment_id=deployment,
+        revision=1,
+        model_version_id=version.id,
+        started_at=now - timedelta(seconds=2),
+        ended_at=now - timedelta(seconds=1),
+        rows=count,
+        requests=1,
+        errors=0,
+        dropped_rows=0,
+        inputs=inputs,
+        outputs=outputs,
+    )
+    admin.rest.request("POST", "/monitoring/sketches", json=SketchBatches(batches=[batch]))
+    return admin.monitoring.detect_drift(deployment)

@@ -1,0 +1,190 @@
+"""Jobs as they really run: each ends in a true state with a reason that helps, whatever happens to its process."""
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from modelops.contracts.errors import InvalidInput, NotFound, PermissionDenied
+from modelops.domains.training.rules import JobEnded
+from modelops.domains.training.schemas import JobReport, JobState, Resources
+from modelops.testing.process import platform_process
+from modelops.testing.waiting import wait_for
+
+CSV = b"a,b,target\n" + b"".join(b"%d,%d,%d\n" % (n, n * n % 11, n % 2) for n in range(60))
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory):
+    with platform_process(tmp_path_factory.mktemp("jobs") / "home", controller_interval_s="0.1") as process:
+        with process.client() as client:
+            client.data.create_dataset("d")
+            client.data.create_dataset_version("d", CSV, format="csv")
+        yield process
+
+
+@pytest.fixture
+def client(platform):
+    with platform.client() as client:
+        yield client
+
+
+def submit(client, task, resources=None, **arguments):
+    parameters = {"function": f"modelops.testing.tasks:{task}", "arguments": arguments}
+    return client.training.submit_job("python-function", "d", parameters=parameters, resources=resources, name=task)
+
+
+def running(client, job):
+    """Wait until the job's recipe is at work, and return its process."""
+    wait_for(lambda: client.training.get_job(job.id).state is JobState.RUNNING and runs_of(client, job))
+    return next(p for p in psutil.process_iter(["cmdline"]) if _is_trainer(p, job))
+
+
+def _is_trainer(process, job):
+    try:
+        return "train" in process.cmdline() and job.id in process.environ().get("MODELOPS_WORKDIR", "")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def runs_of(client, job):
+    return client.experiments.list_runs(filter=f'job_id = "{job.id}"').items
+
+
+def test_a_job_runs_and_reports(client):
+    job = client.training.wait_for_job(submit(client, "work").id, within_s=60)
+    assert (job.state, job.reason, job.exit_code, job.attempt) == (JobState.SUCCEEDED, None, 0, 1)
+    assert job.result.metrics == {"loss": 0.2}
+    assert job.cpu_seconds > 0
+    assert [run.status for run in runs_of(client, job)] == ["finished"]
+    with pytest.raises(JobEnded):
+        client.training.cancel_job(job.id)
+
+
+def test_a_recipe_that_raises_fails_with_its_words(client):
+    job = client.training.wait_for_job(submit(client, "crash", why="the data smelled").id, within_s=60)
+    assert job.state is JobState.FAILED
+    assert job.reason == "RuntimeError: the data smelled"
+    assert "Traceback" in client.training.get_job_log(job.id).text
+    assert [run.status for run in runs_of(client, job)] == ["failed"]
+
+
+def test_a_process_that_ends_without_a_word_fails_and_its_run_with_it(client):
+    job = client.training.wait_for_job(submit(client, "leave", code=3).id, within_s=60)
+    assert job.state is JobState.FAILED
+    assert job.exit_code == 3
+    assert [(run.status, run.reason) for run in runs_of(client, job)] == [("failed", job.reason)]
+
+
+def test_a_trainer_that_is_killed_fails_with_the_signal(client):
+    job = submit(client, "hang")
+    running(client, job).send_signal(signal.SIGKILL)
+    job = client.training.wait_for_job(job.id, within_s=60)
+    assert job.state is JobState.FAILED
+    assert "SIGKILL" in job.reason
+    assert [run.status for run in runs_of(client, job)] == ["failed"]
+
+
+def test_a_job_that_hangs_is_ended_by_its_time_limit(client):
+    job = client.training.wait_for_job(submit(client, "hang", Resources(timeout_s=3)).id, within_s=60)
+    assert job.state is JobState.FAILED
+    assert "time limit of 3 s" in job.reason
+
+
+def test_a_job_that_takes_too_much_memory_is_ended_by_its_limit(client):
+    job = client.training.wait_for_job(submit(client, "devour", Resources(memory_mb=400)).id, within_s=60)
+    assert job.state is JobState.FAILED
+    assert "memory limit" in job.reason
+
+
+def test_a_job_that_floods_its_output_succeeds_and_its_log_is_bounded(client, platform):
+    job = client.training.wait_for_job(submit(client, "flood", mebibytes=100).id, within_s=60)
+    assert job.state is JobState.SUCCEEDED
+    (log,) = (platform.home / "jobs" / f"{job.id}-1").rglob("log")
+    assert log.stat().st_size < 70 * 1024 * 1024
+
+
+def test_a_running_job_is_cancelled_and_says_so(client):
+    job = submit(client, "hang")
+    running(client, job)
+    assert client.training.cancel_job(job.id, reason="wrong data").state is JobState.CANCELING
+    job = client.training.wait_for_job(job.id, within_s=60)
+    assert (job.state, job.reason) == (JobState.CANCELED, "wrong data")
+    assert [run.status for run in runs_of(client, job)] == ["canceled"]
+    assert client.training.cancel_job(job.id).state is JobState.CANCELED
+
+
+def test_more_jobs_than_room_wait_in_order_and_all_run(client):
+    jobs = [submit(client, "work", seconds=0.2) for _ in range(4)]
+    waiting = client.training.get_job(jobs[-1].id)
+    assert waiting.state is JobState.SUCCEEDED or waiting.state.final is False
+    ended = [client.training.wait_for_job(job.id, within_s=90) for job in jobs]
+    assert [job.state for job in ended] == [JobState.SUCCEEDED] * 4
+
+
+def test_a_log_is_followed_to_its_end(client):
+    job = submit(client, "crash", why="äöü")
+    text = "".join(client.training.stream_job_log(job.id))
+    assert "RuntimeError: äöü" in text
+
+
+def test_a_restart_in_the_middle_costs_the_job_nothing(platform):
+    with platform.client() as client:
+        job = submit(client, "work", seconds=4, steps=20)
+        running(client, job)
+    platform.kill()
+    platform.start()
+    with platform.client() as client:
+        job = client.training.wait_for_job(job.id, within_s=90)
+        assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
+        (run,) = runs_of(client, job)
+        assert (run.status, run.metrics) == ("finished", {"loss": 0.05})
+        assert len(client.experiments.get_metric_history(run.id, "loss").items) == 20
+
+
+def test_what_is_wrong_with_a_job_is_told_at_submission(client):
+    with pytest.raises(NotFound, match="no plug-in"):
+        client.training.submit_job("nope", "d")
+    with pytest.raises(NotFound, match="no dataset"):
+        client.training.submit_job("python-function", "nope", parameters={"function": "a:b"})
+    with pytest.raises(InvalidInput, match="folds"):
+        client.training.submit_job("tabular-classification", "d", parameters={"target": "t", "model": "m", "folds": 1})
+    with pytest.raises(InvalidInput, match="nope"):
+        client.training.submit_job("tabular-classification", "d", parameters={"target": "t", "model": "m", "nope": 1})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"target": "nope"}, "no column 'nope'"),
+        ({"target": "target", "features": ["zzz"]}, "no column 'zzz'"),
+        ({"target": "a"}, "fewer than the 5 folds"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from_is_told_in_words(client, parameters, reason):
+    job = client.training.submit_job("tabular-classification", "d", parameters={"model": "m", **parameters})
+    job = client.training.wait_for_job(job.id, within_s=60)
+    assert job.state is JobState.FAILED
+    assert reason in job.reason
+
+
+def test_only_the_job_reports_its_result(client):
+    job = submit(client, "work")
+    with pytest.raises(PermissionDenied):
+        client.training.finish_job(job.id, JobReport(failure="mine"))
+    assert client.training.wait_for_job(job.id, within_s=60).state is JobState.SUCCEEDED
+
+
+def test_nothing_is_left_running(client, platform):
+    ours = {platform.process.pid}
+    live = [p for p in psutil.process_iter() if _is_child_of(p, platform)]
+    assert {p.pid for p in live} - ours == set()
+    assert os.getpid() not in ours
+
+
+def _is_child_of(process, platform):
+    try:
+        return str(platform.home) in process.environ().get("MODELOPS_WORKDIR", "")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
