@@ -14,7 +14,11 @@ CSV = b"a,b,target\n" + b"".join(b"%d,%d,%d\n" % (n, n * n, n % 2) for n in rang
 
 def fill(platform):
     """Fill the default project and return a value for each path parameter of the API."""
-    admin = platform.client()
+    with platform.client() as admin:
+        return _fill(admin)
+
+
+def _fill(admin):
     me = admin.identity.get_me()
     user = admin.identity.create_user("somebody", role="viewer")
     account = admin.identity.create_service_account("machine", role="viewer")

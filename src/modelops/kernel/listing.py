@@ -166,10 +166,9 @@ def _compare(column: Column, operator: str, value: Any, text: str) -> ColumnElem
 
 def _moment(value: Any, text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
+        return datetime.fromisoformat(str(value)).astimezone()
+    except (ValueError, OverflowError):
         raise _bad_filter(text, f"'{value}' is no time; write it as 2026-01-31T12:00:00Z") from None
-    return moment.astimezone()
 
 
 def _parse_order(text: str, fields: Fields) -> tuple[Column, bool]:
@@ -201,7 +200,7 @@ def _encode_cursor(value: Any, key: Any) -> str:
 def _decode_cursor(cursor: str) -> tuple[Any, Any]:
     try:
         value, key = json.loads(base64.urlsafe_b64decode(cursor))
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, RecursionError, binascii.Error):
         raise InvalidInput(
             "The cursor is not one of ours.", hint="Send `next_cursor` of the page before, unchanged."
         ) from None

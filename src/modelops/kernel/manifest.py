@@ -3,7 +3,7 @@
 An entry point in the group `modelops.domains` names one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,6 @@ class Manifest:
         reconcilers: What it drives outside of the database.
         on: Event type -> idempotent handler.
         provides: Port -> what this domain implements of it for the rooms below.
-        metrics: Prometheus gauges it computes on request: name -> (help, function of a system context).
     """
 
     name: str
@@ -35,7 +34,6 @@ class Manifest:
     reconcilers: Sequence[Reconciler] = ()
     on: Mapping[str, Handler] = field(default_factory=dict)
     provides: Mapping[type, Any] = field(default_factory=dict)
-    metrics: Mapping[str, tuple[str, Callable[..., float]]] = field(default_factory=dict)
 
 
 def discover() -> list[Manifest]:

@@ -20,6 +20,7 @@ from modelops.domains.experiments.ports import ArtifactCatalog
 from modelops.domains.identity import service as identity
 from modelops.kernel.context import Context, RolePermissions
 from modelops.kernel.database import Database, sqlite_url
+from modelops.kernel.housekeeping import Housekeeping
 from modelops.kernel.leases import expire_leases
 from modelops.kernel.manifest import Manifest, discover, handlers_of, permissions_of
 from modelops.kernel.reconciler import Controller
@@ -82,7 +83,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     place = Workplace(database, ports, clock or SystemClock(), settings)
     with place.work() as ctx:
         first_key = identity.set_up(ctx)
-    reconcilers = [reconciler for manifest in manifests for reconciler in manifest.reconcilers]
+    reconcilers = [Housekeeping(), *(reconciler for manifest in manifests for reconciler in manifest.reconcilers)]
     controller = Controller(place, reconcilers, handlers_of(manifests), _holder(home))
     platform = Platform(settings, place, manifests, build_app(place, manifests), controller, url, first_key)
     platform._closers.extend([database.close, deployer.close])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -72,9 +72,9 @@ class LocalDeployer:
                 if index >= spec.replicas:
                     self._retire(replicas, latest[index])
                 elif index not in latest:
-                    replicas.start_first(index, command)
+                    replicas.start_first(index, _named(command, spec.name, index))
                 else:
-                    self._keep_up(replicas, latest[index], command)
+                    self._keep_up(replicas, latest[index], _named(command, spec.name, index))
 
     def observe(self, name: str) -> list[ReplicaObservation]:
         """Return what is seen of the replicas, by index. Takes as long as the slowest probe, two seconds at most for
@@ -138,6 +138,11 @@ class LocalDeployer:
             reason=seen.reason,
             started_at=seen.started_at,
         )
+
+
+def _named(command: Command, workload: str, index: int) -> Command:
+    """Tell a replica its name: what it answers and reports under."""
+    return replace(command, env={"MODELOPS_REPLICA": f"{workload}/{index}", **command.env})
 
 
 def _claim(folder: Path, spec: WorkloadSpec) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from modelops.domains.models.schemas import ModelSignature
 from modelops.domains.monitoring.schemas import ColumnSketch, Reference
+from modelops.domains.monitoring.sketches import Sketcher
 from modelops.runtime.serving.predicting import Answer
 
 
@@ -14,11 +15,9 @@ class Observer:
 
     def __init__(self, signature: ModelSignature, reference: Reference | None) -> None:
         self._signature = signature
-        self._sketcher: Any = None
+        self._sketcher: Sketcher | None = None
         self._rows = 0
         if reference is not None:
-            from modelops.domains.monitoring.sketches import Sketcher
-
             self._sketcher = Sketcher(reference)
 
     def add(self, rows: Any, answer: Answer, count: int) -> None:

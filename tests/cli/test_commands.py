@@ -1,0 +1,216 @@
+"""Every documented command is run, for people and for programs, and a wrong one is told what is wrong."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tests.api.world import CSV, fill
+from typer.testing import CliRunner
+
+from modelops.cli.root import app
+from modelops.testing.process import platform_process
+
+ROOT = Path(__file__).parents[2]
+
+# Commands that start or end a platform, or take a minute: the journeys and the server's tests run them.
+ELSEWHERE = {"mops up", "mops down", "mops demo", "mops login"}
+
+# What each command is run with; {names} are of the world that `fill` makes.
+RUNS = {
+    "mops config": "",
+    "mops doctor": "",
+    "mops events": "",
+    "mops plugins": "",
+    "mops status": "",
+    "mops version": "",
+    "mops identity get-me": "",
+    "mops identity issue-token": "--permission datasets.read",
+    "mops identity create-tenant": "acme",
+    "mops identity list-tenants": "",
+    "mops identity get-tenant": "{tenant}",
+    "mops identity create-project": "second --description other",
+    "mops identity list-projects": "--limit 1",
+    "mops identity get-project": "default",
+    "mops identity update-project": "default better",
+    "mops identity list-members": "default",
+    "mops identity set-member": "default machine ml_engineer",
+    "mops identity remove-member": "default somebody",
+    "mops identity create-user": "carol --email carol@example.org",
+    "mops identity list-users": "",
+    "mops identity get-user": "carol",
+    "mops identity update-user": "carol --disable",
+    "mops identity create-service-account": "robot --role ml_engineer",
+    "mops identity list-service-accounts": '--filter name="robot"',
+    "mops identity get-service-account": "robot",
+    "mops identity update-service-account": "robot --disable",
+    "mops identity create-api-key": "k --expires-in-days 3",
+    "mops identity list-api-keys": "",
+    "mops identity revoke-api-key": "{key_id}",
+    "mops identity list-signing-keys": "",
+    "mops identity rotate-signing-keys": "",
+    "mops identity list-audit-records": "--limit 3",
+    "mops data create-dataset": "more --tag a=b",
+    "mops data list-datasets": "",
+    "mops data get-dataset": "numbers",
+    "mops data update-dataset": "numbers --description d",
+    "mops data create-dataset-version": "numbers {folder}/t.csv",
+    "mops data list-dataset-versions": "numbers",
+    "mops data get-dataset-version": "numbers 1",
+    "mops data preview-dataset-version": "numbers --rows 2",
+    "mops data download-dataset-version": "numbers 1 {folder}/out.parquet --format parquet",
+    "mops data upload-artifact": "{folder}/t.csv",
+    "mops data get-artifact": "{digest}",
+    "mops data list-artifacts": "",
+    "mops data download-artifact": "{digest} {folder}/copy.csv",
+    "mops experiments create-experiment": "e2",
+    "mops experiments list-experiments": "",
+    "mops experiments get-experiment": "trials",
+    "mops experiments update-experiment": "trials --description d",
+    "mops experiments create-run": "trials --parameter lr=0.1",
+    "mops experiments list-runs": "--experiment trials",
+    "mops experiments get-run": "{run}",
+    "mops experiments update-run": "{run} --name better",
+    "mops experiments get-metric-history": "{run} loss",
+    "mops experiments list-run-artifacts": "{run}",
+    "mops models create-model": "empty",
+    "mops models list-models": "",
+    "mops models get-model": "numbers",
+    "mops models update-model": "numbers --description d",
+    "mops models list-versions": "numbers",
+    "mops models get-version": "numbers 1",
+    "mops models verify-version": "numbers",
+    "mops models set-stage": "numbers Registration",
+    "mops models list-stage-history": "numbers",
+    "mops models set-alias": "numbers shadow 1",
+    "mops models delete-alias": "numbers shadow",
+    "mops models list-metrics": "",
+    "mops models request-approval": "numbers",
+    "mops models list-approvals": "",
+    "mops models decide-approval": "{reviewed} --reject",
+    "mops jobs list-recipes": "",
+    "mops jobs submit-job": "python-function numbers -p function=modelops.testing.tasks:work",
+    "mops jobs list-jobs": "",
+    "mops jobs get-job": "{job}",
+    "mops jobs get-job-log": "{job}",
+    "mops jobs cancel-job": "{submitted}",
+    "mops deployments create-deployment": "live numbers:1 --wait",
+    "mops deployments list-deployments": "",
+    "mops deployments get-deployment": "live",
+    "mops deployments list-revisions": "live",
+    "mops deployments predict": "live [[1,2]]",
+    "mops deployments explain": "live [[1,2]]",
+    "mops deployments get-replica-log": "live 0",
+    "mops deployments update-deployment": "live --replicas 2 --wait",
+    "mops deployments rollback-deployment": "live --revision 1",
+    "mops deployments delete-deployment": "live --wait",
+    "mops monitoring get-traffic": "numbers",
+    "mops monitoring detect-drift": "numbers",
+    "mops monitoring list-drift-reports": "",
+    "mops monitoring get-drift-report": "{report}",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    with platform_process(folder / "home", controller_interval_s="0.1") as platform:
+        names = fill(platform)
+        with platform.client() as client:
+            client.identity.create_service_account("asker", role="ml_engineer")
+            key = client.identity.create_api_key("k", principal="asker").secret
+            with platform.client(token=key) as asker:
+                names["reviewed"] = asker.models.request_approval("numbers", 1).id
+            parameters = {"function": "modelops.testing.tasks:hang"}
+            names["submitted"] = client.training.submit_job("python-function", "numbers", parameters=parameters).id
+        (folder / "t.csv").write_bytes(CSV)
+        yield platform, {**names, "folder": str(folder)}
+
+
+def documented():
+    text = (ROOT / "docs" / "commands.md").read_text()
+    return set(re.findall(r"^\| `(mops [a-z -]+)` \|", text, re.MULTILINE))
+
+
+def invoke(platform, line):
+    arguments = [word.replace("name=", "name = ") if word.startswith("name=") else word for word in line.split()[1:]]
+    return CliRunner().invoke(app, ["--home", str(platform.home), "--url", platform.url, *arguments])
+
+
+def test_every_documented_command_is_run_here_or_elsewhere():
+    assert documented() == RUNS.keys() | ELSEWHERE
+
+
+def test_every_command_works(world):
+    platform, names = world
+    failed = []
+    for command, arguments in RUNS.items():
+        line = f"{command} {arguments.format(**names)}"
+        result = invoke(platform, line)
+        if result.exit_code != 0 or (result.exception and not isinstance(result.exception, SystemExit)):
+            failed.append((line, result.output[-400:], result.exception))
+    assert not failed
+
+
+READING = sorted(
+    c for c in RUNS if re.search(r" (get|list|status|config|version|plugins|events)", c) and "replica-log" not in c
+)
+
+
+def test_what_reads_speaks_json_to_programs(world):
+    platform, names = world
+    wrong = []
+    for command in READING:
+        if "live" in RUNS[command]:
+            continue
+        result = invoke(platform, f"{command} {RUNS[command].format(**names)} --json")
+        try:
+            lines = result.stdout.strip().splitlines()
+            assert result.exit_code == 0
+            for line in lines:
+                json.loads(line)
+        except (ValueError, AssertionError):
+            wrong.append((command, result.output[-300:]))
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("mops data get-dataset nope", "There is no dataset 'nope'"),
+        ("mops models get-version numbers 99", "has no version 99"),
+        ("mops models set-stage numbers Production", "cannot go to Production"),
+        ("mops jobs submit-job nope numbers", "There is no plug-in 'nope'"),
+        ("mops deployments predict nope [[1]]", "There is no deployment 'nope'"),
+        ("mops experiments list-runs --filter bad", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_to_do(world, line, said):
+    platform, _ = world
+    done = platform.mops(*line.split()[1:], check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "→" in done.stderr
+    assert done.stdout == ""
+
+
+def test_login_keeps_the_key_for_this_user_alone(world, tmp_path):
+    platform, _ = world
+    with platform.client() as client:
+        key = client.identity.create_api_key("elsewhere").secret
+    elsewhere = ["--home", str(tmp_path / "other"), "--url", platform.url]
+    result = CliRunner().invoke(app, [*elsewhere, "login", "--token", key])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "other" / "credentials.json").stat().st_mode & 0o077 == 0
+    again = CliRunner().invoke(app, ["--home", str(tmp_path / "other"), "status", "--json"])
+    assert json.loads(again.stdout)["signed_in_as"] == "admin"
+    wrong = platform.mops("--url", platform.url, "login", "--token", "mops_wrong", check=False)
+    assert "The API key is unknown" in wrong.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_there(shell, monkeypatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    result = CliRunner().invoke(app, ["--show-completion", shell])
+    assert result.exit_code == 0
+    assert "mops" in result.output or "_MOPS_COMPLETE" in result.output
