@@ -3,6 +3,7 @@
 Create, Update and Read payloads are separate classes; unknown fields are refused; outputs have no defaults.
 """
 
+import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -12,7 +13,10 @@ T = TypeVar("T")
 
 
 def _to_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time lies outside of the years 1 to 9999 in UTC") from None
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -74,7 +78,7 @@ class Problem(BaseModel):
 def jsonable(value: Any) -> Any:
     """Return `value` (a schema, or containers of them) as plain JSON types."""
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return json.loads(value.model_dump_json())  # `model_dump` would leave NaN and infinities as floats
     if isinstance(value, dict):
         return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -68,6 +68,8 @@ class ModelRegistry:
         Raises:
             InvalidInput: no flavour can save the model, or the sample is no table.
         """
+        if len(sample) == 0:
+            raise InvalidInput("The sample has no rows.", hint="Give some rows that the model was trained on.")
         kind = flavour_for(model)
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
@@ -180,8 +182,6 @@ def _write_facts(folder: Path, sample: Any, outputs: Any, feature_names: list[st
     signature = infer_signature(sample, outputs, feature_names)
     names = [feature.name for feature in signature.inputs]
     rows = _records(sample, names)
-    if not rows:
-        raise InvalidInput("The sample has no rows.", hint="Give some rows that the model was trained on.")
     step = max(1, len(rows) // SAMPLE_ROWS)
     background = {"columns": names, "rows": rows[::step][:SAMPLE_ROWS]}
     (folder / "sample.json").write_text(json.dumps(jsonable(background), allow_nan=False), encoding="utf-8")

@@ -146,7 +146,7 @@ def test_a_denied_upload_is_on_record(sqlite_platform):
 
 
 def test_a_large_csv_passes_in_bounded_memory(tmp_path):
-    """A file of 128 MB takes hardly more memory at its peak than one of 64 MB did before it in the same process."""
+    """A file of 96 MB takes hardly more memory at its peak than one of 48 MB did before it in the same process."""
     script = """
 import resource, sys
 from pathlib import Path
@@ -157,7 +157,7 @@ def peak():
 
 folder = Path(sys.argv[1])
 line = "".join(f"{n},{n * 0.377},{n % 7},word {n % 1000},2026-01-{n % 28 + 1:02}\\n" for n in range(10_000))
-sizes = [64, 128]
+sizes = [48, 96]
 for size in sizes:
     with (folder / f"{size}.csv").open("w") as file:
         file.write("id,value,class,text,day\\n")
@@ -173,7 +173,7 @@ with running_platform(folder / "home") as platform:
         assert (folder / "copy").stat().st_size == version.size >= size * 1024**2
         peaks.append(peak())
 print(peaks)
-assert peaks[1] - peaks[0] < 48, peaks
+assert peaks[1] - peaks[0] < 40, peaks
 """
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,8 +1,10 @@
 """What data does. Context first, one verb a function; the edge commits."""
 
+import json
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
+from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
@@ -13,6 +15,7 @@ from modelops.contracts.schemas import Page
 from modelops.domains.data.rules import ANY_DATASET, check_name, is_version_id, parse_ref, parse_version
 from modelops.domains.data.schemas import (
     Artifact,
+    ColumnProfile,
     DataFormat,
     Dataset,
     DatasetCreate,
@@ -33,6 +36,7 @@ MEDIA_TYPES = {
     DataFormat.ARROW: "application/vnd.apache.arrow.stream",
 }
 _AT_ONCE = 1_000
+_PROFILE = TypeAdapter(list[ColumnProfile])  # its JSON has texts for what databases' JSON does not know: Infinity
 
 
 def check_new_artifact(ctx: Context) -> None:
@@ -197,7 +201,7 @@ def create_dataset_version(
         rows=content.rows,
         size=original.size,
         columns=[column.model_dump() for column in content.columns],
-        profile=[column.model_dump(mode="json") for column in content.profile],
+        profile=json.loads(_PROFILE.dump_json(content.profile)),
         parents=_parents(ctx, parents),
         created_at=ctx.clock.now(),
         created_by=ctx.actor.id,

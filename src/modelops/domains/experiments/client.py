@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Json, Page
+from modelops.domains.experiments.rules import ParameterChanged, RunEnded
 from modelops.domains.experiments.schemas import (
     Experiment,
     ExperimentCreate,
@@ -20,6 +21,8 @@ from modelops.domains.experiments.schemas import (
     RunStatus,
     RunUpdate,
 )
+
+__all__ = ["Experiments", "ParameterChanged", "RunEnded"]  # the errors, so that a client far away can raise them
 
 
 class Experiments(Group):
@@ -88,7 +91,11 @@ class Experiments(Group):
         reason: str | None = None,
         revision: int | None = None,
     ) -> Run:
-        """Rename a run, or end it as `finished`, `failed` or `canceled`."""
+        """Rename a run, or end it as `finished`, `failed` or `canceled`, with the reason.
+
+        Raises:
+            RunEnded: it has ended otherwise, which never changes.
+        """
         body = RunUpdate(name=name, status=None if status is None else RunStatus(status), reason=reason)
         return self._patch(Run, f"/runs/{run}", body, revision)
 
@@ -100,7 +107,12 @@ class Experiments(Group):
         parameters: Mapping[str, Json] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Logged:
-        """Record on a run: all of it, or nothing. What is sent twice is kept once."""
+        """Record on a run: all of it, or nothing. A point with a timestamp that is sent twice is kept once.
+
+        Raises:
+            RunEnded: the run has ended.
+            ParameterChanged: a parameter has another value there; the error names it.
+        """
         body = LogBatch(metrics=list(metrics), parameters=dict(parameters or {}), tags=dict(tags or {}))
         return self._post(Logged, f"/runs/{run}/log", body)
 
@@ -109,8 +121,9 @@ class Experiments(Group):
         self._rest.request("POST", f"/runs/{run}/heartbeat")
 
     def get_metric_history(self, run: str, key: str, **page: Any) -> Page[MetricPoint]:
-        """Return the points of a metric by step and time."""
-        return self._list(MetricPoint, f"/runs/{run}/metrics/{quote(key, safe='/')}", **page)
+        """Return the points of a metric by step and time; takes `limit` and `cursor`."""
+        name = quote(key, safe="").replace(".", "%2E")  # a key such as `..` is no path
+        return self._list(MetricPoint, f"/runs/{run}/metrics/{name}", **page)
 
     def link_run_artifact(self, run: str, path: str, digest: str) -> RunArtifact:
         """Give an artifact that was uploaded a path in a run."""

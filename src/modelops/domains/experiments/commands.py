@@ -12,6 +12,8 @@ app = typer.Typer(help="Experiments and runs.", no_args_is_help=True)
 
 ExperimentArg = Annotated[str, typer.Argument(help="An experiment, by name or id.")]
 RunArg = Annotated[str, typer.Argument(help="A run's id, run_….")]
+_METRICS_SHOWN = 5
+
 Tag = Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeat it.")]
 
 
@@ -80,12 +82,15 @@ def list_runs(
     if as_json:
         show(found, as_json=True)
         return
-    metrics = list(dict.fromkeys(key for run in found.items for key in run.metrics))[:5]
+    keys = list(dict.fromkeys(key for run in found.items for key in run.metrics))[:_METRICS_SHOWN]
+    heads = {key: key.replace(".", "·") for key in keys}  # a dot would reach into the column
     rows = [
-        {**run.model_dump(mode="json"), **{f"m {key}": run.metrics.get(key) for key in metrics}} for run in found.items
+        {**run.model_dump(mode="json"), "metrics": {head: run.metrics.get(key) for key, head in heads.items()}}
+        for run in found.items
     ]
-    columns = ["name", "experiment", "status", *(f"m {key}" for key in metrics if "." not in key), "started_at", "id"]
-    show_rows(rows, columns, as_json=False, empty="There are no runs yet.", more=found.next_cursor)
+    columns = ["name", "experiment", "status", *(f"metrics.{head}" for head in heads.values()), "started_at", "id"]
+    empty = "There are no runs yet. A program begins one: with modelops.start_experiment('NAME') as run: …"
+    show_rows(rows, columns, as_json=False, empty=empty, more=found.next_cursor)
 
 
 @app.command()

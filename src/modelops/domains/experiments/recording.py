@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -11,19 +12,13 @@ from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from modelops.contracts.errors import Conflict, InvalidInput
-from modelops.domains.experiments.rules import comes_after, join_value, name_some, split_value, value_order
+from modelops.contracts.errors import InvalidInput
+from modelops.domains.experiments.rules import check_parameters, split_value, to_microseconds
 from modelops.domains.experiments.schemas import LogBatch, Logged, MetricPoint
 from modelops.domains.experiments.tables import LatestMetricRow, MetricRow, ParameterRow, RunRow, RunTagRow
 
 _CHUNK = 1_000
 _TEXT = 250
-
-
-class ParameterChanged(Conflict):
-    """A parameter was recorded with another value before."""
-
-    code, title = "experiments.parameter_changed", "A parameter has another value"
 
 
 def record(session: Session, run: RunRow, batch: LogBatch, now: datetime) -> Logged:
@@ -66,9 +61,14 @@ def read_cursor(cursor: str | None) -> list[Any] | None:
         return None
     try:
         step, time_us, value, is_nan = json.loads(base64.urlsafe_b64decode(cursor))
-        return [int(step), int(time_us), float(value), bool(is_nan)]
-    except (ValueError, TypeError, OverflowError, binascii.Error):
-        raise InvalidInput("The cursor is not one of ours.", hint="Send `next_cursor` of the page before.") from None
+        place = [int(step), int(time_us), float(value), bool(is_nan)]
+        if math.isnan(place[2]) or not all(-(2**63) <= number < 2**63 for number in place[:2]):
+            raise ValueError("out of range")
+    except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error):
+        raise InvalidInput(
+            "The cursor is not one of ours.", hint="Send `next_cursor` of the page before, unchanged."
+        ) from None
+    return place
 
 
 def _write_parameters(session: Session, run_id: str, parameters: dict[str, Any]) -> None:
@@ -76,12 +76,7 @@ def _write_parameters(session: Session, run_id: str, parameters: dict[str, Any])
         return
     query = select(ParameterRow).where(ParameterRow.run_id == run_id, ParameterRow.key.in_(parameters))
     present = {row.key: row.value for row in session.scalars(query)}
-    changed = [key for key, value in present.items() if value != parameters[key]]
-    if changed:
-        raise ParameterChanged(
-            f"The parameters {name_some(changed)} have other values in this run.",
-            hint="A parameter is recorded once; record what changes as a metric or a tag.",
-        )
+    check_parameters(present, parameters)
     for key, value in parameters.items():
         if key not in present:
             session.add(ParameterRow(run_id=run_id, key=key, value=value, text=_as_text(value)))
@@ -95,14 +90,12 @@ def _as_text(value: Any) -> str:
 
 def _row(run_id: str, point: MetricPoint, now: datetime) -> dict[str, Any]:
     value, is_nan = split_value(point.value)
-    moment = point.timestamp or now
-    time_us = round(moment.timestamp() * 1e6)
     return {
         "run_id": run_id,
         "key": point.key,
         "step": point.step,
-        "time_us": time_us,
-        "value": value + 0.0,  # -0.0 and 0.0 are one value
+        "time_us": to_microseconds(point.timestamp or now),
+        "value": value,
         "is_nan": is_nan,
     }
 
@@ -111,18 +104,18 @@ def _raise_latest(session: Session, run_id: str, points: list[dict[str, Any]]) -
     newest: dict[str, dict[str, Any]] = {}
     for point in points:
         known = newest.get(point["key"])
-        if known is None or comes_after(*_order(point), than=_order(known)):
+        if known is None or _order(point) > _order(known):
             newest[point["key"]] = point
     query = select(LatestMetricRow).where(LatestMetricRow.run_id == run_id, LatestMetricRow.key.in_(newest))
     for row in session.scalars(query):
-        present = (row.step, row.time_us, value_order(join_value(row.value, row.is_nan)))
-        if not comes_after(*_order(newest[row.key]), than=present):
+        if _order(newest[row.key]) <= (row.step, row.time_us, row.value, row.is_nan):
             del newest[row.key]
     _upsert(session, LatestMetricRow, list(newest.values()), ["step", "time_us", "value", "is_nan"])
 
 
-def _order(point: dict[str, Any]) -> tuple[int, int, float]:
-    return point["step"], point["time_us"], value_order(join_value(point["value"], point["is_nan"]))
+def _order(point: dict[str, Any]) -> tuple[int, int, float, bool]:
+    """Return a point's place in the history; `after` orders by the same."""
+    return point["step"], point["time_us"], point["value"], point["is_nan"]
 
 
 def _insert_new(session: Session, rows: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field
 
 from modelops.contracts.schemas import Page
 from modelops.domains.experiments import service
@@ -32,6 +33,15 @@ class RunsQuery(PageQuery):
     """What the listing of runs takes."""
 
     experiment: Annotated[str | None, Query(max_length=250, description="Only of this experiment.")] = None
+
+
+class HistoryQuery(BaseModel):
+    """What the history of a metric takes: it has one order, and nothing to filter by."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=1_000, description="How many at most.")] = 100
+    cursor: Annotated[str | None, Field(max_length=2_000, description="`next_cursor` of the page before.")] = None
 
 
 @router.post("/experiments", status_code=201)
@@ -95,9 +105,11 @@ def heartbeat(ctx: Context, run: Ref) -> None:
 
 
 @router.get("/runs/{run}/metrics/{key:path}")
-def get_metric_history(ctx: Context, run: Ref, key: MetricKey, page: Listing) -> Page[MetricPoint]:
+def get_metric_history(
+    ctx: Context, run: Ref, key: MetricKey, page: Annotated[HistoryQuery, Query()]
+) -> Page[MetricPoint]:
     """Return the points of a metric by step and time."""
-    return service.get_metric_history(ctx, run, key, page)
+    return service.get_metric_history(ctx, run, key, page.limit, page.cursor)
 
 
 @router.post("/runs/{run}/artifacts", status_code=201)

@@ -2,15 +2,26 @@
 
 import math
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from modelops.contracts.errors import ExperimentError
+from modelops.contracts.errors import Conflict, ExperimentError, InvalidInput
 from modelops.domains.experiments.schemas import RunStatus
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class RunEnded(ExperimentError):
     """The run has ended: nothing more is recorded on it."""
 
     code, title = "experiments.run_ended", "The run has ended"
+
+
+class ParameterChanged(Conflict):
+    """A parameter was recorded with another value before."""
+
+    code, title = "experiments.parameter_changed", "A parameter has another value"
 
 
 def check_transition(run: str, present: RunStatus, wanted: RunStatus) -> bool:
@@ -26,19 +37,56 @@ def check_transition(run: str, present: RunStatus, wanted: RunStatus) -> bool:
     return True
 
 
-def comes_after(step: int, time_us: int, value_order: float, than: tuple[int, int, float]) -> bool:
-    """Tell whether a point is later than another: by step, then time, then value, so that any order of arrival agrees."""
-    return (step, time_us, value_order) > than
+def check_reason(status: RunStatus | None, reason: str | None) -> None:
+    """Refuse a reason that would be kept nowhere: it tells why a run ended, so it comes with a final status.
+
+    Raises:
+        InvalidInput: it comes alone, or with `running`.
+    """
+    if reason is not None and status in (None, RunStatus.RUNNING):
+        raise InvalidInput(
+            "A reason tells why a run ended, and this request does not end it.",
+            hint="Send `status` too: finished, failed or canceled.",
+        )
 
 
-def value_order(value: float) -> float:
-    """Return what ties between equal steps and times are broken by: the value, NaN first of all."""
-    return -math.inf if math.isnan(value) else value
+def check_parameters(present: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse parameters that are recorded with other values.
+
+    Raises:
+        ParameterChanged: names them.
+    """
+    changed = [key for key, value in present.items() if key in wanted and not same_value(value, wanted[key])]
+    if changed:
+        raise ParameterChanged(
+            f"The parameters {name_some(changed)} have other values in this run.",
+            hint="A parameter is recorded once; record what changes as a metric or a tag.",
+        )
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Tell whether two JSON values are one: `1` and `1.0` are, `1` and `true` are not.
+
+    A whole number may stand for a float: JSONB has one kind of number, and gives 1e23 back as an integer.
+    """
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one == other or (type(one) is not type(other) and _as_float(one) == _as_float(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    return bool(type(one) is type(other) and one == other)
 
 
 def split_value(value: float) -> tuple[float, bool]:
-    """Return the number to store and whether it stands for NaN, for which SQLite has no number."""
-    return (0.0, True) if math.isnan(value) else (value, False)
+    """Return the number to store, and whether it stands for NaN, for which SQLite has no number.
+
+    Points are ordered by step, time and these two, in the database as here, so that what is latest never depends on the
+    order of arrival: at one step and time, -Infinity comes first, then NaN, then the other numbers as they grow.
+    """
+    return (-math.inf, True) if math.isnan(value) else (value + 0.0, False)  # -0.0 and 0.0 are one value
 
 
 def join_value(stored: float, is_nan: bool) -> float:
@@ -46,7 +94,24 @@ def join_value(stored: float, is_nan: bool) -> float:
     return math.nan if is_nan else stored
 
 
+def to_microseconds(moment: datetime) -> int:
+    """Return the microseconds since 1970 in UTC, exactly; floats would round beyond the year 2255."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(time_us: int) -> datetime:
+    """Reverse `to_microseconds`."""
+    return _EPOCH + time_us * _MICROSECOND
+
+
 def name_some(keys: Iterable[str], limit: int = 5) -> str:
     """Name some keys for an error message."""
     found = sorted(keys)
     return ", ".join(f"'{key}'" for key in found[:limit]) + (" …" if len(found) > limit else "")
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.copysign(math.inf, number)

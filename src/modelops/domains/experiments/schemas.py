@@ -1,11 +1,30 @@
 """Payloads of experiments and runs."""
 
+import math
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
+
+
+def _storable(value: Any) -> Any:
+    """Refuse what JSON lacks, or what one of the databases cannot hold."""
+    if isinstance(value, str) and ("\x00" in value or any("\ud800" <= sign <= "\udfff" for sign in value)):
+        raise ValueError("a text with a NUL character or half of a surrogate pair cannot be stored")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("JSON has no NaN and no infinities; write them as text")
+    for item in (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _storable(item)
+    return value
+
+
+Parameter = Annotated[Json, AfterValidator(_storable)]
+"""The value of a parameter: any JSON."""
+
+MetricKey = Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""The key of a metric. It stands in a path, so it has no control characters."""
 
 
 class ExperimentCreate(Schema):
@@ -50,12 +69,12 @@ class RunCreate(Schema):
 
     experiment: Annotated[str, Field(max_length=250, description="The experiment, by name or id.")]
     name: Name | None = None
-    parameters: Annotated[dict[Key, Json], Field(max_length=2_000)] = {}
+    parameters: Annotated[dict[Key, Parameter], Field(max_length=2_000)] = {}
     tags: Tags = {}
 
 
 class RunUpdate(Schema):
-    """What may change on a run; a field left out stays. Setting a final status ends it."""
+    """What may change on a run; a field left out stays. Setting a final status ends it, and `reason` says why."""
 
     name: Name | None = None
     status: RunStatus | None = None
@@ -63,9 +82,10 @@ class RunUpdate(Schema):
 
 
 class MetricPoint(Schema):
-    """One value of a metric. `NaN`, `Infinity` and `-Infinity` are written as these strings."""
+    """One value of a metric. `NaN`, `Infinity` and `-Infinity` are written as these strings. A point without a timestamp
+    gets the time at which it arrives, so only one with a timestamp is known again when it is sent twice."""
 
-    key: Key
+    key: MetricKey
     value: float
     step: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     timestamp: UtcTime | None = None
@@ -75,7 +95,7 @@ class LogBatch(Schema):
     """Things to record on a run at once: all of it is kept, or nothing. A point sent twice is kept once."""
 
     metrics: Annotated[list[MetricPoint], Field(max_length=10_000)] = []
-    parameters: Annotated[dict[Key, Json], Field(max_length=2_000)] = {}
+    parameters: Annotated[dict[Key, Parameter], Field(max_length=2_000)] = {}
     tags: Tags = {}
 
 

@@ -1,17 +1,17 @@
 """What experiments does. Context first, one verb a function; the edge commits."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import TypeVar
 
-from sqlalchemy import select
-from sqlalchemy.orm import aliased
+from sqlalchemy import Select, select
 
 from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page
 from modelops.domains.experiments import recording
 from modelops.domains.experiments.ports import ArtifactCatalog
-from modelops.domains.experiments.rules import RunEnded, check_transition, join_value
+from modelops.domains.experiments.reading import RUN_FIELDS, as_experiment, as_point, as_run, as_runs
+from modelops.domains.experiments.rules import RunEnded, check_reason, check_transition
 from modelops.domains.experiments.schemas import (
     Experiment,
     ExperimentCreate,
@@ -26,17 +26,11 @@ from modelops.domains.experiments.schemas import (
     RunStatus,
     RunUpdate,
 )
-from modelops.domains.experiments.tables import (
-    ExperimentRow,
-    LatestMetricRow,
-    MetricRow,
-    ParameterRow,
-    RunArtifactRow,
-    RunRow,
-    RunTagRow,
-)
+from modelops.domains.experiments.tables import ExperimentRow, MetricRow, RunArtifactRow, RunRow
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
+
+R = TypeVar("R", ExperimentRow, RunRow)
 
 
 def create_experiment(ctx: Context, body: ExperimentCreate) -> Experiment:
@@ -57,7 +51,7 @@ def create_experiment(ctx: Context, body: ExperimentCreate) -> Experiment:
     ctx.session.add(row)
     ctx.session.flush()
     ctx.emit("modelops.experiments.experiment_created", row.id, name=row.name)
-    return _experiment(row)
+    return as_experiment(row)
 
 
 def list_experiments(ctx: Context, page: PageQuery) -> Page[Experiment]:
@@ -69,25 +63,25 @@ def list_experiments(ctx: Context, page: PageQuery) -> Page[Experiment]:
         "created_by": ExperimentRow.created_by,
     }
     found = list_rows(ctx, ctx.query(ExperimentRow), ExperimentRow.id, fields, page)
-    return Page(items=[_experiment(row) for row in found.rows], next_cursor=found.next_cursor, total=found.total)
+    return Page(items=[as_experiment(row) for row in found.rows], next_cursor=found.next_cursor, total=found.total)
 
 
 def get_experiment(ctx: Context, experiment: str) -> Experiment:
     """Return an experiment, by name or id."""
     ctx.require("experiments.read")
-    return _experiment(_find_experiment(ctx, experiment))
+    return as_experiment(_find_experiment(ctx, experiment))
 
 
 def update_experiment(ctx: Context, experiment: str, body: ExperimentUpdate) -> Experiment:
     """Change an experiment's description or tags."""
     ctx.require("experiments.write")
-    row = _find_experiment(ctx, experiment)
+    row = _find_experiment(ctx, experiment, lock=True)
     ctx.check_revision(row)
     if body.description is not None:
         row.description = body.description
     if body.tags is not None:
         row.tags = body.tags
-    return _experiment(row)
+    return as_experiment(row)
 
 
 def create_run(ctx: Context, body: RunCreate) -> Run:
@@ -111,7 +105,7 @@ def create_run(ctx: Context, body: RunCreate) -> Run:
     ctx.session.flush()
     recording.record(ctx.session, row, LogBatch(parameters=body.parameters, tags=body.tags), now)
     ctx.emit("modelops.experiments.run_started", row.id, experiment=experiment.name, name=row.name)
-    return _run(ctx, row)
+    return as_run(ctx, row)
 
 
 def list_runs(ctx: Context, experiment: str | None, page: PageQuery) -> Page[Run]:
@@ -120,8 +114,8 @@ def list_runs(ctx: Context, experiment: str | None, page: PageQuery) -> Page[Run
     query = ctx.query(RunRow)
     if experiment is not None:
         query = query.where(RunRow.experiment_id == _find_experiment(ctx, experiment).id)
-    found = list_rows(ctx, query, RunRow.id, _RUN_FIELDS, page, order="desc")
-    return Page(items=_runs(ctx, found.rows), next_cursor=found.next_cursor, total=found.total)
+    found = list_rows(ctx, query, RunRow.id, RUN_FIELDS, page, order="desc")
+    return Page(items=as_runs(ctx, found.rows), next_cursor=found.next_cursor, total=found.total)
 
 
 def get_run(ctx: Context, run: str) -> Run:
@@ -131,9 +125,10 @@ def get_run(ctx: Context, run: str) -> Run:
 
 
 def update_run(ctx: Context, run: str, body: RunUpdate) -> Run:
-    """Rename a run, or end it."""
+    """Rename a run, or end it. Of two that end it at once, the first decides how."""
     ctx.require("runs.write")
-    row = _own_run(ctx, run)
+    check_reason(body.status, body.reason)
+    row = _own_run(ctx, run, lock=True)
     if body.status is not None and check_transition(run, RunStatus(row.status), body.status):
         ctx.check_revision(row)
         _end(ctx, row, body.status, body.reason)
@@ -141,7 +136,7 @@ def update_run(ctx: Context, run: str, body: RunUpdate) -> Run:
         ctx.check_revision(row)
     if body.name is not None:
         row.name = body.name
-    return _run(ctx, row)
+    return as_run(ctx, row)
 
 
 def log_batch(ctx: Context, run: str, body: LogBatch) -> Logged:
@@ -163,17 +158,16 @@ def heartbeat(ctx: Context, run: str) -> None:
         row.heard_at = ctx.clock.now()
 
 
-def get_metric_history(ctx: Context, run: str, key: str, page: PageQuery) -> Page[MetricPoint]:
+def get_metric_history(ctx: Context, run: str, key: str, limit: int, cursor: str | None) -> Page[MetricPoint]:
     """Return the points of a metric by step and time."""
     ctx.require("experiments.read")
     row = _find_run_row(ctx, run)
     query = select(MetricRow).where(MetricRow.run_id == row.id, MetricRow.key == key)
     total = recording.count_points(ctx.session, row.id, key)
-    after = recording.read_cursor(page.cursor)
-    points = ctx.session.scalars(recording.after(query, after).limit(page.limit + 1)).all()
-    more = len(points) > page.limit
-    items = [_point(point) for point in points[: page.limit]]
-    return Page(items=items, next_cursor=recording.write_cursor(points[page.limit - 1]) if more else None, total=total)
+    query = recording.after(query, recording.read_cursor(cursor))
+    points = ctx.session.scalars(query.limit(limit + 1)).all()
+    further = recording.write_cursor(points[limit - 1]) if len(points) > limit else None
+    return Page(items=[as_point(point) for point in points[:limit]], next_cursor=further, total=total)
 
 
 def link_run_artifact(ctx: Context, run: str, body: RunArtifactCreate) -> RunArtifact:
@@ -201,13 +195,13 @@ def list_run_artifacts(ctx: Context, run: str) -> Page[RunArtifact]:
 
 def find_run(ctx: Context, run: str) -> Run:
     """Return a run of the project (for the domains above)."""
-    return _run(ctx, _find_run_row(ctx, run))
+    return as_run(ctx, _find_run_row(ctx, run))
 
 
 def end_runs_of_job(ctx: Context, job_id: str, status: RunStatus, reason: str | None) -> int:
     """End the runs that a job left running, and return how many (for the domains above)."""
     query = ctx.query(RunRow).where(RunRow.job_id == job_id, RunRow.status == RunStatus.RUNNING)
-    rows = ctx.session.scalars(query).all()
+    rows = ctx.session.scalars(_locked(query.order_by(RunRow.id))).all()
     for row in rows:
         row.touch()
         _end(ctx, row, status, reason)
@@ -229,7 +223,7 @@ def fail_silent_run(ctx: Context, run_id: str) -> None:
         return
     if row.heard_at < ctx.clock.now() - timedelta(seconds=timeout):
         row.touch()
-        reason = f"Not heard of for {timeout:g} s: the program that made it is gone."
+        reason = f"Not heard of for {timeout:g} s: the trainer has gone."
         _end(ctx.within(row.project_id), row, RunStatus.FAILED, reason)
 
 
@@ -242,9 +236,10 @@ def _job_of(ctx: Context) -> str | None:
     return ctx.actor.id if ctx.actor.kind == "grant" and ctx.actor.id.startswith("job_") else None
 
 
-def _find_experiment(ctx: Context, experiment: str) -> ExperimentRow:
+def _find_experiment(ctx: Context, experiment: str, *, lock: bool = False) -> ExperimentRow:
     query = ctx.query(ExperimentRow).where((ExperimentRow.name == experiment) | (ExperimentRow.id == experiment))
-    row = ctx.session.scalars(query).first()
+    query = query.order_by(ExperimentRow.name == experiment)  # an id stays an id, whatever others are named
+    row = ctx.session.scalars(_locked(query) if lock else query).first()
     if row is None:
         raise NotFound(
             f"There is no experiment '{experiment}' in this project.",
@@ -255,7 +250,7 @@ def _find_experiment(ctx: Context, experiment: str) -> ExperimentRow:
 
 def _find_run_row(ctx: Context, run: str, *, lock: bool = False) -> RunRow:
     query = ctx.query(RunRow).where(RunRow.id == run)
-    row = ctx.session.scalars(query.with_for_update() if lock else query).one_or_none()
+    row = ctx.session.scalars(_locked(query) if lock else query).one_or_none()
     if row is None:
         raise NotFound(f"There is no run '{run}' in this project.")
     return row
@@ -269,73 +264,6 @@ def _own_run(ctx: Context, run: str, *, lock: bool = False) -> RunRow:
     return row
 
 
-def _experiment(row: ExperimentRow) -> Experiment:
-    return Experiment.model_validate(row, from_attributes=True)
-
-
-def _point(row: MetricRow) -> MetricPoint:
-    moment = datetime.fromtimestamp(row.time_us / 1e6, UTC)
-    return MetricPoint(key=row.key, value=join_value(row.value, row.is_nan), step=row.step, timestamp=moment)
-
-
-def _run(ctx: Context, row: RunRow) -> Run:
-    return _runs(ctx, [row])[0]
-
-
-def _runs(ctx: Context, rows: list[RunRow]) -> list[Run]:
-    """Return runs with what is recorded on them, in four queries however many they are."""
-    ids = [row.id for row in rows]
-    session = ctx.session
-    session.flush()
-    found: dict[str, dict[str, dict[str, Any]]] = {run: {"parameters": {}, "metrics": {}, "tags": {}} for run in ids}
-    for parameter in session.scalars(select(ParameterRow).where(ParameterRow.run_id.in_(ids))):
-        found[parameter.run_id]["parameters"][parameter.key] = parameter.value
-    for metric in session.scalars(select(LatestMetricRow).where(LatestMetricRow.run_id.in_(ids))):
-        found[metric.run_id]["metrics"][metric.key] = join_value(metric.value, metric.is_nan)
-    for tag in session.scalars(select(RunTagRow).where(RunTagRow.run_id.in_(ids))):
-        found[tag.run_id]["tags"][tag.key] = tag.value
-    experiments = {row.experiment_id for row in rows}
-    names = dict(
-        session.execute(select(ExperimentRow.id, ExperimentRow.name).where(ExperimentRow.id.in_(experiments))).all()
-    )
-    own = [name for name in Run.model_fields if name not in {"parameters", "metrics", "tags", "experiment"}]
-    return [
-        Run.model_validate(
-            {**{name: getattr(row, name) for name in own}, **found[row.id], "experiment": names[row.experiment_id]}
-        )
-        for row in rows
-    ]
-
-
-def _metric(key: str) -> Any:
-    latest = aliased(LatestMetricRow)
-    query = select(latest.value).where(latest.run_id == RunRow.id, latest.key == key, latest.is_nan.is_(False))
-    return query.correlate(RunRow).scalar_subquery()
-
-
-def _parameter(key: str) -> Any:
-    parameter = aliased(ParameterRow)
-    return (
-        select(parameter.text)
-        .where(parameter.run_id == RunRow.id, parameter.key == key)
-        .correlate(RunRow)
-        .scalar_subquery()
-    )
-
-
-def _tag(key: str) -> Any:
-    tag = aliased(RunTagRow)
-    return select(tag.value).where(tag.run_id == RunRow.id, tag.key == key).correlate(RunRow).scalar_subquery()
-
-
-_RUN_FIELDS: dict[str, Any] = {
-    "name": RunRow.name,
-    "status": RunRow.status,
-    "job_id": RunRow.job_id,
-    "started_at": RunRow.started_at,
-    "ended_at": RunRow.ended_at,
-    "created_by": RunRow.created_by,
-    "metrics": _metric,
-    "parameters": _parameter,
-    "tags": _tag,
-}
+def _locked(query: Select[R]) -> Select[R]:
+    """Keep everybody else from changing the rows until the unit of work ends, and see them as they are now."""
+    return query.with_for_update().execution_options(populate_existing=True)

@@ -1,0 +1,129 @@
+"""Faults of the machine: a full disk, a locked database, a database that is away. The platform says so, and goes on."""
+
+import os
+import sqlite3
+import subprocess
+import threading
+
+import psycopg
+import pytest
+
+from modelops.contracts.errors import StorageFull, Unavailable
+from modelops.testing.process import platform_process
+from modelops.testing.waiting import wait_for
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 48 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_nothing_is_half_done_and_it_recovers(small_disk):
+    with platform_process(small_disk / "home") as platform:
+        with platform.client() as client:
+            client.rest.retry_for_s = 0
+            client.data.create_dataset("d")
+            before = client.data.list_artifacts().total
+            with pytest.raises(StorageFull) as full:
+                client.data.upload_artifact(os.urandom(64 * 1024 * 1024))
+            assert full.value.hint
+            assert client.data.list_artifacts().total == before
+            assert client.data.upload_artifact(b"small").size == 5
+            ballast = small_disk / "ballast"
+            _fill(ballast)
+            with pytest.raises((StorageFull, Unavailable)):
+                _write_until_refused(client)
+            assert client.platform.get_version().version
+            ballast.unlink()
+            wait_for(lambda: _works(client))
+            kept = {e.name for e in client.experiments.list_experiments(limit=1000).items}
+        platform.kill()
+        platform.start()
+        with platform.client() as client:
+            assert {e.name for e in client.experiments.list_experiments(limit=1000).items} == kept
+
+
+def _write_until_refused(client):
+    for number in range(2000):
+        client.experiments.create_experiment(f"e{number}")
+
+
+def _fill(path):
+    try:
+        with path.open("wb") as file:
+            while True:
+                file.write(b"\0" * 65536)
+                file.flush()
+    except OSError:
+        pass
+
+
+def _works(client):
+    try:
+        return client.experiments.create_experiment("after").name == "after"
+    except (StorageFull, Unavailable):
+        return False
+
+
+@pytest.mark.slow
+def test_a_locked_database_is_waited_for_and_then_told(tmp_path):
+    with platform_process(tmp_path / "home") as platform, platform.client(request_timeout_s=60) as client:
+        client.rest.retry_for_s = 0
+        other = sqlite3.connect(tmp_path / "home" / "modelops.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert client.data.list_datasets().total == 0
+        outcome = []
+
+        def write():
+            try:
+                outcome.append(client.data.create_dataset("d"))
+            except Unavailable as told:
+                outcome.append(told)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join(timeout=60)
+        assert isinstance(outcome[0], Unavailable)
+        assert "busy" in outcome[0].detail
+        other.execute("ROLLBACK")
+        other.close()
+        assert client.data.create_dataset("d").name == "d"
+
+
+@pytest.mark.slow
+def test_a_database_that_goes_away_is_told_and_used_again_when_it_is_back(tmp_path, postgres, postgres_database):
+    server = postgres.format(name="postgres").replace("+psycopg", "")
+    name = postgres_database.split("?")[0].rsplit("/", 1)[1]
+    with platform_process(tmp_path / "home", database=postgres_database) as platform, platform.client() as client:
+        client.rest.retry_for_s = 0
+        client.data.create_dataset("before")
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            with pytest.raises(Unavailable, match="does not answer"):
+                client.data.create_dataset("during")
+            assert platform.process.poll() is None
+            admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        wait_for(lambda: _answers(client))
+        assert {dataset.name for dataset in client.data.list_datasets().items} == {"before"}
+        client.data.create_dataset("after")
+        wait_for(
+            lambda: "modelops.data.dataset_created" in [e.type for e in client.platform.stream_events(follow=False)]
+        )
+
+
+def _answers(client):
+    try:
+        return client.data.list_datasets().total == 1
+    except Unavailable:
+        return False
