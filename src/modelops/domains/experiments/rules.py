@@ -114,4 +114,4 @@ def _as_float(number: float) -> float:
     try:
         return float(number)
     except OverflowError:
-        return math.copysign(math.inf, number)
+        return math.inf  # no parameter is infinite, so it equals none
