@@ -1,12 +1,11 @@
 """Decisions about jobs, without a database or a process."""
 
+import codecs
 from datetime import datetime, timedelta
 
 from modelops.contracts.errors import TrainingError
 from modelops.contracts.ports import Observation, Phase
 from modelops.domains.training.schemas import JobState
-
-SHUTDOWN = "the platform was shut down"
 
 NEXT: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.STARTING, JobState.CANCELED, JobState.FAILED}),
@@ -48,6 +47,8 @@ def judge(
     waited_since: datetime,
     now: datetime,
     start_timeout_s: float,
+    problem: str | None = None,
+    hopeless: bool = False,
 ) -> tuple[JobState, str | None]:
     """Return the state that a job is in, given what was seen of its process, and the reason.
 
@@ -60,18 +61,56 @@ def judge(
         waited_since: When it was admitted.
         now: The time.
         start_timeout_s: How long a start may take.
+        problem: What stood in the way of starting it just now.
+        hopeless: Whether that will stand in the way for ever.
     """
     if seen.ended:
         return _end(state, seen, reported=reported, failure=failure, cancel_reason=cancel_reason)
     if state is JobState.CANCELING:
-        return state, cancel_reason
+        # A job may be cancelled after it was admitted and before its process was started: then there is none to wait for.
+        never_started = seen.phase is Phase.ABSENT
+        return (JobState.CANCELED if never_started else state), cancel_reason or "Cancelled."
     if seen.phase is Phase.RUNNING:
         return JobState.RUNNING, None
-    if state is JobState.RUNNING and seen.phase is Phase.ABSENT:
-        return JobState.FAILED, "Its process is gone, and nothing is left of it."
+    if state is JobState.RUNNING:
+        return _vanished(seen)
+    if hopeless:
+        return JobState.FAILED, f"It cannot be started: {problem}"
     if now - waited_since > timedelta(seconds=start_timeout_s):
-        return JobState.FAILED, f"It did not start within {start_timeout_s:g} s."
-    return state, None
+        return JobState.FAILED, f"It did not start within {start_timeout_s:g} s" + (f": {problem}" if problem else ".")
+    return state, problem
+
+
+def why_it_waits(*, running: int, ahead: int, most: int) -> str:
+    """Say why a queued job does not run yet.
+
+    Args:
+        running: How many jobs have been admitted.
+        ahead: How many were submitted before it and wait too.
+        most: How many may run at once.
+    """
+    if running + ahead < most:
+        return "It starts in a moment."
+    jobs = "jobs run" if most > 1 else "job runs"
+    before = f"{ahead} wait" if ahead != 1 else "1 waits"
+    return f"{running} of {most} {jobs}, and {before} before it."
+
+
+def decode_output(raw: bytes, *, last: bool) -> tuple[str, int]:
+    """Return the whole characters at the start of a piece of output, and how many bytes they took.
+
+    A character that is cut off at the end is left for the next piece, unless this is the `last` one. What is no UTF-8, and
+    NUL, which many programs cannot show, become U+FFFD.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(raw, final=last)
+    return text.replace("\x00", "\ufffd"), len(raw) - len(decoder.getstate()[0])
+
+
+def _vanished(seen: Observation) -> tuple[JobState, str | None]:
+    if seen.phase is Phase.ABSENT:
+        return JobState.FAILED, "Its process is gone, and nothing is left of it."
+    return JobState.RUNNING, None  # a backend may move it elsewhere and start it there
 
 
 def _end(

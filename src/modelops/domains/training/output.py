@@ -1,0 +1,48 @@
+"""The output of jobs: read from where they run, with no unit of work open meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi.concurrency import run_in_threadpool
+
+from modelops.contracts.ports import JobBackend
+from modelops.domains.training.rows import attempt_name, find_job
+from modelops.domains.training.rules import decode_output
+from modelops.domains.training.schemas import JobLog, JobState
+from modelops.kernel.edge import Scope
+
+PIECE = 65_536
+
+_PAUSE_S = 0.3
+_LONGEST_CHARACTER = 4
+"""Bytes of one character in UTF-8 at most: fewer could be no piece of their own."""
+
+
+def get_job_log(scope: Scope, job: str, offset: int, limit: int) -> JobLog:
+    """Return a piece of a job's output from a byte offset on, of whole characters."""
+    with scope.work(write=False) as ctx:
+        ctx.require("jobs.read")
+        row = find_job(ctx, job)
+        # Whether it has ended is read before its output: what an ended job wrote is all there.
+        ended, name = JobState(row.state).final, attempt_name(row.id, row.attempt) if row.attempt else None
+    wanted = max(limit, _LONGEST_CHARACTER)
+    raw = scope.place.ports[JobBackend].log(name, offset=offset, limit=wanted) if name else b""
+    complete = ended and len(raw) < wanted
+    text, used = decode_output(raw, last=complete)
+    return JobLog(text=text, next_offset=offset + used, complete=complete)
+
+
+async def stream_job_log(scope: Scope, job: str) -> AsyncIterator[str]:
+    """Return a job's output as it comes, until the job has ended or the platform does. What is wrong is told at once."""
+    return _follow(scope, job, await run_in_threadpool(get_job_log, scope, job, 0, PIECE))
+
+
+async def _follow(scope: Scope, job: str, piece: JobLog) -> AsyncIterator[str]:
+    while True:
+        if piece.text:
+            yield piece.text
+        if piece.complete or getattr(scope.request.app.state, "draining", False):
+            return
+        if not piece.text:
+            await asyncio.sleep(_PAUSE_S)
+        piece = await run_in_threadpool(get_job_log, scope, job, piece.next_offset, PIECE)
