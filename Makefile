@@ -40,6 +40,7 @@ docs: $(READY)  ## write the generated pages of docs/
 
 migration: $(READY)  ## write a migration for the rows as they are: make migration MESSAGE="add x"
 	$(BIN)/python -c 'import sys; from modelops.server.migrate import revise; print(revise(sys.argv[1]))' "$(MESSAGE)"
+	$(BIN)/ruff format --quiet src/modelops/server/migrations
 
 bench: $(READY)  ## measure: make bench NAME=startup
 	$(BIN)/python benchmarks/run.py $(NAME)

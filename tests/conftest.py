@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +15,14 @@ from modelops.testing.platform import PlatformUnderTest, running_platform
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL server of this session's own, without durability. In CI it must be there."""
     binaries = _postgres_binaries()
     if binaries is None:
         if os.environ.get("CI"):
             pytest.fail("PostgreSQL is not installed; CI installs it (package postgresql).")
         pytest.skip("PostgreSQL is not installed (Debian package postgresql)")
-    folder = Path(tmp_path_factory.mktemp("postgres"))
+    folder = Path(tempfile.mkdtemp(prefix="modelops-postgres-"))
     user = _server_user(folder)
     data = folder / "data"
     _run(user, binaries / "initdb", "-D", data, "-U", "modelops", "-A", "trust", "--no-sync", "-E", "UTF8")
@@ -31,6 +32,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql+psycopg://modelops@/{{name}}?host={folder}"
     finally:
         _run(user, binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -75,9 +77,6 @@ def _server_user(folder: Path) -> list[str]:
     if os.geteuid() != 0:
         return []
     shutil.chown(folder, "postgres")
-    for parent in [folder, *folder.parents]:
-        if parent.owner() == "root" and parent != Path("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o011)
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
 
 

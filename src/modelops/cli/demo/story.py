@@ -265,10 +265,14 @@ class Story:
         first = said["attributions"][0][-1]
         total = said["base_values"][-1] + sum(first)
         step.check("every feature has an attribution", len(first) == len(said["feature_names"]) == row.shape[1])
-        step.check("base value and attributions make a finite output", total == total and abs(total) < 1e6)
-        if said["explains"] == "probability":
-            true = float(self.model.predict_proba(row.to_numpy()[:1])[0][-1])
-            step.check("they add up to the model's probability", abs(total - true) < 1e-6)
+        rows = row.to_numpy()[:1]
+        native = self.model.model
+        true = (
+            self.model.predict_proba(rows)[0][-1]
+            if said["explains"] == "probability"
+            else native.decision_function(rows)[0]
+        )
+        step.check(f"they add up to the loaded model's {said['explains']}", abs(total - float(true)) < 1e-6)
         top = sorted(zip(said["feature_names"], first, strict=True), key=lambda pair: -abs(pair[1]))[:10]
         step.fact("method", f"{said['method']}, in {said['explains']}")
         step.fact("most telling", ", ".join(name for name, _ in top[:3]))
