@@ -24,7 +24,7 @@ def test_it_shows_utc_and_never_goes_back():
     with pytest.raises(ValueError, match="backwards"):
         clock.advance(-1)
     with pytest.raises(ValueError, match="time zone"):
-        VirtualClock(datetime(2025, 6, 1))  # noqa: DTZ001
+        VirtualClock(datetime(2025, 6, 1))
 
 
 def test_threads_lose_no_step():
