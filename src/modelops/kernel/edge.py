@@ -138,6 +138,7 @@ class Router(APIRouter):
         operation = options.pop("operation_id", None) or f"{self.domain}.{endpoint.__name__}"
         options["responses"] = {**documented(), **(options.get("responses") or {})}
         options["status_code"] = options.get("status_code") or 200
+        options["summary"] = options.get("summary") or (inspect.getdoc(endpoint) or "").partition("\n")[0].rstrip(".")
         wrapped = _at_the_edge(endpoint, operation, options["status_code"])
         super().add_api_route(path, wrapped, operation_id=operation, **options)
 
@@ -204,6 +205,8 @@ def _is_local(request: Request) -> bool:
         return False  # a proxy on this machine speaks for others
     if request.scope.get("modelops.embedded"):
         return True
+    if request.url.hostname not in ("127.0.0.1", "localhost", "::1"):
+        return False  # a page whose name was rebound to this machine
     loopback = {"127.0.0.1", "::1"}
     client, server = request.scope.get("client"), request.scope.get("server")
     return bool(client and server and client[0] in loopback and server[0] in loopback)

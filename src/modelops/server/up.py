@@ -1,6 +1,7 @@
 """`mops up`: one process tree with everything in it, from the lock on the home folder to the last child's end."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -33,23 +34,17 @@ def run_platform(settings: Settings, *, keep_children: bool = False) -> int:
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = HomeLock(settings.home)
     lock.acquire()
-    sock = bind(settings.host, settings.port)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(lock.release)
+        sock = stack.enter_context(bind(settings.host, settings.port))
         platform = open_platform(settings)
-    except BaseException:
-        sock.close()
-        lock.release()
-        raise
-    try:
+        if not keep_children:
+            stack.callback(_end_children, platform)
+        stack.callback(platform.close)
         url = settings.public_url or url_of(sock, settings.host)
         platform.url.set(url)
         platform.start_controller()
         _serve(platform, sock, lock, url, began)
-    finally:
-        platform.close()
-        if not keep_children:
-            _end_children(platform)
-        lock.release()
     return 0
 
 

@@ -167,3 +167,15 @@ def test_the_development_header_is_refused_from_another_machine_and_behind_a_pro
         identify(ctx, Credentials(None, "bob|role=platform_admin", None, local=False))
     http = sqlite_platform.http(x_actor="bob|role=platform_admin", x_forwarded_for="203.0.113.9")
     assert http.get("/v1/me").status_code == 401
+
+
+def test_the_development_header_is_refused_to_a_page_whose_name_was_rebound(tmp_path):
+    import httpx
+
+    from modelops.testing.process import platform_process
+
+    with platform_process(tmp_path / "home") as platform:
+        header = {"X-Actor": "bob|role=platform_admin"}
+        assert httpx.get(f"{platform.url}/v1/me", headers=header).status_code == 200
+        rebound = {**header, "Host": "evil.example.org"}
+        assert httpx.get(f"{platform.url}/v1/me", headers=rebound).status_code == 401

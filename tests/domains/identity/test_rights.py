@@ -123,3 +123,18 @@ def test_names_are_taken_once(platform):
         admin.identity.create_user("boss", role="platform_admin")
     with pytest.raises(NotFound):
         admin.identity.get_service_account("u")
+
+
+def test_only_a_platform_administrator_makes_another(platform):
+    admin = platform.client()
+    admin.identity.create_user("eve", role="project_admin")
+    eve = platform.client(admin.identity.create_api_key("k", principal="eve").secret)
+    with pytest.raises(PermissionDenied, match="platform administrator"):
+        eve.identity.update_user("eve", platform_admin=True)
+    admin.identity.update_user("eve", platform_admin=True)
+    assert eve.identity.create_tenant("hers").name == "hers"
+    with pytest.raises(Conflict, match="from yourself"):
+        eve.identity.update_user("eve", platform_admin=False)
+    admin.identity.update_user("eve", platform_admin=False)
+    with pytest.raises(PermissionDenied):
+        eve.identity.create_tenant("more")

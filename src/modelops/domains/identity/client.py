@@ -102,10 +102,17 @@ class Identity(Group):
         return self._get(Principal, f"/users/{user}")
 
     def update_user(
-        self, user: str, *, disabled: bool | None = None, email: str | None = None, revision: int | None = None
+        self,
+        user: str,
+        *,
+        disabled: bool | None = None,
+        email: str | None = None,
+        platform_admin: bool | None = None,
+        revision: int | None = None,
     ) -> Principal:
         """Change or disable a user; with `revision`, only while it is still at that one."""
-        return self._patch(Principal, f"/users/{user}", PrincipalUpdate(disabled=disabled, email=email), revision)
+        body = PrincipalUpdate(disabled=disabled, email=email, platform_admin=platform_admin)
+        return self._patch(Principal, f"/users/{user}", body, revision)
 
     def create_service_account(self, name: str, *, role: Role | str = Role.VIEWER) -> Principal:
         """Make a service account with a role in the current project."""

@@ -127,10 +127,18 @@ def get_user(ctx: typer.Context, user: PrincipalArg, as_json: AsJson = False) ->
 
 @app.command()
 def update_user(
-    ctx: typer.Context, user: PrincipalArg, disabled: Disabled = None, email: str | None = None, as_json: AsJson = False
+    ctx: typer.Context,
+    user: PrincipalArg,
+    disabled: Disabled = None,
+    email: str | None = None,
+    platform_admin: Annotated[
+        bool | None, typer.Option("--platform-admin/--no-platform-admin", help="Whether it administers the platform.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Change, disable or enable a user."""
-    show(group(ctx, Identity).update_user(user, disabled=disabled, email=email), as_json=as_json)
+    identity = group(ctx, Identity)
+    show(identity.update_user(user, disabled=disabled, email=email, platform_admin=platform_admin), as_json=as_json)
 
 
 @app.command()

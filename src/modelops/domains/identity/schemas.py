@@ -77,9 +77,11 @@ class ServiceAccountCreate(Schema):
 
 
 class PrincipalUpdate(Schema):
-    """What may change on a principal. One that is disabled can do nothing from then on."""
+    """What may change on a principal. One that is disabled can do nothing from then on; only a platform administrator
+    makes another."""
 
     disabled: bool | None = None
+    platform_admin: bool | None = None
     email: Annotated[str | None, Field(max_length=250, pattern=r"^[^@\s]+@[^@\s]+$")] = None
 
 

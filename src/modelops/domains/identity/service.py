@@ -462,7 +462,15 @@ def _update_principal(ctx: Context, row: PrincipalRow, body: PrincipalUpdate) ->
     _must_manage(ctx, row)
     if body.disabled and row.id == ctx.actor.id:
         raise Conflict("You cannot disable yourself.", hint="Ask another administrator.")
+    if body.platform_admin is not None and not ctx.actor.platform_admin:
+        raise PermissionDenied("Only a platform administrator makes or unmakes another.")
+    if body.platform_admin is False and row.id == ctx.actor.id:
+        raise Conflict(
+            "You cannot take the platform's administration from yourself.", hint="Ask another administrator."
+        )
     ctx.check_revision(row)
+    if body.platform_admin is not None:
+        row.platform_admin = body.platform_admin
     if body.disabled is not None:
         row.disabled = body.disabled
     if body.email is not None:
