@@ -63,6 +63,8 @@ class MLOpsError(Exception):
             hint=str(problem.get("hint") or ""),
             extra={key: value for key, value in problem.items() if key not in members},
         )
+        if known is None and "code" in problem:
+            vars(error)["code"] = str(problem["code"])  # its class is not loaded here, and its code tells it still
         request_id = problem.get("request_id")
         error.request_id = str(request_id) if request_id else None
         return error

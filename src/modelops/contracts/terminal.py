@@ -80,7 +80,7 @@ def show(value: Any, *, as_json: bool, title: str | None = None) -> None:
     fields = _plain(value)
     for name, content in fields.items() if isinstance(fields, dict) else [("", fields)]:
         table.add_row(name.replace("_", " "), _cell(content))
-    _console().print(table)
+    _print(table)
 
 
 def paged(command: Callable[..., None]) -> Callable[..., None]:
@@ -135,7 +135,7 @@ def show_rows(
         table.add_column(column.split(".")[-1].replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(_reach(row, column)) for column in columns))
-    _console().print(table)
+    _print(table)
     if more:
         say(f"There are more: add --cursor {more}")
 
@@ -194,6 +194,14 @@ def _plain(value: Any) -> Any:
     from modelops.contracts.schemas import jsonable
 
     return jsonable(value)
+
+
+def _print(table: Any) -> None:
+    """Print a table without the blanks that fill its lines up."""
+    console = _console()
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
 
 
 def _console() -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page
+from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page, show_rows
 from modelops.domains.serving.client import Serving
 from modelops.domains.serving.schemas import Deployment, DeploymentState, ServingLimits
 
@@ -68,7 +68,7 @@ def list_deployments(ctx: typer.Context, page: Any, as_json: AsJson = False) -> 
 @app.command()
 def get_deployment(ctx: typer.Context, deployment: DeploymentArg, as_json: AsJson = False) -> None:
     """Show a deployment and its replicas."""
-    show(group(ctx, Serving).get_deployment(deployment), as_json=as_json)
+    _print(group(ctx, Serving).get_deployment(deployment), as_json)
 
 
 @app.command()
@@ -152,7 +152,18 @@ def predict(ctx: typer.Context, deployment: DeploymentArg, instances: RowsArg, a
 @app.command()
 def explain(ctx: typer.Context, deployment: DeploymentArg, instances: RowsArg, as_json: AsJson = False) -> None:
     """Explain the predictions of rows by additive attributions (SHAP values)."""
-    show(group(ctx, Serving).explain(deployment, _rows(instances)), as_json=as_json)
+    said = group(ctx, Serving).explain(deployment, _rows(instances))
+    if as_json:
+        show(said, as_json=True)
+        return
+    for number, row in enumerate(said.attributions):
+        say(f"Row {number}, in {said.explains} ({said.method}):")
+        base = {"feature": "(base value)", **dict(zip(said.outputs, said.base_values, strict=True))}
+        columns = [
+            {"feature": name, **{output: row[k][index] for k, output in enumerate(said.outputs)}}
+            for index, name in enumerate(said.feature_names)
+        ]
+        show_rows([*columns, base], ["feature", *said.outputs], as_json=False, empty="")
 
 
 @app.command()
@@ -195,7 +206,7 @@ def _show(serving: Serving, deployment: Deployment, wait: bool, timeout_s: float
     """Show a deployment; with `wait`, once it has settled, and end with 1 where that is not as it was wanted."""
     if wait:
         deployment = serving.wait_until_settled(deployment.id, timeout_s, on_change=_progress)
-    show(deployment, as_json=as_json)
+    _print(deployment, as_json)
     if wait and deployment.state in _MISSED:
         raise typer.Exit(1)
 
@@ -204,3 +215,16 @@ def _progress(deployment: Deployment) -> None:
     if sys.stderr.isatty():
         ready = f"{deployment.ready_replicas} of {deployment.replicas} ready"
         note(f"{deployment.name}: {deployment.state} ({ready}) {deployment.reason or ''}".rstrip())
+
+
+def _print(deployment: Deployment, as_json: bool) -> None:
+    """Print a deployment, and its replicas as a table of their own."""
+    if as_json:
+        show(deployment, as_json=True)
+        return
+    show(
+        {name: value for name, value in deployment.model_dump(mode="json").items() if name != "replica_status"},
+        as_json=False,
+    )
+    columns = ["revision", "index", "phase", "ready", "endpoint", "pid", "restarts", "reason"]
+    show_rows(deployment.replica_status, columns, as_json=False, empty="No replica runs.")
