@@ -24,7 +24,9 @@ def test_the_migrations_make_the_schema_of_the_code(database):
     upgrade(database)
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        differences = [found for found in compare_metadata(context, Base.metadata) if "alembic_version" not in str(found)]
+        differences = [
+            found for found in compare_metadata(context, Base.metadata) if "alembic_version" not in str(found)
+        ]
         assert not differences, 'Run `make migration MESSAGE="…"`.'
         assert current(connection) == head()
 

@@ -73,7 +73,9 @@ def test_it_ends_cleanly_and_gives_everything_back(tmp_path):
     assert platform.stop() == 0
     assert "Traceback" not in platform.log.read_text()
     with sqlite3.connect(tmp_path / "home" / "modelops.db") as database:
-        assert database.execute("SELECT count(*) FROM leases WHERE expires_at > datetime('now', '+1 second')").fetchone() == (0,)
+        assert database.execute(
+            "SELECT count(*) FROM leases WHERE expires_at > datetime('now', '+1 second')"
+        ).fetchone() == (0,)
     database.close()
     assert "No platform runs" in platform.mops("down").stdout
 

@@ -180,13 +180,13 @@ def _parse_order(text: str, fields: Fields) -> tuple[Column, bool]:
 
 def _after(cursor: str, column: Column, key: Column, descending: bool) -> ColumnElement[bool]:
     value, last = _decode_cursor(cursor)
+    last = _as_column(key, last)
     beyond_key: ColumnElement[bool] = key < last if descending else key > last
     if column is key:
         return beyond_key
     if value is None:
         return and_(column.is_(None), beyond_key)
-    if getattr(column.type, "python_type", object) is datetime:
-        value = datetime.fromisoformat(value)
+    value = _as_column(column, value)
     beyond = column < value if descending else column > value
     return or_(beyond, and_(column == value, beyond_key), column.is_(None))
 
@@ -201,12 +201,28 @@ def _decode_cursor(cursor: str) -> tuple[Any, Any]:
     try:
         value, key = json.loads(base64.urlsafe_b64decode(cursor))
     except (ValueError, TypeError, RecursionError, binascii.Error):
-        raise InvalidInput(
-            "The cursor is not one of ours.", hint="Send `next_cursor` of the page before, unchanged."
-        ) from None
-    if not isinstance(key, str | int) or isinstance(value, dict | list):
-        raise InvalidInput("The cursor is not one of ours.", hint="Send `next_cursor` of the page before, unchanged.")
+        raise _bad_cursor() from None
     return value, key
+
+
+def _as_column(column: Column, value: Any) -> Any:
+    """Return a cursor's value as the column holds it; one of another type is no cursor of this listing."""
+    expected = getattr(column.type, "python_type", object)
+    if expected is datetime:
+        try:
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except (TypeError, ValueError, OverflowError):
+            raise _bad_cursor() from None
+    allowed = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}.get(expected, (str, int, float, bool))
+    fits = isinstance(value, allowed) and (expected is bool or not isinstance(value, bool))
+    storable = value.isascii() or value.isprintable() if isinstance(value, str) else abs(value) < 2**63
+    if not fits or not storable:
+        raise _bad_cursor()
+    return value
+
+
+def _bad_cursor() -> InvalidInput:
+    return InvalidInput("The cursor is not one of ours.", hint="Send `next_cursor` of the page before, unchanged.")
 
 
 def _bad_filter(text: str, why: str) -> InvalidInput:

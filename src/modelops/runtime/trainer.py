@@ -3,12 +3,15 @@
 It keeps trying while the platform is away, so that a restart of the platform costs the job nothing.
 """
 
+import faulthandler
+import io
 import json
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,9 +23,11 @@ from modelops.contracts import plugins
 from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.rest import Rest
 from modelops.contracts.schemas import Schema
+from modelops.domains.experiments.schemas import RunStatus
 from modelops.domains.models.schemas import ModelVersion
-from modelops.domains.training.recipe import Recipe
+from modelops.domains.training.recipe import RECIPES, Recipe
 from modelops.domains.training.schemas import JobReport
+from modelops.runtime.transfers import PatientData
 from modelops.sdk.client import Client
 from modelops.sdk.registry import ModelRegistry
 from modelops.sdk.tracking import ActiveRun, ExperimentTracker
@@ -31,7 +36,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RETRY_FOR_S = 600.0
+"""For how long the platform may be away."""
+
 _TIMEOUT_S = 60.0
+_LAST_WORDS_S = 2.0
+_REASON = 4_000
 
 
 class Task(Schema):
@@ -53,6 +62,7 @@ class Job:
         self.parameters = parameters
         self._client = client
         self._tracker = ExperimentTracker(client, experiment=task.experiment)
+        self._runs: list[ActiveRun] = []
 
     @property
     def dataset_version_id(self) -> str:
@@ -61,13 +71,15 @@ class Job:
 
     def table(self) -> "pa.Table":
         """Load the data."""
-        return self._client.data.load_table(self.task.dataset)
+        return self._client.data.load_table(self.task.dataset_version_id)
 
     def start_run(self, name: str, parameters: Mapping[str, Any]) -> ActiveRun:
         """Begin a run for a candidate."""
-        return self._tracker.start_experiment(run_name=name, parameters=parameters)
+        run = self._tracker.start_experiment(run_name=name, parameters=parameters)
+        self._runs.append(run)
+        return run
 
-    def register_model(self, name: str, model: Any, *, sample: Any, outputs: Any, **facts: Any) -> ModelVersion:
+    def register_model(self, name: str, model: Any, *, sample: Any, outputs: Any = None, **facts: Any) -> ModelVersion:
         """Register a model that was trained on the job's data."""
         facts.setdefault("dataset_version_id", self.dataset_version_id)
         return ModelRegistry(self._client).register_model(name, model, sample=sample, outputs=outputs, **facts)
@@ -77,33 +89,73 @@ class Job:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
+    def end_runs(self, status: RunStatus, reason: str | None = None) -> None:
+        """End the runs that the recipe left open."""
+        for run in self._runs:
+            if run.is_open:
+                run.end(status, reason)
+
 
 def main() -> int:
     """Run the job whose files lie in `MODELOPS_WORKDIR`, and return the exit code."""
-    signal.signal(signal.SIGTERM, _stop)
+    _prepare_output()
     folder = Path(os.environ["MODELOPS_WORKDIR"])
     task = Task.model_validate(json.loads((folder / "job.json").read_text(encoding="utf-8")))
     token = (folder / "token").read_text(encoding="utf-8")
     http = httpx.Client(
         base_url=os.environ["MODELOPS_URL"], headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT_S
     )
-    client = Client.over(Rest(http, retry_for_s=RETRY_FOR_S))
+    rest = Rest(http, retry_for_s=RETRY_FOR_S)
+    _end_on_sigterm(rest)
+    client = Client.over(rest)
+    client.data = PatientData(rest)
     try:
-        return _run(task, client)
+        return run_task(task, client)
     finally:
         client.close()
 
 
-def _run(task: Task, client: Client) -> int:
+def run_task(task: Task, client: Client) -> int:
+    """Run the recipe, report what came of it, and return the exit code."""
+    job: Job | None = None
     try:
-        recipe: Recipe = plugins.load("modelops.recipes", task.recipe)
-        result = recipe.run(Job(task, _parameters(recipe, task), client))
-    except Exception as failure:
+        recipe: Recipe = plugins.load(RECIPES, task.recipe)
+        job = Job(task, _parameters(recipe, task), client)
+        result = recipe.run(job)
+        job.end_runs(RunStatus.FINISHED)
+        client.training.finish_job(task.job_id, JobReport(result=result))
+    except Stopped:
+        _end_runs(job, RunStatus.CANCELED, "The job was told to end.")
+        raise
+    except (Exception, SystemExit) as failure:
+        reason = sentence_of(failure)
         traceback.print_exc()
-        client.training.finish_job(task.job_id, JobReport(failure=_sentence(failure)))
+        _end_runs(job, RunStatus.FAILED, reason)
+        client.training.finish_job(task.job_id, JobReport(failure=reason))
         return 1
-    client.training.finish_job(task.job_id, JobReport(result=result))
     return 0
+
+
+def sentence_of(failure: BaseException) -> str:
+    """Say in a line why the recipe failed."""
+    if isinstance(failure, MLOpsError):
+        text = str(failure)
+    elif isinstance(failure, SystemExit):
+        text = f"The recipe ended the process with sys.exit({'' if failure.code is None else repr(failure.code)})."
+    else:
+        text = f"{type(failure).__name__}: {failure}".rstrip(": ")
+    storable = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    return storable[:_REASON]
+
+
+class Stopped(SystemExit):
+    """The job was told to end: runs under way end as cancelled on the way out."""
+
+
+def _end_runs(job: Job | None, status: RunStatus, reason: str) -> None:
+    with suppress(MLOpsError):  # what cannot be ended here, the platform ends with the job
+        if job is not None:
+            job.end_runs(status, reason)
 
 
 def _parameters(recipe: Recipe, task: Task) -> Schema:
@@ -113,12 +165,19 @@ def _parameters(recipe: Recipe, task: Task) -> Schema:
         raise InvalidInput(f"The recipe '{task.recipe}' no longer takes these parameters: {wrong}.") from wrong
 
 
-def _sentence(failure: Exception) -> str:
-    """Say in a line why the recipe failed."""
-    text = str(failure) if isinstance(failure, MLOpsError) else f"{type(failure).__name__}: {failure}"
-    return text.replace("\0", "")[:4_000]
+def _prepare_output() -> None:
+    """Make what is printed readable in the log whatever this machine's locale, and let a crash in native code leave a trace."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    with suppress(OSError, ValueError):  # where stderr is no file
+        faulthandler.enable()
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    """End as a cancelled job: runs under way end as cancelled on the way out."""
-    raise SystemExit(128 + signal.SIGTERM)
+def _end_on_sigterm(rest: Rest) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        rest.retry_for_s = _LAST_WORDS_S  # whoever stops the job does not wait for long, and the platform may be gone
+        raise Stopped(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)

@@ -255,7 +255,7 @@ class ActiveRun:
     def _finish(self) -> None:
         """End the run as finished, or, where its record would be incomplete, as failed; then raise."""
         try:
-            self.end()
+            self.end(within_s=_PATIENCE_S)
         except Exception as incomplete:
             self._give_up(RunStatus.FAILED, f"Its record is incomplete: {_sentence(incomplete)}", incomplete)
             raise

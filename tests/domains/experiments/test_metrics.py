@@ -1,5 +1,6 @@
 """Metrics: whatever is sent, in whatever order and however often, the history is the set of it and the latest is its last."""
 
+import json
 import math
 import threading
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from modelops.contracts.errors import Conflict, MLOpsError
 from modelops.domains.experiments.rules import split_value
 from modelops.domains.experiments.schemas import MetricPoint
 
+ENDS_OF_TIME = [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)]
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 EDGES = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0, 5e-324, 1.7976931348623157e308, 0.1]
 
@@ -20,14 +22,13 @@ point = st.builds(
     key=st.sampled_from(["loss", "val/loss", "..", "ä b?#%"]),
     value=st.sampled_from(EDGES) | st.floats(),
     step=st.integers(-2, 2) | st.sampled_from([-(2**63), 2**63 - 1]),
-    timestamp=st.sampled_from([NOW, NOW.replace(microsecond=678902), datetime.min, datetime.max]),
+    timestamp=st.sampled_from([NOW, NOW.replace(microsecond=678902), *ENDS_OF_TIME]),
 )
 
 
 def identity(point):
     """Return what makes a point the one it is, and its place in the history."""
-    moment = point.timestamp.replace(tzinfo=UTC)
-    return (point.step, moment, *split_value(point.value))
+    return (point.step, point.timestamp, *split_value(point.value))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -66,7 +67,7 @@ def test_every_number_survives_the_wire_and_the_database(experiments, run, value
 @pytest.mark.parametrize("written", ['"NaN"', '"Infinity"', '"-Infinity"', "NaN", "1e-3", '"0.5"', "7"])
 def test_numbers_as_other_programs_write_them(platform, experiments, run, written):
     with platform.http(authorization=f"Bearer {platform.admin_key}", content_type="application/json") as http:
-        body = '{"metrics": [{"key": "m", "value": %s}]}' % written
+        body = '{"metrics": [{"key": "m", "value": ' + written + "}]}"
         assert http.post(f"/v1/runs/{run.id}/log", content=body).json() == {"metrics": 1, "parameters": 0, "tags": 0}
         value = http.get(f"/v1/runs/{run.id}").json()["metrics"]["m"]
     expected = float(written.strip('"'))
@@ -84,13 +85,34 @@ def test_a_batch_is_all_or_nothing(experiments, run):
     assert (kept.metrics, kept.parameters, kept.tags) == ({}, {"lr": 0.1}, {})
 
 
-@pytest.mark.parametrize("value", [0.1, 1e23, 10**400, True, None, "text", [1, {"a": 1e300}], {"": ""}])
+PARAMETERS = [0.1, 1e23, 2**64 - 1, 10**400, True, None, "text", "1", [1, {"a": 1e300}], {"": ""}]
+
+
+@pytest.mark.parametrize("value", PARAMETERS, ids=lambda value: repr(value)[:20])
 def test_a_parameter_may_come_again_but_not_otherwise(experiments, run, value):
     for _ in range(2):
         experiments.log_batch(run.id, parameters={"p": value})
-    assert experiments.get_run(run.id).parameters == {"p": value}
+    kept = experiments.get_run(run.id).parameters["p"]
+    assert (kept, type(kept)) == (value, type(value))
     with pytest.raises(Conflict, match="'p'"):
         experiments.log_batch(run.id, parameters={"p": "other"})
+
+
+storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | storable,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(storable, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=json_values)
+def test_a_parameter_comes_back_as_it_was_sent(experiments, value):
+    run = experiments.create_run("trials", parameters={"p": value})
+    experiments.log_batch(run.id, parameters={"p": value})
+    kept = experiments.get_run(run.id).parameters["p"]
+    assert json.dumps(kept) == json.dumps(value)
 
 
 def test_a_large_batch_arrives(experiments, run):

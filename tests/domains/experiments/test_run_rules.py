@@ -105,7 +105,8 @@ def test_sameness_has_no_direction(one, other):
         (False, 0, False),
         (None, False, False),
         ("1", 1, False),
-        (1e23, 10**23, True),  # as JSONB gives it back
+        (1e22, 10**22, True),
+        (1e23, 10**23, False),
         (10**400, 1e308, False),
         (10**400, 10**400 + 1, False),
         (2**53, 2**53 + 1, False),

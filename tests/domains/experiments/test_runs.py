@@ -241,13 +241,13 @@ def test_a_job_writes_on_its_own_runs_alone(granted, experiments, run):
     job.heartbeat(own.id)
     for grant, foreign in ((other, own), (job, run), (deployment, own), (deployment, run)):
         for attempt in (
-            lambda: grant.log_batch(foreign.id, tags={"a": "b"}),
-            lambda: grant.heartbeat(foreign.id),
-            lambda: grant.update_run(foreign.id, status="failed"),
-            lambda: grant.link_run_artifact(foreign.id, "a", "sha256:" + "0" * 64),
+            lambda grant, run: grant.log_batch(run, tags={"a": "b"}),
+            lambda grant, run: grant.heartbeat(run),
+            lambda grant, run: grant.update_run(run, status="failed"),
+            lambda grant, run: grant.link_run_artifact(run, "a", "sha256:" + "0" * 64),
         ):
             with pytest.raises(PermissionDenied):
-                attempt()
+                attempt(grant, foreign.id)
     assert other.get_run(own.id).metrics == {"m": 1.0}
     assert [one.id for one in experiments.list_runs(filter='job_id = "job_1"').items] == [own.id]
     assert experiments.update_run(own.id, name="a person may").name == "a person may"

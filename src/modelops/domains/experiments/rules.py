@@ -65,14 +65,11 @@ def check_parameters(present: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """Tell whether two JSON values are one: `1` and `1.0` are, `1` and `true` are not.
-
-    A whole number may stand for a float: JSONB has one kind of number, and gives 1e23 back as an integer.
-    """
+    """Tell whether two JSON values are one: `1` and `1.0` are, `1` and `true` are not."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return one == other or (type(one) is not type(other) and _as_float(one) == _as_float(other))
+        return one == other
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -108,10 +105,3 @@ def name_some(keys: Iterable[str], limit: int = 5) -> str:
     """Name some keys for an error message."""
     found = sorted(keys)
     return ", ".join(f"'{key}'" for key in found[:limit]) + (" …" if len(found) > limit else "")
-
-
-def _as_float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf  # no parameter is infinite, so it equals none

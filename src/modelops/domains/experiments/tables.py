@@ -1,12 +1,32 @@
 """Rows of experiments."""
 
+import json
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Double, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Dialect, Double, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
 
 from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revised, Tracked
+
+
+class ExactJson(TypeDecorator[Any]):
+    """A JSON value of any kind, kept as its own text, so that it comes back as it was sent.
+
+    A bare number would not: SQLite makes a rounded float of an integer beyond 64 bits, and JSONB makes an integer of 1e23.
+    """
+
+    impl = JsonColumn
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """Return the value's JSON."""
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Reverse `process_bind_param`."""
+        return json.loads(value)
 
 
 class ExperimentRow(Tracked, Revised, InProject, Base):
@@ -41,7 +61,7 @@ class ParameterRow(Base):
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     key: Mapped[str] = mapped_column(String(250), primary_key=True)
-    value: Mapped[Any] = mapped_column(JsonColumn, nullable=True)
+    value: Mapped[Any] = mapped_column(ExactJson, nullable=True)
     text: Mapped[str] = mapped_column(String(250))
 
 

@@ -1,4 +1,11 @@
-"""Approvals: asked for by one, given by another, bound to a digest, and signed so that no edit of the database makes one."""
+"""Approvals: asked for by one, given by another, bound to a digest, and signed so that no edit of the database makes one.
+
+The platform signs a request when it is made and again when it is decided, over everything that it says. Whoever decides,
+and whoever promotes, is refused where the row no longer says what was signed.
+"""
+
+import shlex
+from typing import Any
 
 from modelops.contracts.errors import SignatureInvalid
 from modelops.contracts.ids import new_id
@@ -6,22 +13,45 @@ from modelops.contracts.schemas import Page
 from modelops.contracts.signing import Signature, canonical, verify
 from modelops.domains.identity import service as identity
 from modelops.domains.identity.schemas import KeyPurpose
-from modelops.domains.models.finding import version_in_path
-from modelops.domains.models.rules import NEEDS_APPROVAL, ApprovalRefused, ApprovalRequired, check_decider
+from modelops.domains.models.fields import APPROVAL_FIELDS
+from modelops.domains.models.finding import to_version, version_in_path
+from modelops.domains.models.packages import statement_of, verify_statement
+from modelops.domains.models.rules import (
+    NEEDS_APPROVAL,
+    ApprovalRefused,
+    ApprovalRequired,
+    check_decider,
+    check_request,
+)
 from modelops.domains.models.schemas import Approval, ApprovalCreate, ApprovalDecision, ApprovalState, Stage
 from modelops.domains.models.tables import ApprovalRow, ModelVersionRow
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
 
 APPROVAL_TYPE = "application/vnd.modelops.approval.v1+json"
+"""The media type that the platform's signature over an approval covers."""
+
+_SIGNED = (
+    "id",
+    "project_id",
+    "model_version_id",
+    "model",
+    "version",
+    "digest",
+    "stage",
+    "state",
+    "requested_by",
+    "request_comment",
+    "decided_by",
+    "decision_comment",
+)
 
 
 def request_approval(ctx: Context, model: str, version: str, body: ApprovalCreate) -> Approval:
     """Ask for a version to be approved for a stage."""
     ctx.require("models.write")
     subject = version_in_path(ctx, model, version)
-    if body.stage not in NEEDS_APPROVAL:
-        raise ApprovalRefused(f"{body.stage} needs no approval.", hint="Move the version there: `set_stage`.")
+    check_request(subject.name, subject.version, Stage(subject.stage), body.stage)
     row = ApprovalRow(
         id=new_id("apr"),
         project_id=ctx.project_id,
@@ -36,40 +66,33 @@ def request_approval(ctx: Context, model: str, version: str, body: ApprovalCreat
         request_comment=body.comment,
         decision_comment="",
     )
+    _sign(ctx, row)
     ctx.session.add(row)
     ctx.session.flush()
-    ctx.emit("modelops.models.approval_requested", row.id, model=row.model, version=row.version, stage=row.stage)
+    ctx.emit("modelops.models.approval_requested", row.id, **_facts(row))
     return _approval(row)
 
 
 def decide_approval(ctx: Context, approval: str, body: ApprovalDecision) -> Approval:
     """Answer a request, once; who asked cannot."""
     ctx.require("models.approve")
-    row = ctx.one(ApprovalRow, f"approval '{approval}'", ApprovalRow.id == approval)
+    row = ctx.one(ApprovalRow, f"approval '{approval[:250]}'", ApprovalRow.id == approval)
     ctx.session.refresh(row, with_for_update=True)
     if row.state != ApprovalState.PENDING:
         raise ApprovalRefused(f"The request was {row.state} before.", hint="Ask for another approval.")
     check_decider(row.requested_by, ctx.actor.id)
+    _check_signed(ctx, row)
     row.state = ApprovalState.APPROVED if body.approve else ApprovalState.REJECTED
     row.decided_by, row.decided_at, row.decision_comment = ctx.actor.id, ctx.clock.now(), body.comment
-    signature = identity.sign_document(ctx, KeyPurpose.MODELS, APPROVAL_TYPE, _payload(row))
-    row.platform_signature = signature.model_dump()
-    ctx.emit("modelops.models.approval_decided", row.id, model=row.model, version=row.version, state=row.state)
+    _sign(ctx, row)
+    ctx.emit("modelops.models.approval_decided", row.id, **_facts(row))
     return _approval(row)
 
 
 def list_approvals(ctx: Context, page: PageQuery) -> Page[Approval]:
     """List the project's requests, newest first."""
     ctx.require("models.read")
-    fields = {
-        "model": ApprovalRow.model,
-        "version": ApprovalRow.version,
-        "state": ApprovalRow.state,
-        "stage": ApprovalRow.stage,
-        "requested_at": ApprovalRow.requested_at,
-        "requested_by": ApprovalRow.requested_by,
-    }
-    found = list_rows(ctx, ctx.query(ApprovalRow), ApprovalRow.id, fields, page, order="desc")
+    found = list_rows(ctx, ctx.query(ApprovalRow), ApprovalRow.id, APPROVAL_FIELDS, page, order="desc")
     return Page(items=[_approval(row) for row in found.rows], next_cursor=found.next_cursor, total=found.total)
 
 
@@ -77,8 +100,8 @@ def approval_for(ctx: Context, version: ModelVersionRow, stage: Stage) -> str | 
     """Return the approval that lets a version enter a stage; None where the stage needs none.
 
     Raises:
-        ApprovalRequired: there is none of this version, digest and stage.
-        SignatureInvalid: there is a row that says so, and the platform did not sign it.
+        ApprovalRequired: the newest decision on this version, digest and stage is none, or is a refusal.
+        SignatureInvalid: the approval, or the version itself, no longer says what the platform signed.
     """
     if stage not in NEEDS_APPROVAL:
         return None
@@ -86,25 +109,55 @@ def approval_for(ctx: Context, version: ModelVersionRow, stage: Stage) -> str | 
         ApprovalRow.model_version_id == version.id,
         ApprovalRow.digest == version.digest,
         ApprovalRow.stage == stage,
-        ApprovalRow.state == ApprovalState.APPROVED,
+        ApprovalRow.state != ApprovalState.PENDING,
     )
-    row = ctx.session.scalars(query.order_by(ApprovalRow.id.desc()).limit(1)).first()
-    if row is None:
+    query = query.order_by(ApprovalRow.decided_at.desc(), ApprovalRow.id.desc()).limit(1)
+    row = ctx.session.scalars(query).first()
+    if row is None or row.state != ApprovalState.APPROVED:
+        why = "is not approved" if row is None else f"was refused by '{row.id}'"
+        command = f"mops models request-approval {shlex.quote(version.name)} {version.version}"
         raise ApprovalRequired(
-            f"{version.name}:{version.version} is not approved for {stage}.",
-            hint=f"Ask for it: mops models request-approval {version.name} {version.version}; another member decides.",
+            f"{version.name}:{version.version} {why} for {stage}.",
+            hint=f"Ask for it: {command}; another member decides.",
         )
-    if row.platform_signature is None or row.decided_by == row.requested_by:
-        raise SignatureInvalid(f"The approval '{row.id}' was not given through the platform.")
-    trusted = identity.list_public_keys(ctx, KeyPurpose.MODELS)
-    verify(trusted, APPROVAL_TYPE, _payload(row), Signature.model_validate(row.platform_signature))
+    _check_signed(ctx, row)
+    if row.decided_by is None or row.decided_by == row.requested_by:
+        raise SignatureInvalid(f"The approval '{row.id}' was not given by another than who asked for it.")
+    signed = to_version(ctx, version)
+    verify_statement(statement_of(signed), signed.platform_signature, _trusted(ctx))
     return row.id
 
 
+def _sign(ctx: Context, row: ApprovalRow) -> None:
+    signature = identity.sign_document(ctx, KeyPurpose.MODELS, APPROVAL_TYPE, _payload(row))
+    row.platform_signature = signature.model_dump()
+
+
+def _check_signed(ctx: Context, row: ApprovalRow) -> None:
+    if row.platform_signature is None:
+        raise SignatureInvalid(f"The approval '{row.id}' was not made through the platform.", hint="Ask for another.")
+    try:
+        signature = Signature.model_validate(row.platform_signature)
+        verify(_trusted(ctx), APPROVAL_TYPE, _payload(row), signature)
+    except (SignatureInvalid, ValueError) as wrong:
+        raise SignatureInvalid(
+            f"The approval '{row.id}' no longer says what the platform signed.", hint="Ask for another approval."
+        ) from wrong
+
+
 def _payload(row: ApprovalRow) -> bytes:
-    names = ("id", "project_id", "model_version_id", "digest", "stage", "state", "requested_by", "decided_by")
-    moment = row.decided_at.isoformat() if row.decided_at else None
-    return canonical({**{name: getattr(row, name) for name in names}, "decided_at": moment})
+    said: dict[str, Any] = {name: getattr(row, name) for name in _SIGNED}
+    for name, moment in (("requested_at", row.requested_at), ("decided_at", row.decided_at)):
+        said[name] = moment.isoformat() if moment else None
+    return canonical(said)
+
+
+def _trusted(ctx: Context) -> dict[str, str]:
+    return identity.list_public_keys(ctx, KeyPurpose.MODELS)
+
+
+def _facts(row: ApprovalRow) -> dict[str, Any]:
+    return {"model": row.model, "version": row.version, "stage": row.stage, "state": row.state, "digest": row.digest}
 
 
 def _approval(row: ApprovalRow) -> Approval:

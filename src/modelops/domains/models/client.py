@@ -5,6 +5,7 @@ from typing import Any
 
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Page
+from modelops.domains.models.rules import AliasRefused, ApprovalRefused, ApprovalRequired, StageTransitionRefused
 from modelops.domains.models.schemas import (
     AliasSet,
     Approval,
@@ -21,6 +22,9 @@ from modelops.domains.models.schemas import (
     Verification,
     VersionCreate,
 )
+
+# The errors too, so that a client far away can raise them.
+__all__ = ["AliasRefused", "ApprovalRefused", "ApprovalRequired", "Models", "StageTransitionRefused"]
 
 
 class Models(Group):
@@ -62,7 +66,7 @@ class Models(Group):
         return self._list(ModelVersion, f"/models/{model}/versions", **page)
 
     def get_version(self, model: str, version: int | str = "latest") -> ModelVersion:
-        """Return a version by number, `latest` or `@alias`."""
+        """Return a version by number, `latest`, `@alias` or id (then `-` may stand for the model)."""
         return self._get(ModelVersion, f"/models/{model}/versions/{version}")
 
     def verify_version(self, model: str, version: int | str = "latest") -> Verification:
@@ -70,19 +74,36 @@ class Models(Group):
         return self._post(Verification, f"/models/{model}/versions/{version}/verify")
 
     def set_stage(
-        self, model: str, stage: Stage | str, *, version: int | None = None, comment: str = ""
+        self,
+        model: str,
+        stage: Stage | str,
+        *,
+        version: int | None = None,
+        comment: str = "",
+        revision: int | None = None,
     ) -> ModelVersion:
-        """Move a version (the latest, where none is named) to a stage."""
+        """Move a version (the latest, where none is named) to a stage; with `revision`, only while it is still at that.
+
+        Raises:
+            StageTransitionRefused: the stage cannot be reached from where the version is.
+            ApprovalRequired: the stage needs an approval that is not there.
+            SignatureInvalid: the approval or the version was changed behind the platform's back.
+        """
         body = StageChange(stage=Stage(stage), version=version, comment=comment)
-        return self._post(ModelVersion, f"/models/{model}/stage", body)
+        return self._post(ModelVersion, f"/models/{model}/stage", body, headers=_if_match(revision))
 
     def list_stage_history(self, model: str, **page: Any) -> Page[StageRecord]:
         """List the moves of a model's versions, newest first."""
         return self._list(StageRecord, f"/models/{model}/stage-history", **page)
 
-    def set_alias(self, model: str, alias: str, version: int) -> Model:
-        """Point an alias at a version."""
-        return self._put(Model, f"/models/{model}/aliases/{alias}", AliasSet(version=version))
+    def set_alias(self, model: str, alias: str, version: int, *, revision: int | None = None) -> Model:
+        """Point an alias at a version; with `revision`, only while the model is still at that one.
+
+        Raises:
+            AliasRefused: the version is retired, or the alias is not for it.
+        """
+        body = AliasSet(version=version)
+        return self._put(Model, f"/models/{model}/aliases/{alias}", body, headers=_if_match(revision))
 
     def delete_alias(self, model: str, alias: str) -> None:
         """Take an alias away."""
@@ -109,6 +130,15 @@ class Models(Group):
         return self._list(Approval, "/approvals", **page)
 
     def decide_approval(self, approval: str, *, approve: bool, comment: str = "") -> Approval:
-        """Approve or reject a request; who asked cannot."""
+        """Approve or reject a request; who asked cannot.
+
+        Raises:
+            ApprovalRefused: it was decided before.
+            PermissionDenied: the caller asked for it, or may not approve.
+        """
         body = ApprovalDecision(approve=approve, comment=comment)
         return self._post(Approval, f"/approvals/{approval}/decision", body)
+
+
+def _if_match(revision: int | None) -> dict[str, str]:
+    return {} if revision is None else {"If-Match": f'"{revision}"'}

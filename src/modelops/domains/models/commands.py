@@ -11,7 +11,8 @@ from modelops.domains.models.schemas import Stage
 app = typer.Typer(help="Models, versions, stages, aliases and approvals.", no_args_is_help=True)
 
 ModelArg = Annotated[str, typer.Argument(help="A model, by name or id.")]
-VersionArg = Annotated[str, typer.Argument(help="A version's number, latest, or @alias.")]
+VersionArg = Annotated[str, typer.Argument(help="A version's number, latest, @alias, or id.")]
+StageArg = Annotated[Stage, typer.Argument(case_sensitive=False, help="Where to.")]
 AliasArg = Annotated[str, typer.Argument(help="An alias, such as challenger.")]
 Comment = Annotated[str, typer.Option(help="Why.")]
 Tag = Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeat it.")]
@@ -76,7 +77,7 @@ def verify_version(
 def set_stage(
     ctx: typer.Context,
     model: ModelArg,
-    stage: Stage,
+    stage: StageArg,
     version: Annotated[int | None, typer.Option(min=1, help="By default, the latest.")] = None,
     comment: Comment = "",
     as_json: AsJson = False,
@@ -125,7 +126,7 @@ def request_approval(
     ctx: typer.Context,
     model: ModelArg,
     version: VersionArg = "latest",
-    stage: Stage = Stage.PRODUCTION,
+    stage: Annotated[Stage, typer.Option(case_sensitive=False, help="What for.")] = Stage.PRODUCTION,
     comment: Comment = "",
     as_json: AsJson = False,
 ) -> None:

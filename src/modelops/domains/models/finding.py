@@ -1,23 +1,26 @@
 """Finding models and versions, and turning rows into what callers see."""
 
+import shlex
 from typing import Any
 
 from sqlalchemy import select
 
-from modelops.contracts.errors import NotFound
-from modelops.domains.models.rules import parse_ref, parse_version
+from modelops.contracts.errors import InvalidInput, NotFound
+from modelops.domains.models.rules import ANY_MODEL, MAX_VERSION, is_version_id, parse_ref, parse_version
 from modelops.domains.models.schemas import Model, ModelVersion
 from modelops.domains.models.tables import AliasRow, ModelRow, ModelVersionRow
 from modelops.kernel.context import Context
 
 
 def find_model(ctx: Context, model: str, *, lock: bool = False) -> ModelRow:
-    """Find a model of the project by name or id."""
+    """Find a model of the project by name or id; locked, nobody else changes it or its versions until the work ends."""
     query = ctx.query(ModelRow).where((ModelRow.name == model) | (ModelRow.id == model))
-    row = ctx.session.scalars(query.with_for_update() if lock else query).first()
+    if lock:  # what this unit of work read before the lock may be old by now
+        query = query.with_for_update().execution_options(populate_existing=True)
+    row = ctx.session.scalars(query).first()
     if row is None:
         raise NotFound(
-            f"There is no model '{model}' in this project.",
+            f"There is no model '{model[:250]}' in this project.",
             hint="`mops models list-models` lists those that are there.",
         )
     return row
@@ -25,25 +28,21 @@ def find_model(ctx: Context, model: str, *, lock: bool = False) -> ModelRow:
 
 def find_version(ctx: Context, model: ModelRow, version: int | None, alias: str | None = None) -> ModelVersionRow:
     """Find a version of a model by number, by alias, or the latest."""
-    if alias is not None:
-        pointer = ctx.session.get(AliasRow, (model.id, alias))
-        if pointer is None:
-            raise NotFound(
-                f"The model '{model.name}' has no alias '{alias}'.",
-                hint=f"Set it: mops models set-alias {model.name} {alias} VERSION",
-            )
-        version = pointer.version
-    number = version or model.latest_version
+    number = _aliased(ctx, model, alias) if alias is not None else version or model.latest_version
+    if number is None:
+        raise NotFound(f"The model '{model.name}' has no versions yet.", hint="Register one first.")
     query = ctx.query(ModelVersionRow).where(ModelVersionRow.model_id == model.id, ModelVersionRow.version == number)
-    row = ctx.session.scalars(query).one_or_none()
+    row = ctx.session.scalars(query).one_or_none() if number <= MAX_VERSION else None
     if row is None:
-        latest = f"; its latest is {model.latest_version}" if model.latest_version else ""
-        raise NotFound(f"The model '{model.name}' has no version {number or 'yet'}{latest}.")
+        latest = f"its latest is {model.latest_version}" if model.latest_version else "it has none yet"
+        raise NotFound(f"The model '{model.name}' has no version {number}; {latest}.")
     return row
 
 
 def version_in_path(ctx: Context, model: str, version: str) -> ModelVersionRow:
-    """Find what `/models/{model}/versions/{version}` names: a number, `latest` or `@alias`."""
+    """Find what `/models/{model}/versions/{version}` names: a number, `latest`, `@alias` or an id."""
+    if is_version_id(version):
+        return _by_id(ctx, version, model)
     row = find_model(ctx, model)
     if version.startswith("@"):
         return find_version(ctx, row, None, version.removeprefix("@"))
@@ -52,8 +51,8 @@ def version_in_path(ctx: Context, model: str, version: str) -> ModelVersionRow:
 
 def version_of_ref(ctx: Context, ref: str) -> ModelVersionRow:
     """Find what `name`, `name:3`, `name@alias` or `mver_…` names."""
-    if ref.startswith("mver_"):
-        return ctx.one(ModelVersionRow, f"model version '{ref}'", ModelVersionRow.id == ref)
+    if is_version_id(ref):
+        return _by_id(ctx, ref)
     name, version, alias = parse_ref(ref)
     return find_version(ctx, find_model(ctx, name), version, alias)
 
@@ -85,6 +84,25 @@ def to_versions(ctx: Context, rows: list[ModelVersionRow]) -> list[ModelVersion]
 def to_version(ctx: Context, row: ModelVersionRow) -> ModelVersion:
     """Return one version."""
     return to_versions(ctx, [row])[0]
+
+
+def _aliased(ctx: Context, model: ModelRow, alias: str) -> int:
+    if not alias or "\x00" in alias:
+        raise InvalidInput("Behind the `@` stands no alias.", hint=f"Write it such as {model.name}@champion.")
+    pointer = ctx.session.get(AliasRow, (model.id, alias))
+    if pointer is None:
+        raise NotFound(
+            f"The model '{model.name}' has no alias '{alias}'.",
+            hint=f"Set it: mops models set-alias {shlex.quote(model.name)} {shlex.quote(alias)} VERSION",
+        )
+    return pointer.version
+
+
+def _by_id(ctx: Context, version: str, model: str = ANY_MODEL) -> ModelVersionRow:
+    row = ctx.one(ModelVersionRow, f"model version '{version}'", ModelVersionRow.id == version)
+    if model not in (ANY_MODEL, row.name, row.model_id):
+        raise NotFound(f"The model '{model[:250]}' has no version '{version}'.")
+    return row
 
 
 def _version(row: ModelVersionRow, aliases: dict[str, int]) -> ModelVersion:

@@ -23,12 +23,18 @@ from modelops.domains.models.schemas import (
     VersionCreate,
 )
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Listing, Ref, Router
+from modelops.kernel.edge import Listing, Ref, Router, Scope
 from modelops.kernel.problems import documented
 
 router = Router("models")
 
-VersionInPath = Annotated[str, Path(max_length=80, description="A version's number, `latest`, or `@alias`.")]
+VersionInPath = Annotated[
+    str,
+    Path(
+        max_length=80,
+        description="A version's number, `latest`, `@alias`, or its id (then `-` may stand for the model).",
+    ),
+]
 AliasInPath = Annotated[Alias, Path(description="An alias.")]
 
 
@@ -81,9 +87,11 @@ def get_version(ctx: Context, model: Ref, version: VersionInPath) -> ModelVersio
 
 
 @router.post("/models/{model}/versions/{version}/verify", responses=documented(500))
-def verify_version(ctx: Context, model: Ref, version: VersionInPath) -> Verification:
+def verify_version(scope: Scope, model: Ref, version: VersionInPath) -> Verification:
     """Check a version's signature, and its stored files against their digests."""
-    return service.verify_version(ctx, model, version)
+    with scope.work(write=False) as ctx:
+        check = service.verify_version(ctx, model, version)
+    return check()
 
 
 @router.post("/models/{model}/stage")

@@ -12,10 +12,15 @@ Stages and where they lead:
 | Retirement | (nowhere: it is the end) |
 
 Production is entered only with an approval of exactly that version, digest and stage, given by somebody other than who
-asked for it.
+asked for it; of several decisions, the newest counts. Several versions may be in Production at once. The alias
+`champion` names the one that entered it last, and where that one leaves, the one that entered before it and stayed.
 """
 
+import re
+from collections.abc import Collection, Iterable
+
 from modelops.contracts.errors import InvalidInput, ModelRegistryError, PermissionDenied
+from modelops.contracts.ids import id_pattern
 from modelops.domains.models.schemas import Stage
 
 NEXT: dict[Stage, frozenset[Stage]] = {
@@ -29,9 +34,17 @@ NEXT: dict[Stage, frozenset[Stage]] = {
 FIRST = frozenset({Stage.DEVELOPMENT, Stage.REGISTRATION})
 NEEDS_APPROVAL = frozenset({Stage.PRODUCTION})
 CHAMPION = "champion"
-"""The alias that follows the version promoted to Production last."""
+"""The alias that follows the versions in Production."""
+
+ANY_MODEL = "-"
+"""Stands for the model where a version is named by its id."""
 
 MAX_VERSION = 2**31 - 1
+
+_VERSION_ID = re.compile(id_pattern("mver"))
+_MODEL_ID = re.compile(id_pattern("mdl"))
+_WORDS = frozenset({"metrics", "register"})  # they stand in the API's paths where a model's name does
+_LATEST = "latest"
 
 
 class StageTransitionRefused(ModelRegistryError):
@@ -52,6 +65,24 @@ class ApprovalRefused(ModelRegistryError):
     code, title = "models.approval_refused", "The approval cannot be given so"
 
 
+class AliasRefused(ModelRegistryError):
+    """The alias cannot point there."""
+
+    code, title = "models.alias_refused", "The alias cannot point there"
+
+
+def check_name(name: str) -> None:
+    """Refuse a model's name that would read as an id or as a word of the API: a reference must mean one thing.
+
+    Raises:
+        InvalidInput: it would.
+    """
+    if _VERSION_ID.match(name) or _MODEL_ID.match(name):
+        raise InvalidInput(f"'{name}' has the form of an id, not of a name.", hint="Choose another name.")
+    if name in _WORDS:
+        raise InvalidInput(f"'{name}' is a word of the API and cannot name a model.", hint="Choose another name.")
+
+
 def check_first_stage(stage: Stage) -> None:
     """Refuse a stage that a version cannot be registered in."""
     if stage not in FIRST:
@@ -59,6 +90,19 @@ def check_first_stage(stage: Stage) -> None:
         raise StageTransitionRefused(
             f"A version cannot be registered in {stage}.", hint=f"Register it in {allowed}, then move it step by step."
         )
+
+
+def check_features(names: Iterable[str]) -> None:
+    """Refuse input columns of which two have one name: an object by feature name could not be told apart.
+
+    Raises:
+        InvalidInput: names the first that comes twice.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidInput(f"The signature has two inputs named '{name[:100]}'.", hint="Give each its own name.")
+        seen.add(name)
 
 
 def check_transition(name: str, version: int, present: Stage, wanted: Stage) -> None:
@@ -74,6 +118,20 @@ def check_transition(name: str, version: int, present: Stage, wanted: Stage) -> 
         )
 
 
+def check_request(name: str, version: int, present: Stage, wanted: Stage) -> None:
+    """Refuse to ask for an approval that nothing could come of.
+
+    Raises:
+        ApprovalRefused: the stage needs none, or the version is retired.
+    """
+    if wanted not in NEEDS_APPROVAL:
+        raise ApprovalRefused(f"{wanted} needs no approval.", hint="Move the version there: `set_stage`.")
+    if present is Stage.RETIREMENT:
+        raise ApprovalRefused(
+            f"{name}:{version} is retired, and Retirement is the end.", hint="Ask for another version."
+        )
+
+
 def check_decider(requested_by: str, decided_by: str) -> None:
     """Refuse that somebody approves his own request.
 
@@ -84,6 +142,47 @@ def check_decider(requested_by: str, decided_by: str) -> None:
         raise PermissionDenied(
             "Who asks for an approval cannot give it.", hint="Ask another member with the permission 'models.approve'."
         )
+
+
+def check_alias(alias: str, name: str, version: int, stage: Stage) -> None:
+    """Refuse an alias for a version that it cannot point at.
+
+    Raises:
+        AliasRefused: the version is retired, or `champion` would leave Production, or `latest` would not be the latest.
+    """
+    if alias == _LATEST:
+        raise AliasRefused("`latest` is the newest version by itself.", hint=f"Name it so: {name}:latest.")
+    if stage is Stage.RETIREMENT:
+        raise AliasRefused(f"{name}:{version} is retired.", hint="Point the alias at another version.")
+    if alias == CHAMPION and stage is not Stage.PRODUCTION:
+        raise AliasRefused(
+            f"`{CHAMPION}` is for versions in Production, and {name}:{version} is in {stage}.",
+            hint="Promote the version; the alias follows by itself.",
+        )
+
+
+def next_champion(
+    present: int | None, moved: int, to: Stage, promotions: Iterable[int], in_production: Collection[int]
+) -> int | None:
+    """Return the version that `champion` names after a move; None where it names none.
+
+    Args:
+        present: The one it named before.
+        moved: The version that was moved.
+        to: The stage that it has entered.
+        promotions: The versions that entered Production, newest first; one may come several times.
+        in_production: Those that are in it now.
+    """
+    if to is Stage.PRODUCTION:
+        return moved
+    if present != moved:
+        return present
+    return next((version for version in promotions if version in in_production), None)
+
+
+def is_version_id(text: str) -> bool:
+    """Tell whether a text is the id of a version, `mver_…`."""
+    return _VERSION_ID.match(text) is not None
 
 
 def parse_ref(ref: str) -> tuple[str, int | None, str | None]:
@@ -103,8 +202,9 @@ def parse_ref(ref: str) -> tuple[str, int | None, str | None]:
 
 def parse_version(text: str) -> int | None:
     """Read a version number, or `latest` as None."""
-    if text == "latest":
+    if text == _LATEST:
         return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:11]) <= MAX_VERSION:
+    number = int(text) if len(text) <= 10 and text.isascii() and text.isdigit() else 0
+    if not 1 <= number <= MAX_VERSION:
         raise InvalidInput(f"'{text[:50]}' is no version.", hint="Write its number, `latest`, or `@alias`.")
-    return int(text)
+    return number

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
 from modelops.contracts.signing import Signature
+from modelops.domains.experiments.schemas import Parameter
 
 ModelRef = Annotated[
     str,
@@ -17,6 +18,7 @@ ModelRef = Annotated[
     ),
 ]
 Alias = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_-]*$")]
+FlavourName = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[a-z0-9_-]+$")]
 
 
 class Stage(StrEnum):
@@ -42,7 +44,7 @@ class FeatureType(StrEnum):
 class Feature(Schema):
     """An input or output column, in the model's order. A feature that is not `required` may be null (missing)."""
 
-    name: Annotated[str, Field(min_length=1, max_length=250)]
+    name: Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^\x00]+$")]
     type: FeatureType = FeatureType.NUMBER
     required: bool = True
 
@@ -96,15 +98,17 @@ class VersionCreate(Schema):
     """A new version of a model; the model is made if it does not exist. The package's files were uploaded before."""
 
     name: Name
-    flavour: Annotated[str, Field(min_length=1, max_length=50)]
+    flavour: FlavourName
     files: Annotated[list[PackageFile], Field(min_length=1, max_length=1_000)]
     signature: ModelSignature
-    run_id: str | None = None
-    dataset_version_id: str | None = None
+    run_id: Annotated[str | None, Field(max_length=40)] = None
+    dataset_version_id: Annotated[
+        str | None, Field(max_length=250, description="Its id; `name:3` is taken too, and kept as the id.")
+    ] = None
     code_digest: Annotated[Digest | None, Field(description="Of the training code.")] = None
     requirements: Annotated[list[Text], Field(max_length=1_000, description="Pinned Python packages.")] = []
     metrics: Annotated[dict[Key, float], Field(max_length=1_000)] = {}
-    parameters: Annotated[dict[Key, Json], Field(max_length=2_000)] = {}
+    parameters: Annotated[dict[Key, Parameter], Field(max_length=2_000)] = {}
     tags: Tags = {}
     description: Text = ""
     stage: Stage = Stage.DEVELOPMENT

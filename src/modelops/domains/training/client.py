@@ -9,6 +9,8 @@ from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Json, Page
 from modelops.domains.training.schemas import Job, JobCancel, JobCreate, JobLog, JobReport, RecipeInfo, Resources
 
+_FIRST_PAUSE_S = 0.05
+
 
 class Training(Group):
     """Recipes and jobs. Listings take `limit`, `cursor`, `filter` and `order_by`."""
@@ -61,6 +63,25 @@ class Training(Group):
         with self._rest.stream("GET", f"/jobs/{job}/log/stream", timeout=30.0) as answer:
             yield from answer.iter_text()
 
+    def follow_log(self, job: str, *, offset: int = 0) -> Iterator[str]:
+        """Yield a job's output from a byte offset on, until the job has ended.
+
+        It asks for piece after piece, so it goes on where it was after the platform was away for a moment, and it works on a
+        platform in this process too; `stream_job_log` keeps one connection open instead.
+        """
+        pause = _FIRST_PAUSE_S
+        while True:
+            piece = self.get_job_log(job, offset=offset)
+            if piece.text:
+                pause = _FIRST_PAUSE_S
+                yield piece.text
+            if piece.complete:
+                return
+            if piece.next_offset == offset:
+                time.sleep(pause)
+                pause = min(pause * 1.5, 1.0)
+            offset = piece.next_offset
+
     def finish_job(self, job: str, report: JobReport) -> Job:
         """Report a job's result; only the job itself may."""
         return self._post(Job, f"/jobs/{job}/result", report)
@@ -79,7 +100,7 @@ class Training(Group):
             Unavailable: it has not ended in time.
         """
         deadline = None if within_s is None else time.monotonic() + within_s
-        pause = 0.05
+        pause = _FIRST_PAUSE_S
         while True:
             found = self.get_job(job)
             if watch is not None:

@@ -1,6 +1,9 @@
 """Training jobs and the recipes they run."""
 
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +11,8 @@ import typer
 from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page, values
 from modelops.domains.training.client import Training
 from modelops.domains.training.schemas import Job, JobState, Resources
+
+_LOOK_S = 0.2
 
 app = typer.Typer(help="Training jobs and the recipes they run.", no_args_is_help=True)
 
@@ -60,9 +65,7 @@ def submit_job(
         tags=pairs(tag, "a tag"),
     )
     if wait:
-        note(f"{job.id} is queued.")
-        _follow(training, job.id)
-        job = training.wait_for_job(job.id)
+        job = _wait(training, job)
     if as_json:
         show(job, as_json=True)
     else:
@@ -110,9 +113,40 @@ def get_job_log(
     show(piece, as_json=True) if as_json else sys.stdout.write(piece.text)
 
 
+def _wait(training: Training, job: Job) -> Job:
+    """Show a job's output until it has ended, and return it."""
+    note(f"{job.id} is queued.")
+    try:
+        with _waiting() as tell:
+            while job.state in (JobState.QUEUED, JobState.STARTING):
+                tell(f"{job.state}: {job.reason or 'its process comes up'}")
+                time.sleep(_LOOK_S)
+                job = training.get_job(job.id)
+        _follow(training, job.id)
+    except KeyboardInterrupt:
+        note(
+            f"{job.id} goes on. Follow it: mops jobs get-job-log {job.id} --follow; end it: mops jobs cancel-job {job.id}"
+        )
+        raise
+    return training.wait_for_job(job.id)
+
+
+@contextmanager
+def _waiting() -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what a job waits for; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status("") as status:
+        yield lambda sentence: status.update(escape(sentence))
+
+
 def _follow(training: Training, job: str, *, to_stderr: bool = True) -> None:
     out = sys.stderr if to_stderr else sys.stdout
-    for text in training.stream_job_log(job):
+    for text in training.follow_log(job):
         out.write(text)
         out.flush()
 

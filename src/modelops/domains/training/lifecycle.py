@@ -126,7 +126,9 @@ def wanted_attempts(ctx: Context) -> Wanted:
     columns = select(JobRow.id, JobRow.attempt)
     live = columns.where(JobRow.state.in_(LIVE))
     ended = columns.where(JobRow.ended_at.is_not(None), JobRow.attempt > 0).order_by(JobRow.ended_at.desc())
-    return Wanted(_names(ctx.session.execute(live).all()), _names(ctx.session.execute(ended.limit(KEPT_ATTEMPTS)).all()))
+    return Wanted(
+        _names(ctx.session.execute(live).all()), _names(ctx.session.execute(ended.limit(KEPT_ATTEMPTS)).all())
+    )
 
 
 def _note_start(ctx: Context, row: JobRow, seen: Observation) -> None:

@@ -11,6 +11,9 @@ from modelops.domains.training.schemas import JobResult
 if TYPE_CHECKING:
     import pyarrow as pa
 
+RECIPES = "modelops.recipes"
+"""The group of entry points that recipes enter by."""
+
 P_co = TypeVar("P_co", bound=Schema, covariant=True)
 
 

@@ -1,34 +1,46 @@
 """What brings jobs to run, and to a true end."""
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from modelops.contracts.ports import JobBackend, JobSpec, Limits, Observation
-from modelops.domains.training import service
+from modelops.contracts.errors import InvalidInput, MLOpsError
+from modelops.contracts.ports import JobBackend, JobSpec, Limits, Phase
+from modelops.domains.training import lifecycle
+from modelops.domains.training.lifecycle import Seen, Wanted
+from modelops.domains.training.rows import attempt_name
 from modelops.domains.training.schemas import JobState, Resources
 from modelops.domains.training.tables import JobRow
 from modelops.kernel.context import Context
 from modelops.kernel.secrets import SecretBox
 from modelops.kernel.work import PlatformUrl
 
-LEFTOVERS = "leftovers"
-_CLEAN_EVERY_S = 30.0
+log = logging.getLogger(__name__)
+
+ORPHANS = "orphans"
+_SWEEP_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A job's present attempt: what is to be done with it, and what is known of it."""
+    """A job's present attempt: what is to be done with it. It has a command while it is to be started."""
 
-    job_id: str
     name: str
     number: int
     state: JobState
     cancel_reason: str | None
-    spec: JobSpec | None
-    sealed_token: str | None
+    command: "_Command | None"
+
+
+@dataclass(frozen=True)
+class _Command:
+    job_id: str
+    spec: JobSpec
+    sealed_token: str
 
 
 @dataclass(frozen=True)
@@ -37,79 +49,106 @@ class _Admit:
 
 
 class Jobs:
-    """Admits queued jobs while there is room, starts and watches their processes, and writes down how they ended."""
+    """Admits queued jobs while there is room, starts and watches their processes, and writes down how they ended.
+
+    What starts a job is a unit of work of its own: after it, any controller may start the process, and because the attempt's
+    name is fixed by then, none can start it twice.
+    """
 
     name = "training.jobs"
 
     def __init__(self) -> None:
-        self._cleaned_at = float("-inf")
-        self._suspects: frozenset[str] = frozenset()
+        self._sweeps: WeakKeyDictionary[Any, _Sweep] = WeakKeyDictionary()
 
     def pending(self, ctx: Context) -> Sequence[str]:
-        """Return the jobs under way, those that may begin, and now and then the cleaning up."""
-        keys = service.active_jobs(ctx)
-        now = ctx.clock.monotonic()
-        if now - self._cleaned_at >= _CLEAN_EVERY_S:
-            self._cleaned_at = now
-            keys = [LEFTOVERS, *keys]
-        return keys
+        """Return the jobs under way, those that may begin, and now and then the sweep."""
+        keys = lifecycle.active_jobs(ctx)
+        return [ORPHANS, *keys] if self._sweep_of(ctx.ports).is_due(ctx.clock.monotonic()) else keys
 
     def load(self, ctx: Context, key: str) -> Any:
         """Return what acting on a job needs."""
-        if key == LEFTOVERS:
-            return service.kept_attempts(ctx)
-        row = service.read_job_row(ctx, key)
-        if row is None or JobState(row.state).final:
+        if key == ORPHANS:
+            return lifecycle.wanted_attempts(ctx)
+        row = lifecycle.read_job(ctx, key)
+        if row is None:
             return None
         return _Admit() if row.state == JobState.QUEUED else _attempt(row)
 
     def act(self, ports: Mapping[type, Any], state: Any) -> Any:
         """Start, stop or look at a job's process."""
-        backend: JobBackend = ports[JobBackend]
-        if isinstance(state, set):
-            self._clean(backend, state)
+        if isinstance(state, Wanted):
+            self._sweep_of(ports).run(ports[JobBackend], state)
             return None
-        if isinstance(state, _Admit):
-            return state
-        if state.state is JobState.STARTING:
-            backend.start(_with_secrets(state, ports))
-        elif state.state is JobState.CANCELING:
-            backend.stop(state.name, reason=state.cancel_reason or "cancelled")
-        seen = backend.observe(state.name)
-        if state.state is JobState.RUNNING and not seen.ended and seen.pid is not None:
-            return None  # nothing new
-        return state.number, seen
+        return state if isinstance(state, _Admit) else _drive(ports, state)
 
     def apply(self, ctx: Context, key: str, seen: Any) -> None:
         """Write back what was seen."""
-        if isinstance(seen, _Admit):
-            service.admit(ctx, key)
-            return
-        attempt, observation = seen
-        assert isinstance(observation, Observation)  # noqa: S101 - what `act` returned
-        service.settle(ctx, key, attempt, observation)
+        if isinstance(seen, Seen):
+            lifecycle.settle(ctx, key, seen)
+        else:
+            lifecycle.admit(ctx, key)
 
-    def _clean(self, backend: JobBackend, kept: set[str]) -> None:
-        """End and forget what belongs to no job, once it was seen twice: a job may have been admitted in between."""
-        strangers = frozenset(backend.names()) - kept
-        for name in strangers & self._suspects:
-            if backend.observe(name).ended:
-                backend.remove(name)
+    def _sweep_of(self, ports: Mapping[type, Any]) -> "_Sweep":
+        """Return the sweep of a backend: several platforms may be open in one process."""
+        return self._sweeps.setdefault(ports[JobBackend], _Sweep())
+
+
+class _Sweep:
+    """Ends what runs for no job, and forgets what ended long ago; each only when it was seen so twice: a job may have been
+    admitted by another controller between the look at the database and the look at the backend."""
+
+    def __init__(self) -> None:
+        self._due_at = float("-inf")
+        self._suspects: frozenset[str] = frozenset()
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether it is time to look again, and note that it was done."""
+        if now < self._due_at:
+            return False
+        self._due_at = now + _SWEEP_EVERY_S
+        return True
+
+    def run(self, backend: JobBackend, wanted: Wanted) -> None:
+        """Compare what the backend has with what is wanted."""
+        strangers = [name for name in backend.names() if name not in wanted.live]
+        running = {name for name in strangers if not backend.observe(name).ended}
+        suspects = frozenset(name for name in strangers if name in running or name not in wanted.kept)
+        for name in sorted(suspects & self._suspects):
+            if name in running:
+                log.warning("the process of '%s' runs for no job and is ended", name)
+                backend.stop(name, reason="it belongs to no job that runs")
             else:
-                backend.stop(name, reason="it belongs to no job")
-        self._suspects = strangers
+                backend.remove(name)
+        self._suspects = suspects
+
+
+def _drive(ports: Mapping[type, Any], attempt: _Attempt) -> Seen | None:
+    """Move a job's process one step, and look at it. What keeps it from starting is an observation too."""
+    backend: JobBackend = ports[JobBackend]
+    problem, hopeless = None, False
+    if attempt.command is not None:
+        try:
+            backend.start(_command(attempt.command, ports))
+        except Exception as wrong:
+            expected = isinstance(wrong, MLOpsError)
+            log.warning("'%s' could not be started: %s", attempt.name, wrong, exc_info=None if expected else wrong)
+            problem, hopeless = str(wrong) or type(wrong).__name__, isinstance(wrong, InvalidInput)
+    elif attempt.state is JobState.CANCELING:
+        backend.stop(attempt.name, reason=attempt.cancel_reason or "cancelled")
+    seen = backend.observe(attempt.name)
+    if attempt.state is JobState.RUNNING and seen.phase in (Phase.STARTING, Phase.RUNNING):
+        return None  # nothing new
+    return Seen(attempt.number, seen, problem, hopeless)
 
 
 def _attempt(row: JobRow) -> _Attempt:
     starting = row.state == JobState.STARTING
     return _Attempt(
-        job_id=row.id,
-        name=service.attempt_name(row),
+        name=attempt_name(row.id, row.attempt),
         number=row.attempt,
         state=JobState(row.state),
         cancel_reason=row.cancel_reason,
-        spec=_spec(row) if starting else None,
-        sealed_token=row.sealed_token if starting else None,
+        command=_Command(row.id, _spec(row), row.sealed_token or "") if starting else None,
     )
 
 
@@ -124,7 +163,7 @@ def _spec(row: JobRow) -> JobSpec:
         "experiment": row.experiment,
     }
     return JobSpec(
-        name=service.attempt_name(row),
+        name=attempt_name(row.id, row.attempt),
         argv=(sys.executable, "-m", "modelops.runtime", "train"),
         files={"job.json": json.dumps(task)},
         limits=Limits(
@@ -135,18 +174,10 @@ def _spec(row: JobRow) -> JobSpec:
     )
 
 
-def _with_secrets(attempt: _Attempt, ports: Mapping[type, Any]) -> JobSpec:
-    """Return the attempt's command with its token and the platform's address."""
-    if attempt.spec is None or attempt.sealed_token is None:
-        raise RuntimeError(f"The job '{attempt.job_id}' has no token to start with.")
+def _command(command: _Command, ports: Mapping[type, Any]) -> JobSpec:
+    """Return the command with the job's token and the platform's address."""
     box: SecretBox = ports[SecretBox]
     url: PlatformUrl = ports[PlatformUrl]
-    token = box.open(attempt.sealed_token, attempt.job_id).decode()
-    spec = attempt.spec
-    return JobSpec(
-        name=spec.name,
-        argv=spec.argv,
-        env={"MODELOPS_URL": url.get()},
-        files={**spec.files, "token": token},
-        limits=spec.limits,
-    )
+    token = box.open(command.sealed_token, command.job_id).decode()
+    files = {**command.spec.files, "token": token}
+    return replace(command.spec, env={"MODELOPS_URL": url.get()}, files=files)

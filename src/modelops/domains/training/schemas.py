@@ -7,6 +7,7 @@ from pydantic import Field
 
 from modelops.contracts.schemas import Json, Key, Name, Schema, Tags, Text, UtcTime
 from modelops.domains.data.schemas import DatasetRef
+from modelops.domains.experiments.schemas import Parameter
 
 
 class RecipeInfo(Schema):
@@ -31,7 +32,7 @@ class JobCreate(Schema):
     recipe: Annotated[str, Field(min_length=1, max_length=100)]
     dataset: DatasetRef
     name: Name | None = None
-    parameters: Annotated[dict[Key, Json], Field(max_length=500)] = {}
+    parameters: Annotated[dict[Key, Parameter], Field(max_length=500)] = {}
     resources: Resources = Resources()
     experiment: Annotated[Name | None, Field(description="Where its runs are tracked; by default, the job's name.")] = (
         None
@@ -59,10 +60,10 @@ class JobState(StrEnum):
 class JobResult(Schema):
     """What a recipe reports: the best run and version, and a summary of its own."""
 
-    run_id: str | None = None
-    model_version_id: str | None = None
+    run_id: Key | None = None
+    model_version_id: Key | None = None
     metrics: dict[Key, float] = {}
-    summary: dict[Key, Json] = {}
+    summary: dict[Key, Parameter] = {}
 
 
 class JobReport(Schema):

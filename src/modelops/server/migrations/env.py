@@ -14,6 +14,8 @@ def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[
     """Write our own column types as what they are in the database, so that a migration outlives the class."""
     if kind == "type" and isinstance(item, Moment):
         return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, sa.types.TypeDecorator):
+        item = item.impl_instance
     if kind == "type" and isinstance(item, sa.JSON):
         autogen.imports.add("from sqlalchemy.dialects import postgresql")
         return "sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), 'postgresql')"

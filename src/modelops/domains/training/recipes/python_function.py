@@ -3,7 +3,7 @@
 import importlib
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.schemas import Json, Schema
@@ -27,15 +27,36 @@ class PythonFunction:
 
     def run(self, job: JobContext[FunctionParameters]) -> JobResult:
         """Call the function."""
-        module, _, name = job.parameters.function.partition(":")
+        reference = job.parameters.function
+        result = _function(reference)(job, **job.parameters.arguments)
+        if isinstance(result, JobResult):
+            return result
         try:
-            function: Any = importlib.import_module(module)
-            for part in name.split("."):
-                function = getattr(function, part)
-        except (ImportError, AttributeError) as wrong:
-            raise InvalidInput(f"There is no function '{job.parameters.function}': {wrong}.") from wrong
-        result = function(job, **job.parameters.arguments)
-        return result if isinstance(result, JobResult) else JobResult.model_validate(result or {})
+            return JobResult.model_validate({} if result is None else result)
+        except ValidationError as wrong:
+            problem = wrong.errors()[0]
+            place = ".".join(map(str, problem["loc"])) or f"a {type(result).__name__}"
+            raise InvalidInput(
+                f"What '{reference}' returned is no result of a job: {place}: {problem['msg']}.",
+                hint="Return None, a `JobResult`, or a dict with some of its members: run_id, model_version_id, metrics, "
+                "summary.",
+            ) from wrong
+
+
+def _function(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    try:
+        function: Any = importlib.import_module(module)
+        for part in name.split("."):
+            function = getattr(function, part)
+    except (ImportError, AttributeError, TypeError, ValueError) as wrong:
+        raise InvalidInput(
+            f"There is no function '{reference}': {wrong}.",
+            hint="Name it `module:function`; its package must be installed where jobs run.",
+        ) from wrong
+    if not callable(function):
+        raise InvalidInput(f"'{reference}' is a {type(function).__name__}, which cannot be called.")
+    return function
 
 
 recipe = PythonFunction()

@@ -1,23 +1,33 @@
 """Classification of tables: several scikit-learn algorithms on the same folds, the best one registered."""
 
 import inspect
+import math
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from statistics import fmean, pstdev
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from modelops.contracts.errors import InvalidInput
-from modelops.contracts.schemas import Name, Schema
+from modelops.contracts.schemas import Json, Name, Schema
+from modelops.domains.models.schemas import ModelVersion
 from modelops.domains.training.recipe import JobContext
+from modelops.domains.training.recipes import classifiers, frames
+from modelops.domains.training.recipes.classifiers import Algorithm, build, facts_of
+from modelops.domains.training.recipes.frames import Examples, read_examples
 from modelops.domains.training.schemas import JobResult
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+Metric = Literal["accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss"]
 
-Algorithm = Literal["logistic_regression", "random_forest", "gradient_boosting", "svm", "nearest_neighbours"]
-Metric = Literal["accuracy", "balanced_accuracy", "f1_macro", "roc_auc_ovr", "neg_log_loss"]
+_OF_PROBABILITIES = frozenset({"roc_auc", "log_loss"})
+
+
+def _once(names: list[str]) -> list[str]:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"'{twice}' occurs twice")
+    return names
 
 
 class ClassificationParameters(Schema):
@@ -25,32 +35,44 @@ class ClassificationParameters(Schema):
 
     target: Annotated[str, Field(min_length=1, description="The column to predict.")]
     model: Annotated[Name, Field(description="The name to register the best model under.")]
-    algorithms: Annotated[list[Algorithm], Field(min_length=1, description="What to try.")] = [
+    algorithms: Annotated[list[Algorithm], AfterValidator(_once), Field(min_length=1, description="What to try.")] = [
         "logistic_regression",
         "random_forest",
-        "gradient_boosting",
+        "hist_gradient_boosting",
     ]
-    features: Annotated[list[str] | None, Field(description="The columns to predict from; by default, all others.")] = (
-        None
-    )
+    features: Annotated[
+        Annotated[list[str], AfterValidator(_once), Field(min_length=1, max_length=10_000)] | None,
+        Field(description="The columns to predict from; by default, all others."),
+    ] = None
     folds: Annotated[int, Field(ge=2, le=50, description="Of the stratified cross-validation.")] = 5
     metric: Annotated[Metric, Field(description="What decides.")] = "accuracy"
     trees: Annotated[int, Field(ge=1, le=10_000, description="Of a random forest.")] = 100
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the folds, and of what is random in the models.")] = 0
+
+    @model_validator(mode="after")
+    def _target_is_no_feature(self) -> Self:
+        if self.features is not None and self.target in self.features:
+            raise ValueError(f"the target '{self.target}' cannot be a feature too")
+        return self
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An algorithm's scores, a fold each."""
+    """An algorithm's scores, a fold each, as the metric defines them."""
 
-    algorithm: str
+    algorithm: Algorithm
     run_id: str
     scores: list[float]
 
     @property
     def mean(self) -> float:
         """Return the mean score."""
-        return sum(self.scores) / len(self.scores)
+        return fmean(self.scores)
+
+    @property
+    def spread(self) -> float:
+        """Return the standard deviation of the scores over the folds (of the population)."""
+        return pstdev(self.scores) if all(map(math.isfinite, self.scores)) else math.nan
 
 
 class TabularClassification:
@@ -63,117 +85,116 @@ class TabularClassification:
     def run(self, job: JobContext[ClassificationParameters]) -> JobResult:
         """Train. Raises `InvalidInput` where the table cannot be learned from."""
         parameters = job.parameters
-        features, target = _split(job.table().to_pandas(), parameters)
-        job.log(f"{len(features)} rows, {features.shape[1]} features, {target.nunique()} classes")
-        candidates = [_try(job, algorithm, features, target) for algorithm in parameters.algorithms]
-        best = max(candidates, key=lambda candidate: candidate.mean)
+        examples = read_examples(job.table(), parameters.target, parameters.features, parameters.folds)
+        job.log(_told(examples))
+        tried = [_try(job, algorithm, examples) for algorithm in parameters.algorithms]
+        board = sorted(tried, key=lambda candidate: _merit(parameters.metric, candidate), reverse=True)
+        best = board[0]
+        if math.isnan(best.mean):
+            raise InvalidInput(
+                f"The metric '{parameters.metric}' has no value for any of the algorithms on these folds."
+            )
         job.log(f"best: {best.algorithm} with {parameters.metric} {best.mean:.4f}")
-        model = build(best.algorithm, features, parameters).fit(features, target)
-        metrics = {parameters.metric: best.mean, f"{parameters.metric}_std": _spread(best.scores)}
-        version = job.register_model(
-            parameters.model,
-            model,
-            sample=features,
-            outputs=model.predict(features),
-            experiment_id=best.run_id,
-            metrics=metrics,
-            parameters={"algorithm": best.algorithm, **parameters.model_dump(mode="json", exclude={"model"})},
-            code=inspect.getsource(sys.modules[__name__]).encode(),
-            description=f"{best.algorithm}, chosen of {len(candidates)} by {parameters.metric}",
-        )
-        board = {candidate.algorithm: candidate.mean for candidate in candidates}
+        metrics = {parameters.metric: best.mean, f"{parameters.metric}_std": best.spread}
+        version = _register(job, best, examples, metrics, len(tried))
+        lines: list[Json] = [_line(candidate) for candidate in board]
         return JobResult(
             run_id=best.run_id,
             model_version_id=version.id,
             metrics=metrics,
-            summary={"best": best.algorithm, "metric": parameters.metric, "scores": board},
+            summary={"best": best.algorithm, "metric": parameters.metric, "leaderboard": lines},
         )
 
 
-def build(algorithm: str, features: "pd.DataFrame", parameters: ClassificationParameters) -> Any:
-    """Return an untrained pipeline: missing values imputed, texts one-hot encoded, numbers scaled where it matters."""
-    from sklearn.compose import make_column_selector, make_column_transformer
-    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
-    from sklearn.svm import SVC
-
-    seed = parameters.seed
-    models: dict[str, tuple[Any, bool]] = {
-        "logistic_regression": (LogisticRegression(max_iter=5_000, random_state=seed), True),
-        "random_forest": (RandomForestClassifier(parameters.trees, random_state=seed), False),
-        "gradient_boosting": (HistGradientBoostingClassifier(random_state=seed), False),
-        "svm": (SVC(probability=parameters.metric != "accuracy", random_state=seed), True),
-        "nearest_neighbours": (KNeighborsClassifier(), True),
-    }
-    model, scaled = models[algorithm]
-    texts = features.select_dtypes(exclude="number").columns.tolist()
-    steps: list[Any] = [SimpleImputer()] if features.isna().any().any() or texts else []
-    steps += [StandardScaler()] if scaled else []
-    if texts:
-        encode = make_pipeline(
-            SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-        )
-        numbers = make_pipeline(*steps)
-        steps = [
-            make_column_transformer((encode, texts), (numbers, make_column_selector(dtype_include="number"))),
-        ]
-    return make_pipeline(*steps, model) if steps else model
-
-
-def _try(
-    job: JobContext[ClassificationParameters], algorithm: str, features: "pd.DataFrame", target: "pd.Series[Any]"
-) -> Candidate:
+def _try(job: JobContext[ClassificationParameters], algorithm: Algorithm, examples: Examples) -> Candidate:
     """Score one algorithm on every fold, as a run."""
     from sklearn.base import clone
     from sklearn.metrics import get_scorer
     from sklearn.model_selection import StratifiedKFold
 
     parameters = job.parameters
-    scorer = get_scorer(parameters.metric)
+    metric = parameters.metric
+    scorer, sign = get_scorer(_scorer_name(metric, examples.target.nunique())), -1.0 if metric == "log_loss" else 1.0
     folds = StratifiedKFold(parameters.folds, shuffle=True, random_state=parameters.seed)
-    model = build(algorithm, features, parameters)
+    features, target = examples.features, examples.target.to_numpy()
+    model = _build(algorithm, examples, parameters)
+    facts = {"algorithm": algorithm, "folds": parameters.folds, "metric": metric, "seed": parameters.seed}
     scores: list[float] = []
-    facts = {"algorithm": algorithm, "folds": parameters.folds, "metric": parameters.metric, "seed": parameters.seed}
-    with job.start_run(algorithm, facts) as run:
+    with job.start_run(algorithm, {**facts, **facts_of(model)}) as run:
         for fold, (train, test) in enumerate(folds.split(features, target)):
-            fitted = clone(model).fit(features.iloc[train], target.iloc[train])
-            scores.append(float(scorer(fitted, features.iloc[test], target.iloc[test])))
-            run.log_metrics({f"fold_{parameters.metric}": scores[-1]}, step=fold)
+            fitted = clone(model).fit(features.iloc[train], target[train])
+            scores.append(sign * float(scorer(fitted, features.iloc[test], target[test])))
+            run.log_metrics({f"fold_{metric}": scores[-1]}, step=fold)
         candidate = Candidate(algorithm, run.id, scores)
-        run.log_metrics({parameters.metric: candidate.mean, f"{parameters.metric}_std": _spread(scores)})
-    job.log(f"{algorithm}: {parameters.metric} {candidate.mean:.4f} ± {_spread(scores):.4f}")
+        run.log_metrics({metric: candidate.mean, f"{metric}_std": candidate.spread})
+    job.log(f"{algorithm}: {metric} {candidate.mean:.4f} ± {candidate.spread:.4f}")
     return candidate
 
 
-def _split(table: "pd.DataFrame", parameters: ClassificationParameters) -> tuple["pd.DataFrame", "pd.Series[Any]"]:
-    """Return features and target, or say what is wrong with the table."""
-    columns = ", ".join(map(str, table.columns[:20]))
-    if parameters.target not in table.columns:
-        raise InvalidInput(f"The table has no column '{parameters.target}'.", hint=f"It has: {columns}.")
-    wanted = parameters.features or [name for name in table.columns if name != parameters.target]
-    missing = [name for name in wanted if name not in table.columns]
-    if missing or not wanted:
-        raise InvalidInput(f"The table has no column '{missing[0] if missing else ''}'.", hint=f"It has: {columns}.")
-    known = table[table[parameters.target].notna()]
-    target = known[parameters.target]
-    counts = target.value_counts()
-    if len(counts) < 2:
-        raise InvalidInput(f"The target '{parameters.target}' has one class only; there is nothing to learn.")
-    if counts.iloc[-1] < parameters.folds:
-        raise InvalidInput(
-            f"The class '{counts.index[-1]}' has {counts.iloc[-1]} rows, fewer than the {parameters.folds} folds.",
-            hint="Use fewer folds, or choose as target a column of labels rather than of measurements.",
-        )
-    return known[wanted], target
+def _register(
+    job: JobContext[ClassificationParameters],
+    best: Candidate,
+    examples: Examples,
+    metrics: dict[str, float],
+    tried: int,
+) -> ModelVersion:
+    """Train the best on every row, and register it."""
+    parameters = job.parameters
+    model = _build(best.algorithm, examples, parameters).fit(examples.features, examples.target.to_numpy())
+    return job.register_model(
+        parameters.model,
+        model,
+        sample=examples.features,
+        outputs=model.predict(examples.features),
+        experiment_id=best.run_id,
+        metrics=metrics,
+        parameters={"algorithm": best.algorithm, **parameters.model_dump(mode="json", exclude={"model"})},
+        code=_source(),
+        description=f"{best.algorithm}, chosen of {tried} by {parameters.metric}",
+    )
 
 
-def _spread(scores: "list[float] | np.ndarray[Any, Any]") -> float:
-    mean = sum(scores) / len(scores)
-    return float((sum((score - mean) ** 2 for score in scores) / len(scores)) ** 0.5)
+def _build(algorithm: Algorithm, examples: Examples, parameters: ClassificationParameters) -> Any:
+    return build(
+        algorithm,
+        examples,
+        folds=parameters.folds,
+        seed=parameters.seed,
+        trees=parameters.trees,
+        probabilities=parameters.metric in _OF_PROBABILITIES,
+    )
+
+
+def _scorer_name(metric: Metric, classes: int) -> str:
+    """Return what scikit-learn calls the scorer: with several classes, the area under the curve is that of one against the
+    rest, averaged."""
+    if metric == "roc_auc":
+        return "roc_auc" if classes == 2 else "roc_auc_ovr"
+    return "neg_log_loss" if metric == "log_loss" else metric
+
+
+def _merit(metric: Metric, candidate: Candidate) -> float:
+    """Return how good a candidate is, the more the better; one without a score comes last."""
+    if math.isnan(candidate.mean):
+        return -math.inf
+    return -candidate.mean if metric == "log_loss" else candidate.mean
+
+
+def _line(candidate: Candidate) -> Json:
+    """Return a candidate's line on the leaderboard; JSON has no NaN."""
+    mean, spread = (value if math.isfinite(value) else None for value in (candidate.mean, candidate.spread))
+    return {"algorithm": candidate.algorithm, "run_id": candidate.run_id, "mean": mean, "std": spread}
+
+
+def _told(examples: Examples) -> str:
+    rows, columns = examples.features.shape
+    told = f"{rows} rows, {columns} features, {examples.target.nunique()} classes"
+    return told + (f"; {examples.without_target} rows without a class are left out" if examples.without_target else "")
+
+
+def _source() -> bytes:
+    """Return the code that trains, for its digest."""
+    return "".join(inspect.getsource(module) for module in (frames, classifiers, sys.modules[__name__])).encode()
 
 
 recipe = TabularClassification()
