@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -154,6 +154,8 @@ def _value(token: tuple[str, str], text: str) -> Any:
 
 def _compare(column: Column, operator: str, value: Any, text: str) -> ColumnElement[bool]:
     expected = getattr(column.type, "python_type", object)
+    if operator == "~" and expected is not str:
+        raise _bad_filter(text, "`~` looks into texts, and the field is none")
     if expected is datetime and value is not None:
         value = _moment(value, text)
     elif operator != "~" and value is not None and expected in (int, float, bool, str):
@@ -215,8 +217,9 @@ def _as_column(column: Column, value: Any) -> Any:
             raise _bad_cursor() from None
     allowed = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}.get(expected, (str, int, float, bool))
     fits = isinstance(value, allowed) and (expected is bool or not isinstance(value, bool))
-    storable = value.isascii() or value.isprintable() if isinstance(value, str) else abs(value) < 2**63
-    if not fits or not storable:
+    too_large = isinstance(value, int) and abs(value) >= 2**63
+    no_text = isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value)
+    if not fits or too_large or no_text:
         raise _bad_cursor()
     return value
 

@@ -1,5 +1,6 @@
 """The registry over plain HTTP: paths that mean one thing, statuses that tell, and no input that breaks it."""
 
+import base64
 import json
 
 import pytest
@@ -183,6 +184,28 @@ def test_what_is_not_there_is_told(http, given, path):
     answer = http.get(f"/v1/{path}")
     assert answer.status_code in (404, 422), answer.text
     assert answer.json()["code"] in ("not_found", "invalid_input")
+
+
+CURSORS = [["abc", "k"], [5, 5], [True, "k"], [10**30, "k"], [[1], "k"], [5, {}], ["\ud800", "k"], ["\x00", "k"]]
+CURSORS += [
+    ["2026-13-45", "k"],
+    ["0001-01-01T00:00:00+14:00", "k"],
+    [float("nan"), "k"],
+    [float("inf"), "k"],
+    [None, 7],
+]
+
+
+def test_a_cursor_made_by_hand_breaks_no_listing(http, given):
+    for _ in range(2):
+        http.post("/v1/models/register", json={**given, "metrics": {"a": 1}, "tags": {"t": "x"}})
+    for order in ("version", "metrics.a", "created_at", "stage", "tags.t"):
+        for place in CURSORS:
+            cursor = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+            answer = http.get("/v1/models/m/versions", params={"order_by": order, "cursor": cursor})
+            assert answer.status_code in (200, 422), (order, place, answer.text)
+    for text in ('version ~ "1"', 'metrics.a ~ "1"', 'created_at ~ "2026"'):
+        assert http.get("/v1/models/m/versions", params={"filter": text}).status_code == 422
 
 
 def test_who_may_do_what(platform, given):

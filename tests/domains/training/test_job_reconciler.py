@@ -221,10 +221,7 @@ def test_the_output_of_the_last_jobs_is_kept(sqlite_stage, monkeypatch):
     assert sorted(stage.backend.removed) == sorted(attempts[:2])
 
 
-def test_the_controllers_of_two_platforms_sweep_each_their_own(sqlite_stage, tmp_path):
-    class Ports(dict):
-        pass
-
+def test_the_controllers_of_two_platforms_sweep_each_their_own(sqlite_stage):
     reconciler, clock = Jobs(), sqlite_stage.clock
     first, second = ({JobBackend: type(sqlite_stage.backend)(clock)} for _ in range(2))
     assert reconciler._sweep_of(first) is reconciler._sweep_of(first)
@@ -262,7 +259,7 @@ def test_a_job_that_ends_between_two_looks_has_started_too(sqlite_stage):
     assert (found.state, found.started_at) == (JobState.FAILED, stage.clock.now())
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_states_are_true_and_nothing_is_doubled(sqlite_stage, seed):
     stage, luck = sqlite_stage, random.Random(seed)
     jobs, states = [], {}

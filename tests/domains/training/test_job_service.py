@@ -34,69 +34,67 @@ def test_the_data_is_pinned_at_submission(stage):
     assert pinned.dataset == "d:1"
 
 
-@pytest.mark.parametrize(
-    ("recipe", "dataset", "parameters", "kind", "words"),
-    [
-        ("nope", "d", {}, NotFound, "no plug-in 'nope'"),
-        ("python-function", "nope", {"function": "a:b"}, NotFound, "no dataset"),
-        ("python-function", "d:7", {"function": "a:b"}, NotFound, "7"),
-        ("python-function", "d", {}, InvalidInput, "function: Field required"),
-        ("python-function", "d", {"function": "a"}, InvalidInput, "function: "),
-        ("python-function", "d", {"function": "a:b", "x": 1}, InvalidInput, "x: Extra inputs"),
-        ("tabular-classification", "d", {**TABULAR, "folds": 2**70}, InvalidInput, "folds: "),
-        ("tabular-classification", "d", {**TABULAR, "folds": "many"}, InvalidInput, "folds: "),
-    ],
-)
-def test_what_is_wrong_is_named_at_submission(sqlite_stage, recipe, dataset, parameters, kind, words):
-    with pytest.raises(kind, match=words) as refused:
-        sqlite_stage.training.submit_job(recipe, dataset, parameters=parameters)
-    assert refused.value.hint
+WRONG = [
+    ("nope", "d", {}, NotFound, "no plug-in 'nope'"),
+    ("python-function", "nope", {"function": "a:b"}, NotFound, "no dataset"),
+    ("python-function", "d:7", {"function": "a:b"}, NotFound, "7"),
+    ("python-function", "d", {}, InvalidInput, "function: Field required"),
+    ("python-function", "d", {"function": "a"}, InvalidInput, "function: "),
+    ("python-function", "d", {"function": "a:b", "x": 1}, InvalidInput, "x: Extra inputs"),
+    ("tabular-classification", "d", {**TABULAR, "folds": 2**70}, InvalidInput, "folds: "),
+    ("tabular-classification", "d", {**TABULAR, "folds": "many"}, InvalidInput, "folds: "),
+]
+
+
+def test_what_is_wrong_is_named_at_submission(sqlite_stage):
+    for recipe, dataset, parameters, kind, words in WRONG:
+        with pytest.raises(kind, match=words) as refused:
+            sqlite_stage.training.submit_job(recipe, dataset, parameters=parameters)
+        assert refused.value.hint
     assert sqlite_stage.training.list_jobs().total == 0
 
 
 BODY = '{"recipe": "python-function", "dataset": "d", "parameters": {"function": "a:b", "arguments": {"x": %s}}%s}'
 
 
-@pytest.mark.parametrize(
-    ("value", "more", "status"),
-    [
-        ('"\\ud800"', "", 422),
-        ('"\\u0000"', "", 422),
-        ("1e999", "", 422),
-        ("NaN", "", 422),
-        ('{"\\u0000": 1}', "", 422),
-        ("1", ', "name": "\\u0000"', 422),
-        ("1", ', "tags": {"\\u0000": "x"}', 422),
-        ("1", ', "resources": {"cpus": 1e30}', 422),
-        ("1", ', "resources": {"timeout_s": NaN}', 422),
-        ("1", ', "resources": {"memory_mb": -1}', 422),
-        ("1", ', "resources": {"gpus": 1}', 422),
-        ("1", ', "nope": 1', 422),
-        ("1" + "0" * 400, "", 202),
-        ("1e-320", "", 202),
-        ('[{"ü": [null, true, 0.1]}]', ', "resources": {"timeout_s": null}', 202),
-    ],
-)
-def test_odd_input_is_stored_or_refused_and_never_breaks(stage, value, more, status):
-    with stage.platform.http(authorization=f"Bearer {stage.platform.admin_key}") as http:
-        answer = http.post("/v1/jobs", content=BODY % (value, more), headers={"Content-Type": "application/json"})
-        assert answer.status_code == status, answer.text
-        if status == 202:
-            assert answer.json()["parameters"]["arguments"]["x"] == json.loads(value)
-            assert http.get(f"/v1/jobs/{answer.json()['id']}").json() == answer.json()
+ODD = [
+    ('"\\ud800"', "", 422),
+    ('"\\u0000"', "", 422),
+    ("1e999", "", 422),
+    ("NaN", "", 422),
+    ('{"\\u0000": 1}', "", 422),
+    ("1", ', "name": "\\u0000"', 422),
+    ("1", ', "tags": {"\\u0000": "x"}', 422),
+    ("1", ', "resources": {"cpus": 1e30}', 422),
+    ("1", ', "resources": {"timeout_s": NaN}', 422),
+    ("1", ', "resources": {"memory_mb": -1}', 422),
+    ("1", ', "resources": {"gpus": 1}', 422),
+    ("1", ', "nope": 1', 422),
+    ("1" + "0" * 400, "", 202),
+    ("1e-320", "", 202),
+    ('[{"ü": [null, true, 0.1]}]', ', "resources": {"timeout_s": null}', 202),
+]
 
 
-@pytest.mark.parametrize("job", ["job_1", "x" * 250, "%00", "..%2f", "💥"])
-def test_jobs_that_are_not_there(stage, job):
+def test_odd_input_is_stored_or_refused_and_never_breaks(stage):
     with stage.platform.http(authorization=f"Bearer {stage.platform.admin_key}") as http:
-        for method, path, body in [
-            ("GET", "", None),
-            ("GET", "/log", None),
-            ("GET", "/log/stream", None),
-            ("POST", "/cancel", {}),
-            ("POST", "/result", {}),
-        ]:
-            assert http.request(method, f"/v1/jobs/{job}{path}", json=body).status_code in (404, 422)
+        for value, more, status in ODD:
+            answer = http.post("/v1/jobs", content=BODY % (value, more), headers={"Content-Type": "application/json"})
+            assert answer.status_code == status, (value, more, answer.text)
+            if status == 202:
+                assert answer.json()["parameters"]["arguments"]["x"] == json.loads(value)
+                assert http.get(f"/v1/jobs/{answer.json()['id']}").json() == answer.json()
+
+
+CALLS = [("GET", ""), ("GET", "/log"), ("GET", "/log/stream"), ("POST", "/cancel"), ("POST", "/result")]
+
+
+def test_jobs_that_are_not_there(stage):
+    with stage.platform.http(authorization=f"Bearer {stage.platform.admin_key}") as http:
+        for job in ("job_1", "x" * 250, "%00", "..%2f", "💥"):
+            for method, path in CALLS:
+                body = {} if method == "POST" else None
+                assert http.request(method, f"/v1/jobs/{job}{path}", json=body).status_code in (404, 422)
 
 
 def test_the_same_request_twice_is_one_job(stage):
@@ -211,24 +209,29 @@ def test_an_ended_job_is_not_cancelled(stage):
     assert refused.value.hint
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 5, 7, 65_536])
-def test_a_log_is_read_in_pieces_that_cut_no_character(sqlite_stage, limit):
+def test_a_log_is_read_in_pieces_that_cut_no_character(sqlite_stage):
+    training = sqlite_stage.training
     job, attempt = sqlite_stage.started()
     text = "aé€𝄞" * 3 + "\n"
     sqlite_stage.backend.logs[attempt] = text.encode() + b"\xff\x00" + "é".encode()[:1]
     sqlite_stage.backend.end(attempt)
     sqlite_stage.turn()
-    pieces, offset = [], 0
-    for _ in range(100):
-        piece = sqlite_stage.training.get_job_log(job.id, offset=offset, limit=limit)
-        pieces.append(piece.text)
-        offset = piece.next_offset
+    for limit in (1, 2, 3, 5, 7, 65_536):
+        assert "".join(pieces(training, job, limit)) == text + "\ufffd\ufffd\ufffd"
+    assert "".join(training.follow_log(job.id)) == text + "\ufffd\ufffd\ufffd"
+    assert "".join(training.stream_job_log(job.id)) == text + "\ufffd\ufffd\ufffd"
+    assert training.get_job_log(job.id, offset=2**61).complete
+
+
+def pieces(training, job, limit):
+    offset = 0
+    while True:
+        piece = training.get_job_log(job.id, offset=offset, limit=limit)
+        yield piece.text
         if piece.complete:
-            break
-    assert "".join(pieces) == text + "\ufffd\ufffd\ufffd"
-    assert "".join(sqlite_stage.training.follow_log(job.id)) == "".join(pieces)
-    assert "".join(sqlite_stage.training.stream_job_log(job.id)) == "".join(pieces)
-    assert sqlite_stage.training.get_job_log(job.id, offset=2**61).complete
+            return
+        assert piece.next_offset > offset
+        offset = piece.next_offset
 
 
 def test_a_running_jobs_log_leaves_a_character_that_is_still_coming(sqlite_stage):
