@@ -29,7 +29,8 @@ from modelops.sdk.samples import Sample, one_column
 ROWS = np.array([[n, n % 3] for n in range(250)], dtype=float)
 LABELS = ROWS[:, 0] > 20
 MODEL = LogisticRegression(max_iter=1000).fit(ROWS, LABELS)
-MIXED = pd.DataFrame({"size": [1, 2, 3, 4] * 5, "kind": ["a", "b", None, "a"] * 5, "new": [True, False] * 10})
+COLUMNS = {"size": [1, 2, 3, 4] * 5, "kind": ["a", "b", None, "a"] * 5, "new": [True, False] * 10}
+MIXED = pd.DataFrame(COLUMNS)
 
 
 @pytest.fixture
@@ -103,13 +104,12 @@ def test_a_sample_is_spread_over_the_data(registry):
 
 
 def tables():
-    columns = {"size": MIXED["size"].tolist(), "kind": MIXED["kind"].tolist(), "new": MIXED["new"].tolist()}
-    records = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    records = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*COLUMNS.values(), strict=True)]
     return {
         "frame": MIXED,
         "nullable frame": MIXED.convert_dtypes(),
         "categories": MIXED.astype({"kind": "category"}),
-        "arrow": pa.table(columns),
+        "arrow": pa.table(COLUMNS),
         "records": records,
         "lists": [list(record.values()) for record in records],
         "objects": np.array([list(record.values()) for record in records], dtype=object),

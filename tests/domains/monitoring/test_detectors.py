@@ -43,7 +43,9 @@ def test_exactly_the_shifted_features_are_named_in_a_holdout():
 
 
 @pytest.mark.parametrize(
-    "kind", [pd.DataFrame, lambda d: pa.table(d), lambda d: pd.DataFrame(d).to_dict("records"), dict], ids=str
+    "kind",
+    [pd.DataFrame, lambda d: pa.table(d), lambda d: pd.DataFrame(d).to_dict("records"), dict],
+    ids=["frame", "arrow", "records", "columns"],
 )
 def test_any_kind_of_table_is_taken(kind):
     luck = np.random.default_rng(0)

@@ -5,10 +5,12 @@ import signal
 
 import psutil
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 from modelops.contracts.errors import InvalidInput, NotFound, PermissionDenied
 from modelops.domains.training.rules import JobEnded
 from modelops.domains.training.schemas import JobReport, JobState, Resources
+from modelops.sdk.jobs import submit_job
 from modelops.testing.process import platform_process
 from modelops.testing.waiting import wait_for
 
@@ -86,6 +88,17 @@ def test_a_trainer_that_is_killed_fails_with_the_signal(client):
     assert [run.status for run in runs_of(client, job)] == ["failed"]
 
 
+def test_a_job_whose_supervisor_is_killed_ends_with_it(client):
+    job = submit(client, "hang")
+    trainer = running(client, job)
+    psutil.Process(trainer.ppid()).send_signal(signal.SIGKILL)
+    job = client.training.wait_for_job(job.id, within_s=60)
+    assert job.state is JobState.FAILED
+    assert "supervisor was killed" in job.reason
+    assert [run.status for run in runs_of(client, job)] == ["failed"]
+    wait_for(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+
+
 def test_a_job_that_hangs_is_ended_by_its_time_limit(client):
     job = client.training.wait_for_job(submit(client, "hang", Resources(timeout_s=3)).id, within_s=60)
     assert job.state is JobState.FAILED
@@ -117,8 +130,6 @@ def test_a_running_job_is_cancelled_and_says_so(client):
 
 def test_more_jobs_than_room_wait_in_order_and_all_run(client):
     jobs = [submit(client, "work", seconds=0.2) for _ in range(4)]
-    waiting = client.training.get_job(jobs[-1].id)
-    assert waiting.state is JobState.SUCCEEDED or waiting.state.final is False
     ended = [client.training.wait_for_job(job.id, within_s=90) for job in jobs]
     assert [job.state for job in ended] == [JobState.SUCCEEDED] * 4
 
@@ -127,6 +138,35 @@ def test_a_log_is_followed_to_its_end(client):
     job = submit(client, "crash", why="äöü")
     text = "".join(client.training.stream_job_log(job.id))
     assert "RuntimeError: äöü" in text
+    assert "".join(client.training.follow_log(job.id)) == text
+
+
+def test_a_real_table_becomes_a_registered_model(client):
+    cancer = load_breast_cancer(as_frame=True).frame
+    client.data.create_dataset("cancer")
+    data = client.data.create_dataset_version("cancer", cancer)
+    parameters = {"target": "target", "model": "diagnosis", "trees": 20, "folds": 3, "metric": "roc_auc"}
+    job = submit_job("diagnose", "tabular-classification", parameters, "cancer", backend=client)
+    job = client.training.wait_for_job(job.id, within_s=120)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    runs = {run.id: run for run in runs_of(client, job)}
+    board = job.result.summary["leaderboard"]
+    assert {run.name for run in runs.values()} == {"logistic_regression", "random_forest", "hist_gradient_boosting"}
+    assert board[0]["run_id"] == job.result.run_id
+    for line in board:
+        history = client.experiments.get_metric_history(line["run_id"], "fold_roc_auc").items
+        assert [point.step for point in history] == [0, 1, 2]
+        assert line["mean"] == pytest.approx(sum(point.value for point in history) / 3)
+        assert runs[line["run_id"]].metrics["roc_auc"] == line["mean"]
+    version = client.models.get_version("diagnosis", 1)
+    assert (version.id, version.job_id) == (job.result.model_version_id, job.id)
+    assert (version.run_id, version.dataset_version_id) == (job.result.run_id, data.id)
+    assert version.metrics == job.result.metrics
+    assert version.code_digest is not None
+    assert any(line.startswith("scikit-learn==") for line in version.requirements)
+    assert {file.path for file in version.files} >= {"reference.json", "sample.json"}
+    assert [feature.name for feature in version.signature.inputs] == list(cancer.columns[:-1])
+    assert "best:" in client.training.get_job_log(job.id).text
 
 
 def test_a_restart_in_the_middle_costs_the_job_nothing(platform):

@@ -162,7 +162,7 @@ def _findings(reference: ColumnReference, sketch: ColumnSketch, a: NDArray[Any],
         else:
             yield from _category_findings(a, b)
     if (reference.missing or sketch.missing) and known + reference.missing and live + sketch.missing:
-        p = _fisher(reference.missing, known, sketch.missing, live)
+        p = float(_fisher(reference.missing, known, sketch.missing, live))
         yield _Finding("missing_values", sketch.missing / (live + sketch.missing), p)
 
 
@@ -198,13 +198,17 @@ def _location_scale(a: NDArray[Any], b: NDArray[Any]) -> Iterator[_Finding]:
 
 def _tails(a: NDArray[Any], b: NDArray[Any]) -> Iterator[_Finding]:
     """Test the shares beyond the reference's outer quantiles. The statistic is the change of the share."""
+    known, live = a.sum(), b.sum()
+    inside, beyond = [], []
     for x, y in ((a, b), (a[::-1], b[::-1])):
-        reached, live = np.cumsum(x), np.cumsum(y)
-        for share in _TAIL_SHARES:
-            place = max(0, int(np.searchsorted(reached, share * reached[-1], side="right")) - 1)
-            inside, beyond = float(reached[place]), float(live[place])
-            p = _fisher(inside, float(reached[-1]) - inside, beyond, float(live[-1]) - beyond)
-            yield _Finding("tails", beyond / float(live[-1]) - inside / float(reached[-1]), p)
+        reached = np.cumsum(x)
+        places = np.searchsorted(reached, np.multiply(_TAIL_SHARES, known), side="right")
+        places = np.maximum(places - 1, 0)
+        inside.append(reached[places])
+        beyond.append(np.cumsum(y)[places])
+    k, j = np.concatenate(inside), np.concatenate(beyond)
+    for change, p in zip(j / live - k / known, _fisher(k, known - k, j, live - j), strict=True):
+        yield _Finding("tails", float(change), float(p))
 
 
 def _category_findings(a: NDArray[Any], b: NDArray[Any]) -> Iterator[_Finding]:
@@ -213,7 +217,7 @@ def _category_findings(a: NDArray[Any], b: NDArray[Any]) -> Iterator[_Finding]:
     rare[-1] = True  # everything that was no category of the reference
     few, live = float(a[rare].sum()), float(b[rare].sum())
     if few + live:
-        p = _fisher(few, a.sum() - few, live, b.sum() - live)
+        p = float(_fisher(few, a.sum() - few, live, b.sum() - live))
         yield _Finding("rare_categories", live / float(b.sum()), p)
     pooled = few + live and (few + live) * share >= _MIN_EXPECTED
     rows = [np.append(x[~rare], x[rare].sum()) if pooled else x[~rare] for x in (a, b)]
@@ -222,12 +226,12 @@ def _category_findings(a: NDArray[Any], b: NDArray[Any]) -> Iterator[_Finding]:
         yield _Finding("chi_squared", float(result.statistic), float(result.pvalue))
 
 
-def _fisher(a_in: float, a_out: float, b_in: float, b_out: float) -> float:
-    """Return the two-sided p-value of Fisher's exact test: twice the smaller tail."""
+def _fisher(a_in: Any, a_out: Any, b_in: Any, b_out: Any) -> Any:
+    """Return the two-sided p-values of Fisher's exact test, twice the smaller tail, of one table or of arrays of them."""
     everything, inside, drawn = a_in + a_out + b_in + b_out, a_in + b_in, b_in + b_out
     more = stats.hypergeom.sf(b_in - 1, everything, inside, drawn)
     fewer = stats.hypergeom.cdf(b_in, everything, inside, drawn)
-    return float(min(1.0, 2 * min(more, fewer)))
+    return np.minimum(1.0, 2 * np.minimum(more, fewer))
 
 
 def _distance(a: NDArray[Any], b: NDArray[Any], *, numeric: bool) -> float:

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from modelops.contracts.errors import InvalidInput, MonitoringError, NotFound, PermissionDenied
 from modelops.contracts.ids import new_id
@@ -14,6 +15,7 @@ from modelops.contracts.schemas import Page
 from modelops.domains.models import service as models
 from modelops.domains.models.schemas import ModelVersion
 from modelops.domains.monitoring.drift import compare
+from modelops.domains.monitoring.rules import check_batch, fits, stored_source
 from modelops.domains.monitoring.schemas import (
     Accepted,
     ColumnReference,
@@ -38,23 +40,17 @@ DEFAULT_WINDOW = timedelta(hours=24)
 def ingest_sketches(ctx: Context, body: SketchBatches) -> Accepted:
     """Take in what runtimes saw; a batch that comes again is counted once. A runtime speaks for its deployment alone."""
     ctx.require("monitoring.write")
-    for deployment in {batch.deployment_id for batch in body.batches}:
-        if ctx.actor.kind == "grant" and ctx.actor.id != deployment:
-            raise PermissionDenied(f"This runtime does not speak for the deployment '{deployment}'.")
-        serving.find_deployment(ctx, deployment)
-    keys = [(batch.source, batch.sequence) for batch in body.batches]
-    key = tuple_(SketchBatchRow.source, SketchBatchRow.sequence)
-    present = {
-        tuple(found)
-        for found in ctx.session.execute(select(SketchBatchRow.source, SketchBatchRow.sequence).where(key.in_(keys)))
-    }
-    fresh = {
-        (batch.source, batch.sequence): batch for batch in body.batches if (batch.source, batch.sequence) not in present
-    }
-    for batch in fresh.values():
-        ctx.session.add(_batch_row(ctx, batch))
-    ctx.session.flush()
-    return Accepted(accepted=len(fresh), duplicates=len(keys) - len(fresh))
+    known = {named: _spoken_for(ctx, named) for named in dict.fromkeys(batch.deployment_id for batch in body.batches)}
+    fresh: dict[tuple[str, int], dict[str, Any]] = {}
+    for batch in body.batches:
+        check_batch(batch)
+        row = _batch_row(ctx, known[batch.deployment_id], batch)
+        fresh.setdefault((row["source"], row["sequence"]), row)
+    # In one order, so that two requests with the same batches wait for each other and never in a circle.
+    rows = [fresh[key] for key in sorted(fresh)]
+    added = _insert(ctx).on_conflict_do_nothing().returning(SketchBatchRow.sequence)
+    accepted = len(ctx.session.scalars(added, rows).all())
+    return Accepted(accepted=accepted, duplicates=len(body.batches) - accepted)
 
 
 def get_traffic(ctx: Context, deployment: str, since: datetime | None, until: datetime | None) -> Traffic:
@@ -159,15 +155,23 @@ def read_reference(ctx: Context, version: ModelVersion) -> Reference:
 
 
 def _pairs(reference: Reference, batches: list[SketchBatchRow]) -> Iterator[tuple[str, ColumnReference, ColumnSketch]]:
-    for role, columns, parts in (
-        ("input", reference.inputs, [batch.inputs for batch in batches if batch.inputs]),
-        ("output", reference.outputs, [batch.outputs for batch in batches if batch.outputs]),
+    for role, columns, stored in (
+        ("input", reference.inputs, [(batch, batch.inputs) for batch in batches if batch.inputs]),
+        ("output", reference.outputs, [(batch, batch.outputs) for batch in batches if batch.outputs]),
     ):
-        merged = merge([[ColumnSketch.model_validate(sketch) for sketch in part] for part in parts]) if parts else []
-        sketches = {sketch.name: sketch for sketch in merged}
-        for column in columns:
-            if column.name in sketches:
-                yield role, column, sketches[column.name]
+        parts = [_fitting(columns, batch, part) for batch, part in stored]
+        yield from ((role, column, sketch) for column, sketch in zip(columns, merge(parts), strict=bool(parts)))
+
+
+def _fitting(columns: list[ColumnReference], batch: SketchBatchRow, part: list[dict[str, Any]]) -> list[ColumnSketch]:
+    sketches = [ColumnSketch.model_validate(sketch) for sketch in part]
+    if not fits(columns, sketches):
+        raise MonitoringError(
+            f"The batch of {batch.ended_at:%Y-%m-%d %H:%M:%S} UTC from '{batch.source}' was not counted over the bins of "
+            "this model's reference.",
+            hint="Name a window without it: `until` before, or `since` after.",
+        )
+    return sketches
 
 
 def _window(ctx: Context, since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
@@ -187,14 +191,26 @@ def _within(query: Any, ctx: Context, deployment_id: str, start: datetime, end: 
     )
 
 
-def _batch_row(ctx: Context, batch: SketchBatch) -> SketchBatchRow:
-    facts = batch.model_dump(exclude={"inputs", "outputs"})
-    return SketchBatchRow(
-        **facts,
-        project_id=ctx.project_id,
-        inputs=[sketch.model_dump(mode="json") for sketch in batch.inputs],
-        outputs=[sketch.model_dump(mode="json") for sketch in batch.outputs],
-    )
+def _spoken_for(ctx: Context, deployment: str) -> str:
+    """Return the id of a deployment that the caller may speak for."""
+    if ctx.actor.kind == "grant" and ctx.actor.id != deployment:
+        raise PermissionDenied(f"This runtime does not speak for the deployment '{deployment}'.")
+    return serving.find_deployment(ctx, deployment).id
+
+
+def _batch_row(ctx: Context, deployment_id: str, batch: SketchBatch) -> dict[str, Any]:
+    return batch.model_dump(exclude={"inputs", "outputs"}) | {
+        "project_id": ctx.project_id,
+        "deployment_id": deployment_id,
+        "source": stored_source(deployment_id, batch.source),
+        "inputs": [sketch.model_dump(mode="json") for sketch in batch.inputs],
+        "outputs": [sketch.model_dump(mode="json") for sketch in batch.outputs],
+    }
+
+
+def _insert(ctx: Context) -> Any:
+    dialect = ctx.session.get_bind().dialect.name
+    return postgresql.insert(SketchBatchRow) if dialect == "postgresql" else sqlite.insert(SketchBatchRow)
 
 
 def _report(row: DriftReportRow) -> DriftReport:

@@ -339,7 +339,7 @@ def _numeric(name: str, numbers: Floats) -> ColumnReference:
     upto = np.searchsorted(known, edges, side="right")
     some = len(finite) > 0
     # As in a sketch: what is infinite enters the moments as the outermost edge.
-    tame = np.clip(known, max(edges[0], -_TAME), min(edges[-1], _TAME))
+    tame = np.clip(known, *np.clip(edges[[0, -1]], -_TAME, _TAME))
     return ColumnReference(
         name=name,
         kind=ColumnKind.NUMERIC,

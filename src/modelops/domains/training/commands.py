@@ -154,4 +154,5 @@ def _follow(training: Training, job: str, *, to_stderr: bool = True) -> None:
 def _told(job: Job) -> str:
     why = f": {job.reason}" if job.reason else ""
     result = job.result.model_version_id if job.result else None
-    return f"{job.name} ({job.id}) is {job.state}{why}" + (f", and made {result}." if result else ".")
+    verb = "ended as" if job.state.final else "is"
+    return f"{job.name} ({job.id}) {verb} {job.state}{why}" + (f", and made {result}." if result else ".")
