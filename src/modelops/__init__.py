@@ -32,6 +32,7 @@ _HOMES = {
     "register_model": "modelops.sdk.registry",
     "rollback_deployment": "modelops.sdk.serving",
     "start_experiment": "modelops.sdk.tracking",
+    "submit_job": "modelops.sdk.jobs",
 }
 
 __all__ = sorted(_HOMES)

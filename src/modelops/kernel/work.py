@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -64,6 +65,16 @@ def translate(wrong: DBAPIError | PoolTimeout) -> MLOpsError | DBAPIError:
     if ("nul" in text and ("0x00" in text or "characters" in text)) or "out of range" in text or "too large" in text:
         return InvalidInput("A value cannot be stored: a text with a NUL character, or a number out of range.")
     return wrong
+
+
+@dataclass
+class Watching:
+    """Since when this process's controller has watched; None while it does not run.
+
+    Silence before that says nothing: nobody could have been heard.
+    """
+
+    since: datetime | None = None
 
 
 class PlatformUrl:

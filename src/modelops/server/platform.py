@@ -25,7 +25,7 @@ from modelops.kernel.leases import expire_leases
 from modelops.kernel.manifest import Manifest, discover, handlers_of, permissions_of
 from modelops.kernel.reconciler import Controller
 from modelops.kernel.secrets import SecretBox
-from modelops.kernel.work import PlatformUrl, Workplace
+from modelops.kernel.work import PlatformUrl, Watching, Workplace
 from modelops.server.app import build_app
 from modelops.server.migrate import upgrade
 
@@ -47,6 +47,7 @@ class Platform:
         """Start the reconcilers. For whoever holds the home folder's lock: earlier controllers of it are gone."""
         with self.place.work() as ctx:
             expire_leases(ctx.session, ctx.clock, _holder_prefix(self.settings.home))
+        self.place.ports[Watching].since = self.place.clock.now()
         self.controller.start()
         self._closers.append(self.controller.stop)
 
@@ -76,6 +77,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
         SecretBox: SecretBox(_secret_key(settings)),
         RolePermissions: permissions_of(manifests),
         PlatformUrl: url,
+        Watching: Watching(),
     }
     ports[ArtifactCatalog] = _artifact_facts
     for manifest in manifests:

@@ -33,7 +33,7 @@ def test_what_a_job_is_started_with(stage):
     job, attempt = stage.started()
     spec = stage.backend.specs[attempt]
     assert spec.argv[-3:] == ("-m", "modelops.runtime", "train")
-    assert dict(spec.env) == {"MODELOPS_URL": "http://test"}
+    assert dict(spec.env) == {"MODELOPS_URL": "http://test", "MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": "60.0"}
     assert set(spec.files) == {"job.json", "token"}
     assert (spec.limits.cpus, spec.limits.memory_bytes, spec.limits.timeout_s) == (1, None, 3600.0)
     with stage.platform.place.database.work(write=False) as session:

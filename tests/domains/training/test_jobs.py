@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import psutil
 import pytest
@@ -183,6 +184,17 @@ def test_a_restart_in_the_middle_costs_the_job_nothing(platform):
         assert len(client.experiments.get_metric_history(run.id, "loss").items) == 20
 
 
+def test_a_quiet_recipe_is_not_taken_for_gone(tmp_path):
+    with platform_process(tmp_path / "home", controller_interval_s="0.1", run_heartbeat_timeout_s="2") as platform:
+        with platform.client() as client:
+            client.data.create_dataset("d")
+            client.data.create_dataset_version("d", CSV, format="csv")
+            job = submit(client, "work", seconds=6, steps=1)
+            job = client.training.wait_for_job(job.id, within_s=60)
+            assert (job.state, job.reason) == (JobState.SUCCEEDED, None)
+            assert [run.status for run in runs_of(client, job)] == ["finished"]
+
+
 def test_what_is_wrong_with_a_job_is_told_at_submission(client):
     with pytest.raises(NotFound, match="no plug-in"):
         client.training.submit_job("nope", "d")
@@ -228,3 +240,21 @@ def _is_child_of(process, platform):
         return str(platform.home) in process.environ().get("MODELOPS_WORKDIR", "")
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
+
+
+@pytest.mark.slow
+def test_an_outage_longer_than_the_heartbeat_timeout_costs_the_job_nothing(tmp_path):
+    with platform_process(tmp_path / "home", run_heartbeat_timeout_s="6", controller_interval_s="0.1") as platform:
+        with platform.client() as client:
+            client.data.create_dataset("d")
+            client.data.create_dataset_version("d", CSV, format="csv")
+            job = submit(client, "work", seconds=12, steps=12)
+            running(client, job)
+        platform.kill()
+        down = time.monotonic()
+        wait_for(lambda: time.monotonic() - down > 8)
+        platform.start()
+        with platform.client() as client:
+            job = client.training.wait_for_job(job.id, within_s=90)
+            assert job.state is JobState.SUCCEEDED, job.reason
+            assert [run.status for run in runs_of(client, job)] == ["finished"]

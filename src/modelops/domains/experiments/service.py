@@ -29,6 +29,7 @@ from modelops.domains.experiments.schemas import (
 from modelops.domains.experiments.tables import ExperimentRow, MetricRow, RunArtifactRow, RunRow
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
+from modelops.kernel.work import Watching
 
 R = TypeVar("R", ExperimentRow, RunRow)
 
@@ -209,8 +210,14 @@ def end_runs_of_job(ctx: Context, job_id: str, status: RunStatus, reason: str | 
 
 
 def silent_runs(ctx: Context) -> list[str]:
-    """Return the runs of every project that were not heard of for too long (for the reconciler)."""
+    """Return the runs of every project that were not heard of for too long (for the reconciler).
+
+    While the platform was away nobody could be heard, so silence counts from when it began to watch.
+    """
     limit = ctx.clock.now() - timedelta(seconds=ctx.settings.run_heartbeat_timeout_s)
+    watching = ctx.port(Watching).since
+    if watching is not None and watching > limit:
+        return []
     query = select(RunRow.id).where(RunRow.status == RunStatus.RUNNING, RunRow.heard_at < limit).limit(500)
     return list(ctx.session.scalars(query))
 

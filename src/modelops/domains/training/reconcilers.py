@@ -72,7 +72,7 @@ class Jobs:
         row = lifecycle.read_job(ctx, key)
         if row is None:
             return None
-        return _Admit() if row.state == JobState.QUEUED else _attempt(row)
+        return _Admit() if row.state == JobState.QUEUED else _attempt(ctx, row)
 
     def act(self, ports: Mapping[type, Any], state: Any) -> Any:
         """Start, stop or look at a job's process."""
@@ -141,18 +141,18 @@ def _drive(ports: Mapping[type, Any], attempt: _Attempt) -> Seen | None:
     return Seen(attempt.number, seen, problem, hopeless)
 
 
-def _attempt(row: JobRow) -> _Attempt:
+def _attempt(ctx: Context, row: JobRow) -> _Attempt:
     starting = row.state == JobState.STARTING
     return _Attempt(
         name=attempt_name(row.id, row.attempt),
         number=row.attempt,
         state=JobState(row.state),
         cancel_reason=row.cancel_reason,
-        command=_Command(row.id, _spec(row), row.sealed_token or "") if starting else None,
+        command=_Command(row.id, _spec(ctx, row), row.sealed_token or "") if starting else None,
     )
 
 
-def _spec(row: JobRow) -> JobSpec:
+def _spec(ctx: Context, row: JobRow) -> JobSpec:
     resources = Resources.model_validate(row.resources)
     task = {
         "job_id": row.id,
@@ -165,6 +165,8 @@ def _spec(row: JobRow) -> JobSpec:
     return JobSpec(
         name=attempt_name(row.id, row.attempt),
         argv=(sys.executable, "-m", "modelops.runtime", "train"),
+        # How often the trainer's runs must be heard of: a quiet recipe would be taken for gone under a shorter timeout.
+        env={"MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s)},
         files={"job.json": json.dumps(task)},
         limits=Limits(
             cpus=resources.cpus,
@@ -180,4 +182,4 @@ def _command(command: _Command, ports: Mapping[type, Any]) -> JobSpec:
     url: PlatformUrl = ports[PlatformUrl]
     token = box.open(command.sealed_token, command.job_id).decode()
     files = {**command.spec.files, "token": token}
-    return replace(command.spec, env={"MODELOPS_URL": url.get()}, files=files)
+    return replace(command.spec, env={**command.spec.env, "MODELOPS_URL": url.get()}, files=files)
