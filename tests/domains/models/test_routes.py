@@ -147,6 +147,14 @@ def test_no_registration_breaks_the_registry(http, given):
     assert http.get("/v1/models").json()["total"] == 1
 
 
+@pytest.mark.parametrize("size", [0, 2, 2**63, 10**30])
+def test_a_file_of_another_size_than_was_uploaded_is_refused(http, given, size):
+    file = {**given["files"][0], "size": size}
+    answer = http.post("/v1/models/register", json={**given, "files": [file]})
+    assert answer.status_code == 422
+    assert f"has 1 bytes, not {size}" in answer.json()["detail"]
+
+
 def test_numbers_out_of_range_are_refused(http, given):
     http.post("/v1/models/register", json=given)
     for version in (0, -1, 2, 2**31, 2**63, 10**30):

@@ -308,6 +308,17 @@ def test_a_version_edited_after_its_approval_does_not_enter_production(platform)
         client.models.set_stage("m", "Production")
 
 
+def test_an_approval_is_of_one_digest_alone(platform):
+    client, reviewer = platform.client(), platform.member("ml_engineer")
+    staged(client)
+    asked = client.models.request_approval("m")
+    reviewer.models.decide_approval(asked.id, approve=True)
+    with platform.place.work() as ctx:
+        ctx.session.execute(update(ModelVersionRow).values(digest="sha256:" + "0" * 64))
+    with pytest.raises(ApprovalRequired, match="is not approved"):
+        client.models.set_stage("m", "Production")
+
+
 def test_an_approval_outlives_a_rotation_of_keys(platform):
     client, reviewer = platform.client(), platform.member("ml_engineer")
     staged(client)
@@ -391,6 +402,17 @@ def test_champion_goes_back_to_who_is_still_in_production(platform):
     moved = [(event.type.rpartition(".")[2], event.data["version"]) for event in events(platform, "alias_set")]
     assert moved == [("alias_set", number) for number in (1, 2, 3, 1)]
     assert len(events(platform, "alias_deleted")) == 1
+
+
+def test_a_champion_that_retires_hands_over_and_takes_its_other_aliases_along(platform):
+    client, reviewer = platform.client(), platform.member("ml_engineer")
+    for number in (1, 2):
+        staged(client, content=b"%d" % number)
+        promote(client, reviewer, number)
+        client.models.set_alias("m", f"canary{number}", number)
+    client.models.set_stage("m", "Retirement", version=2)
+    assert client.models.get_model("m").aliases == {"champion": 1, "canary1": 1}
+    assert [event.data["alias"] for event in events(platform, "alias_deleted")] == ["canary2"]
 
 
 def test_aliases_refuse_and_count_changes(platform):
