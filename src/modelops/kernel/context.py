@@ -40,6 +40,20 @@ class Actor:
     permissions: frozenset[str]
     credential: str | None = None
 
+    def can(self, permission: str) -> bool:
+        """Tell whether the actor holds a permission in this project."""
+        return "*" in self.permissions or permission in self.permissions
+
+    def require(self, permission: str) -> None:
+        """Refuse unless the actor holds the permission.
+
+        Raises:
+            PermissionDenied: it does not.
+        """
+        if not self.can(permission):
+            role = f" as {self.role}" if self.role else ""
+            raise PermissionDenied(f"'{self.name}' lacks the permission '{permission}'{role} here.")
+
     @property
     def platform_admin(self) -> bool:
         """Tell whether the actor reaches beyond its own tenant."""
@@ -103,7 +117,7 @@ class Context:
 
     def can(self, permission: str) -> bool:
         """Tell whether the actor holds a permission in this project."""
-        return "*" in self.actor.permissions or permission in self.actor.permissions
+        return self.actor.can(permission)
 
     def require(self, permission: str) -> None:
         """Refuse unless the actor holds the permission.
@@ -111,9 +125,7 @@ class Context:
         Raises:
             PermissionDenied: it does not.
         """
-        if not self.can(permission):
-            role = f" as {self.actor.role}" if self.actor.role else ""
-            raise PermissionDenied(f"'{self.actor.name}' lacks the permission '{permission}'{role} here.")
+        self.actor.require(permission)
 
     def query(self, row: type[R]) -> Select[R]:
         """Select the rows of this project alone."""

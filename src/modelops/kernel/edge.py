@@ -8,13 +8,10 @@ and whatever talks to the world, must not hold a transaction meanwhile.
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
@@ -23,15 +20,15 @@ from modelops.contracts.errors import (
     AlreadyExists,
     IdempotencyMismatch,
     InvalidInput,
-    MLOpsError,
     PermissionDenied,
-    Unauthenticated,
 )
-from modelops.contracts.ids import new_id
-from modelops.kernel.context import Actor, Context, project_of
+from modelops.kernel import audit
+from modelops.kernel.callers import credentials_of, find_caller
+from modelops.kernel.context import Actor, Context
 from modelops.kernel.listing import PageQuery
 from modelops.kernel.problems import documented
-from modelops.kernel.tables import AuditRow, IdempotencyRow
+from modelops.kernel.scope import Scope
+from modelops.kernel.tables import IdempotencyRow
 from modelops.kernel.work import Workplace
 
 Listing = Annotated[PageQuery, Query()]
@@ -40,74 +37,7 @@ Listing = Annotated[PageQuery, Query()]
 Ref = Annotated[str, Path(min_length=1, max_length=250, description="A name or an id.")]
 """A resource in a path."""
 
-LIMIT_KEY = "modelops.body_limit"
-"""Where the body limit of a request lies in its ASGI scope."""
-
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """What a request says of its caller. `local` tells that it came over this machine's loopback to a loopback address."""
-
-    authorization: str | None
-    x_actor: str | None
-    project: str | None
-    local: bool
-
-
-class Authenticator(Protocol):
-    """Turns credentials into an actor. The identity domain provides it."""
-
-    def __call__(self, place: Workplace, credentials: Credentials) -> Actor:
-        """Return who calls, narrowed to the project that is worked in.
-
-        Raises:
-            Unauthenticated: nobody, or nobody known.
-            NotFound: the project named is none of the caller's.
-        """
-        ...
-
-    def remembered(self, place: Workplace, credentials: Credentials) -> Actor | None:
-        """Return who calls if that was found a moment ago, without waiting for anything."""
-        ...
-
-
-@dataclass(frozen=True)
-class Scope:
-    """An authenticated request that opens its own units of work."""
-
-    place: Workplace
-    actor: Actor
-    request: Request
-    operation: str
-
-    @property
-    def project_id(self) -> str:
-        """Return the project that is worked in. Raises as `Context.project_id`."""
-        return project_of(self.actor)
-
-    def accept_upload(self) -> None:
-        """Let this request's body be as long as an upload may be."""
-        limit = self.request.scope.get(LIMIT_KEY)
-        if limit is not None:
-            limit["bytes"] = limit["upload"]
-
-    @contextmanager
-    def work(self, *, write: bool = True) -> Iterator[Context]:
-        """Open a unit of work of the caller; a writing one leaves an audit record."""
-        request_id = getattr(self.request.state, "request_id", None)
-        if_match = self.request.headers.get("if-match")
-        try:
-            with self.place.work(self.actor, write=write, request_id=request_id, if_match=if_match) as ctx:
-                yield ctx
-                if write:
-                    _audit(ctx, self.operation, self.request.url.path, "done")
-        except IntegrityError as taken:
-            raise AlreadyExists("Another request created or changed the same thing at the same moment.") from taken
-        except PermissionDenied as denied:
-            _audit_denied(self.place, self.actor, self.operation, self.request, denied)
-            raise
 
 
 class _Route(APIRoute):
@@ -120,7 +50,8 @@ class _Route(APIRoute):
             return handle
 
         async def handle_for_caller(request: Request) -> Response:
-            request.state.actor = await _find_actor(request)
+            place: Workplace = request.app.state.place
+            request.state.actor = await find_caller(place, credentials_of(request))
             return await handle(request)
 
         return handle_for_caller
@@ -181,37 +112,6 @@ def _scope(request: Request, operation: str) -> Scope:
     return Scope(request.app.state.place, request.state.actor, request, operation)
 
 
-async def _find_actor(request: Request) -> Actor:
-    place: Workplace = request.app.state.place
-    authenticate: Authenticator | None = place.ports.get(Authenticator)
-    if authenticate is None:
-        raise Unauthenticated("No domain here can tell who calls.")
-    headers = request.headers
-    credentials = Credentials(
-        authorization=headers.get("authorization"),
-        x_actor=headers.get("x-actor"),
-        project=headers.get("x-project"),
-        local=_is_local(request),
-    )
-    known = authenticate.remembered(place, credentials)
-    if known is not None:
-        return known
-    actor: Actor = await run_in_threadpool(authenticate.__call__, place, credentials)
-    return actor
-
-
-def _is_local(request: Request) -> bool:
-    if any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip")):
-        return False  # a proxy on this machine speaks for others
-    if request.scope.get("modelops.embedded"):
-        return True
-    if request.url.hostname not in ("127.0.0.1", "localhost", "::1"):
-        return False  # a page whose name was rebound to this machine
-    loopback = {"127.0.0.1", "::1"}
-    client, server = request.scope.get("client"), request.scope.get("server")
-    return bool(client and server and client[0] in loopback and server[0] in loopback)
-
-
 def _in_context(
     request: Request, operation: str, status: int, endpoint: Callable[..., Any], parameter: str
 ) -> Response:
@@ -227,13 +127,13 @@ def _in_context(
                 return repeated
             response = _respond(endpoint(**{parameter: ctx}), status)
             if write:
-                _audit(ctx, operation, request.url.path, "done")
+                audit.record(ctx, operation, request.url.path, "done")
                 _remember(ctx, request, response)
             return response
     except IntegrityError as taken:
         raise AlreadyExists("Another request created or changed the same thing at the same moment.") from taken
     except PermissionDenied as denied:
-        _audit_denied(place, actor, operation, request, denied)
+        audit.record_denied(place, actor, operation, request.url.path, denied, request_id)
         raise
 
 
@@ -290,24 +190,3 @@ def _remember(ctx: Context, request: Request, response: Response) -> None:
             created_at=ctx.clock.now(),
         )
     )
-
-
-def _audit(ctx: Context, operation: str, resource: str, outcome: str) -> None:
-    ctx.session.add(
-        AuditRow(
-            id=new_id("aud"),
-            time=ctx.clock.now(),
-            tenant_id=ctx.actor.tenant_id,
-            project_id=ctx.actor.project_id,
-            actor=ctx.actor.id,
-            operation=operation,
-            resource=resource[:500],
-            outcome=outcome,
-            request_id=ctx.request_id,
-        )
-    )
-
-
-def _audit_denied(place: Workplace, actor: Actor, operation: str, request: Request, denied: MLOpsError) -> None:
-    with place.work(actor, request_id=getattr(request.state, "request_id", None)) as ctx:
-        _audit(ctx, operation, request.url.path, denied.code)

@@ -10,6 +10,7 @@ from typing import Any
 from modelops.contracts import plugins
 from modelops.contracts.roles import Role
 from modelops.kernel.context import RolePermissions
+from modelops.kernel.door import Door
 from modelops.kernel.edge import Router
 from modelops.kernel.outbox import Handler, Handlers
 from modelops.kernel.reconciler import Reconciler
@@ -22,6 +23,7 @@ class Manifest:
     Attributes:
         name: The domain's name; its operations are `<name>.<verb>`.
         router: Its routes, mounted below `/v1` and `/api/v1`.
+        door: The routes of a protocol that others defined, at the paths that it names.
         permissions: Each permission it asks for, and the least role that has it.
         reconcilers: What it drives outside of the database.
         on: Event type -> idempotent handler.
@@ -30,6 +32,7 @@ class Manifest:
 
     name: str
     router: Router | None = None
+    door: Door | None = None
     permissions: Mapping[str, Role] = field(default_factory=dict)
     reconcilers: Sequence[Reconciler] = ()
     on: Mapping[str, Handler] = field(default_factory=dict)

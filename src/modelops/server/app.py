@@ -19,7 +19,7 @@ from modelops.kernel import problems
 from modelops.kernel.manifest import Manifest
 from modelops.kernel.work import Workplace
 from modelops.server import routes
-from modelops.server.middleware import BodyLimit, RequestContext
+from modelops.server.middleware import BodyLimit, Doors, RequestContext
 
 DESCRIPTION = """
 The whole life of a model. Sign in with `Authorization: Bearer <API key or access token>`; name the project with
@@ -47,6 +47,7 @@ def build_app(place: Workplace, manifests: Sequence[Manifest]) -> FastAPI:
         app.include_router(router, prefix=PREFIX)
         app.include_router(router, prefix=f"/api{PREFIX}", include_in_schema=False)
     app.include_router(routes.unversioned)
+    app.add_middleware(Doors, doors=[manifest.door for manifest in manifests if manifest.door is not None])
     app.add_middleware(
         BodyLimit, json_bytes=place.settings.max_body_bytes, upload_bytes=place.settings.max_upload_bytes
     )

@@ -1,15 +1,17 @@
 """What every request passes: a request id and trace, headers that protect browsers, and a limit on its body."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid6 import uuid7
 
 from modelops.contracts.errors import TooLarge
-from modelops.kernel.edge import LIMIT_KEY
+from modelops.kernel.door import Door
 from modelops.kernel.logs import request_id, trace_id
 from modelops.kernel.problems import respond
+from modelops.kernel.scope import LIMIT_KEY
 
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,100}$")
 _TRACEPARENT = re.compile(rb"^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
@@ -47,6 +49,23 @@ class RequestContext:
         finally:
             request_id.reset(tokens[0])
             trace_id.reset(tokens[1])
+
+
+class Doors:
+    """Sends a request for another protocol's path to its door, past the application's own routes."""
+
+    def __init__(self, app: ASGIApp, doors: Sequence[Door]) -> None:
+        self.app = app
+        self.doors = tuple(doors)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            for door in self.doors:
+                if door.owns(scope["path"]):
+                    await door(scope, receive, send)
+                    return
+        await self.app(scope, receive, send)
 
 
 class BodyLimit:

@@ -16,7 +16,8 @@ from modelops.domains.identity import service as identity
 from modelops.domains.identity.schemas import JsonWebKeySet
 from modelops.kernel import outbox
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Router, Scope
+from modelops.kernel.edge import Router
+from modelops.kernel.scope import Scope
 from modelops.kernel.work import Workplace
 from modelops.server.health import check_health, version_info
 

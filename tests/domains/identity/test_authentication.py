@@ -161,7 +161,7 @@ def test_the_development_header_is_refused_elsewhere(tmp_path, settings):
 
 def test_the_development_header_is_refused_from_another_machine_and_behind_a_proxy(sqlite_platform):
     from modelops.domains.identity.authentication import identify
-    from modelops.kernel.edge import Credentials
+    from modelops.kernel.callers import Credentials
 
     with sqlite_platform.place.work(write=False) as ctx, pytest.raises(Unauthenticated):
         identify(ctx, Credentials(None, "bob|role=platform_admin", None, local=False))

@@ -12,7 +12,7 @@ from starlette.types import Scope as AsgiScope
 
 from modelops.contracts.errors import IdempotencyMismatch, InvalidInput
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Scope
+from modelops.kernel.scope import Scope
 from modelops.kernel.tables import IdempotencyRow
 
 

@@ -23,8 +23,9 @@ from modelops.domains.data.schemas import (
 from modelops.domains.data.tabular import preview, stream_as
 from modelops.domains.data.uploads import file_chunks, store_body, store_table
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Listing, Ref, Router, Scope
+from modelops.kernel.edge import Listing, Ref, Router
 from modelops.kernel.problems import documented
+from modelops.kernel.scope import Scope
 
 router = Router("data")
 

@@ -16,7 +16,7 @@ from modelops.contracts.errors import InvalidInput, StorageFull
 from modelops.contracts.ports import BlobInfo, BlobStore
 from modelops.domains.data.schemas import DataFormat
 from modelops.domains.data.tabular import Conversion, to_parquet
-from modelops.kernel.edge import Scope
+from modelops.kernel.scope import Scope
 
 T = TypeVar("T")
 

@@ -17,8 +17,8 @@ from modelops.domains.identity import keys, tokens
 from modelops.domains.identity.rules import parse_x_actor
 from modelops.domains.identity.schemas import KeyPurpose
 from modelops.domains.identity.tables import ApiKeyRow, GrantRow, MembershipRow, PrincipalRow, ProjectRow, TenantRow
+from modelops.kernel.callers import Credentials
 from modelops.kernel.context import Actor, Context, RolePermissions
-from modelops.kernel.edge import Credentials
 from modelops.kernel.work import Workplace
 
 KEY_PREFIX = "mops_"

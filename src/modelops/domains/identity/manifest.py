@@ -3,7 +3,7 @@
 from modelops.contracts.roles import Role
 from modelops.domains.identity.authentication import PlatformAuthenticator
 from modelops.domains.identity.routes import router
-from modelops.kernel.edge import Authenticator
+from modelops.kernel.callers import Authenticator
 from modelops.kernel.manifest import Manifest
 
 manifest = Manifest(

@@ -23,8 +23,9 @@ from modelops.domains.models.schemas import (
     VersionCreate,
 )
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Listing, Ref, Router, Scope
+from modelops.kernel.edge import Listing, Ref, Router
 from modelops.kernel.problems import documented
+from modelops.kernel.scope import Scope
 
 router = Router("models")
 

@@ -18,8 +18,9 @@ from modelops.domains.serving.schemas import (
     RollbackRequest,
 )
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Listing, Ref, Router, Scope
+from modelops.kernel.edge import Listing, Ref, Router
 from modelops.kernel.problems import documented
+from modelops.kernel.scope import Scope
 
 router = Router("serving")
 

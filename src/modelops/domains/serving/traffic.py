@@ -15,8 +15,8 @@ from modelops.domains.serving.gateway import TOKEN_TTL_S, Answer, Gateway
 from modelops.domains.serving.rows import deployment_row, observed, revision_rows
 from modelops.domains.serving.schemas import DeploymentState, ReplicaLog, RevisionState, ServingLimits
 from modelops.domains.serving.workloads import workload_name
-from modelops.kernel.edge import Scope
 from modelops.kernel.problems import BadRequest
+from modelops.kernel.scope import Scope
 
 _PERMISSION = "deployments.predict"
 _PASSED_BACK = ("content-type", "retry-after")

@@ -9,7 +9,7 @@ from modelops.contracts.ports import JobBackend
 from modelops.domains.training.rows import attempt_name, find_job
 from modelops.domains.training.rules import decode_output
 from modelops.domains.training.schemas import JobLog, JobState
-from modelops.kernel.edge import Scope
+from modelops.kernel.scope import Scope
 
 PIECE = 65_536
 

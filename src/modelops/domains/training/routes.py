@@ -10,8 +10,9 @@ from modelops.domains.training import service
 from modelops.domains.training.output import PIECE
 from modelops.domains.training.schemas import Job, JobCancel, JobCreate, JobLog, JobReport, RecipeInfo
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Listing, Ref, Router, Scope
+from modelops.kernel.edge import Listing, Ref, Router
 from modelops.kernel.problems import documented
+from modelops.kernel.scope import Scope
 
 router = Router("training")
 
