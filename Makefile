@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NAME ?= startup
 
-.PHONY: help setup demo test test-slow lint lock openapi docs migration bench clean
+.PHONY: help setup frameworks demo test test-slow lint lock openapi docs migration bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -19,6 +19,9 @@ $(READY): requirements/dev.txt pyproject.toml
 	touch $(READY)
 
 setup: $(READY)  ## make .venv from the lock
+
+frameworks: $(READY)  ## add PyTorch to .venv, for the tests of its flavours (2.6 GB where only builds for GPUs are offered)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/frameworks.txt
 
 demo: $(READY)  ## run the main job on real data, in a temporary home
 	$(BIN)/mops demo

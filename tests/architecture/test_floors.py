@@ -40,8 +40,8 @@ def test_a_light_room_imports_nothing_heavy(room):
 @pytest.mark.parametrize("domain", DOMAINS, ids=lambda folder: folder.name)
 def test_a_light_file_of_a_domain_imports_nothing_heavy(domain):
     light = [name for name in ("schemas", "rules", "client", "commands") if (domain / f"{name}.py").exists()]
-    imports = ", ".join(f"modelops.domains.{domain.name}.{name}" for name in light)
-    script = f"import sys, {imports}; print([name for name in {(*HEAVY, 'numpy')!r} if name in sys.modules])"
+    imports = ["sys", *(f"modelops.domains.{domain.name}.{name}" for name in light)]
+    script = f"import {', '.join(imports)}; print([name for name in {(*HEAVY, 'numpy')!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
