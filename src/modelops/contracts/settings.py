@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         0.5, gt=0, description="How often reconcilers look, beside being woken by changes."
     )
     lease_ttl_s: float = Field(15.0, ge=1, description="How long a controller that vanished blocks the next.")
+    restore_within_s: float = Field(
+        30 * 86_400, ge=0, description="How long what was deleted can be restored before it is removed for good."
+    )
     run_heartbeat_timeout_s: float = Field(60.0, ge=1, description="A run not heard of for so long has failed.")
     job_start_timeout_s: float = Field(60.0, ge=1, description="A job that did not start for so long has failed.")
     max_running_jobs: int = Field(2, ge=1, description="Training jobs that run at once on this machine; others wait.")

@@ -19,17 +19,18 @@ from typing import Any
 
 import msgspec
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.exc import DBAPIError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound
+from modelops.kernel.bodies import decode
 from modelops.kernel.callers import credentials_of, find_caller
 from modelops.kernel.context import Context
+from modelops.kernel.failures import DATABASE_ERRORS, translate
 from modelops.kernel.scope import Scope, request_id_of
-from modelops.kernel.work import Workplace, translate
+from modelops.kernel.work import Workplace
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class Door:
             return
         except MLOpsError as refused:
             response = self.refuse(refused, request_id_of(request))
-        except DBAPIError as wrong:
+        except DATABASE_ERRORS as wrong:
             response = self.refuse(_known(wrong, request), request_id_of(request))
         except Exception as wrong:
             response = self.refuse(_defect(wrong, request), request_id_of(request))
@@ -179,7 +180,7 @@ async def _read(handler: _Handler, request: Request) -> Any:
         if handler.query is not None:
             return msgspec.convert(_query_of(request, handler.query), handler.query, strict=False)
         assert handler.body is not None  # noqa: S101 - for the type checker
-        return handler.body.decode(await request.body() or b"{}")
+        return decode(handler.body, await request.body() or b"{}")
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise InvalidInput(f"The request cannot be read: {wrong}.") from wrong
 
@@ -203,7 +204,7 @@ def _respond(answer: Answer) -> Response:
     return Response(content, media_type="application/json")
 
 
-def _known(wrong: DBAPIError, request: Request) -> MLOpsError:
+def _known(wrong: Exception, request: Request) -> MLOpsError:
     known = translate(wrong)
     return known if isinstance(known, MLOpsError) else _defect(wrong, request)
 

@@ -6,6 +6,7 @@ database happens exactly once. Events of one subject are delivered in order: a f
 it succeeds, or is given up after `GIVE_UP_AFTER` attempts and kept with the failure for `mops doctor`.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -16,7 +17,9 @@ from sqlalchemy.orm import Session
 
 from modelops.contracts.clock import Clock
 from modelops.contracts.events import Event
-from modelops.kernel.context import Context
+from modelops.contracts.ids import new_id
+from modelops.kernel.context import Actor, Context
+from modelops.kernel.database import Raw
 from modelops.kernel.leases import Lease, guard
 from modelops.kernel.tables import EventRow, ReceiptRow
 from modelops.kernel.work import Workplace
@@ -53,6 +56,24 @@ def dispatch(place: Workplace, handlers: Handlers, lease: Lease) -> int:
             _settle(ctx, number, attempts + 1, failure)
         finished += failure is None
     return finished
+
+
+def put(raw: Raw, place: Workplace, actor: Actor, type_: str, subject: str, **data: Any) -> None:
+    """Record that something happened, in a raw transaction; arguments as `Context.emit`."""
+    raw.execute(
+        "INSERT INTO outbox_events (id, type, source, subject, time, tenant_id, project_id, data, attempts)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        (
+            new_id("evt"),
+            type_,
+            f"modelops/{type_.split('.')[1]}",
+            subject,
+            raw.moment(place.clock.now()),
+            actor.tenant_id,
+            actor.project_id,
+            json.dumps(data),
+        ),
+    )
 
 
 def to_event(row: EventRow) -> Event:

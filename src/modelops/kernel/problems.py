@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound, RateLimited, Unavailable
-from modelops.kernel.work import translate
+from modelops.kernel.failures import translate
 
 log = logging.getLogger(__name__)
 

@@ -1,16 +1,21 @@
 """A scope: an authenticated request that opens its own units of work."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import IntegrityError
 from starlette.requests import Request
 
 from modelops.contracts.errors import AlreadyExists, PermissionDenied
 from modelops.kernel import audit
 from modelops.kernel.context import Actor, Context, project_of
+from modelops.kernel.database import Raw
 from modelops.kernel.work import Workplace
+
+T = TypeVar("T")
 
 LIMIT_KEY = "modelops.body_limit"
 """Where the body limit of a request lies in its ASGI scope."""
@@ -50,6 +55,30 @@ class Scope:
             raise AlreadyExists("Another request created or changed the same thing at the same moment.") from taken
         except PermissionDenied as denied:
             audit.record_denied(self.place, self.actor, self.operation, self.request.url.path, denied, request_id)
+            raise
+
+    async def write(self, run: Callable[[Raw], T], *, permission: str, order: str = "", size: int = 0) -> T:
+        """Have the writer run a write of the caller and wait, on the event loop, for its commit. Raises as `Writer.write`.
+
+        A write leaves no audit record, unless it puts one; a denied one does.
+
+        Args:
+            run, order, size: As `Writer.write`.
+            permission: What the caller needs for it.
+
+        Raises:
+            PermissionDenied: the caller lacks the permission.
+            InvalidInput: no project is chosen.
+        """
+        project_of(self.actor)
+        try:
+            self.actor.require(permission)
+            return await self.place.writer.write(run, order=order, size=size)
+        except PermissionDenied as denied:
+            path, request_id = self.request.url.path, request_id_of(self.request)
+            await run_in_threadpool(
+                audit.record_denied, self.place, self.actor, self.operation, path, denied, request_id
+            )
             raise
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
 from modelops.contracts.clock import Clock
-from modelops.contracts.errors import InvalidInput, MLOpsError, StorageFull, Unavailable
+from modelops.contracts.errors import Unavailable
 from modelops.contracts.settings import Settings
 from modelops.kernel.context import SYSTEM, Actor, Context
 from modelops.kernel.database import Database
+from modelops.kernel.failures import DATABASE_ERRORS, translate
+from modelops.kernel.writer import Writer
 
 
 @dataclass
@@ -27,6 +26,11 @@ class Workplace:
     settings: Settings
     changed: threading.Event = field(default_factory=threading.Event)
     """Set when a unit of work that emitted events has committed: reconcilers and the dispatcher look at once."""
+    writer: Writer = field(init=False)
+    """Writes what is logged. Its thread begins with the first write; whoever opens the workplace closes it."""
+
+    def __post_init__(self) -> None:
+        self.writer = Writer(self.database)
 
     @contextmanager
     def work(
@@ -47,24 +51,10 @@ class Workplace:
             with self.database.work(write=write) as session:
                 ctx = Context(session, actor, self.ports, self.clock, self.settings, request_id, if_match)
                 yield ctx
-        except (DBAPIError, PoolTimeout) as wrong:
+        except DATABASE_ERRORS as wrong:
             raise translate(wrong) from wrong
         if ctx.emitted:
             self.changed.set()
-
-
-def translate(wrong: DBAPIError | PoolTimeout) -> MLOpsError | DBAPIError:
-    """Return a database's failure as the error that tells the user what to do; others as they are."""
-    text = str(getattr(wrong, "orig", wrong)).lower()
-    if "disk is full" in text or "no space left" in text or "disk full" in text:
-        return StorageFull("The disk of the database is full; nothing was changed.")
-    if isinstance(wrong, PoolTimeout) or "locked" in text or "busy" in text:
-        return Unavailable("The database is busy.")
-    if isinstance(wrong, OperationalError):
-        return Unavailable(f"The database does not answer ({text.strip().splitlines()[0][:200]}).")
-    if ("nul" in text and ("0x00" in text or "characters" in text)) or "out of range" in text or "too large" in text:
-        return InvalidInput("A value cannot be stored: a text with a NUL character, or a number out of range.")
-    return wrong
 
 
 @dataclass

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from modelops.contracts.errors import Conflict
 from modelops.kernel.database import Database, sqlite_url
-from modelops.kernel.work import translate
+from modelops.kernel.failures import translate
 
 _POSTGRES_LOCK = 0x6D6F7073  # "mops": one migrating process at a time
 

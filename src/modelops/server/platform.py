@@ -88,7 +88,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     reconcilers = [Housekeeping(), *(reconciler for manifest in manifests for reconciler in manifest.reconcilers)]
     controller = Controller(place, reconcilers, handlers_of(manifests), _holder(home))
     platform = Platform(settings, place, manifests, build_app(place, manifests), controller, url, first_key)
-    platform._closers.extend([database.close, deployer.close])
+    platform._closers.extend([database.close, place.writer.close, deployer.close])
     return platform
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from modelops.contracts.errors import ExperimentError, InvalidInput
 from modelops.contracts.schemas import jsonable
 from modelops.domains.experiments.rules import (
+    LIVE,
     ParameterChanged,
     RunEnded,
     check_parameters,
@@ -39,7 +40,7 @@ json_values = st.recursive(
 def test_a_run_ends_once(present, wanted):
     if present is wanted:
         assert not check_transition("r", present, wanted)
-    elif present is RunStatus.RUNNING:
+    elif present in LIVE:
         assert check_transition("r", present, wanted)
     else:
         with pytest.raises(RunEnded) as refused:
@@ -49,7 +50,7 @@ def test_a_run_ends_once(present, wanted):
         assert refused.value.hint
 
 
-@pytest.mark.parametrize("status", [None, RunStatus.RUNNING])
+@pytest.mark.parametrize("status", [None, *LIVE])
 def test_a_reason_comes_with_an_end(status):
     check_reason(status, None)
     check_reason(RunStatus.FAILED, "why")

@@ -58,6 +58,14 @@ class Experiments(Group):
         body = ExperimentUpdate(description=description, tags=None if tags is None else dict(tags))
         return self._patch(Experiment, f"/experiments/{experiment}", body, revision)
 
+    def delete_experiment(self, experiment: str) -> None:
+        """Delete an experiment and its runs; `restore_experiment` brings them back for a while."""
+        self._delete(f"/experiments/{experiment}")
+
+    def restore_experiment(self, experiment: str) -> Experiment:
+        """Restore a deleted experiment, and the runs that were deleted with it."""
+        return self._post(Experiment, f"/experiments/{experiment}/restore")
+
     def create_run(
         self,
         experiment: str,
@@ -98,6 +106,14 @@ class Experiments(Group):
         """
         body = RunUpdate(name=name, status=None if status is None else RunStatus(status), reason=reason)
         return self._patch(Run, f"/runs/{run}", body, revision)
+
+    def delete_run(self, run: str) -> None:
+        """Delete a run; `restore_run` brings it back for a while."""
+        self._delete(f"/runs/{run}")
+
+    def restore_run(self, run: str) -> Run:
+        """Restore a deleted run."""
+        return self._post(Run, f"/runs/{run}/restore")
 
     def log_batch(
         self,

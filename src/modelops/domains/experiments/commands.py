@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelops.contracts.terminal import AsJson, group, paged, pairs, show, show_page, show_rows, values
+from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page, show_rows, values
 from modelops.domains.experiments.client import Experiments
 from modelops.domains.experiments.schemas import RunStatus
 
@@ -14,6 +14,7 @@ ExperimentArg = Annotated[str, typer.Argument(help="An experiment, by name or id
 RunArg = Annotated[str, typer.Argument(help="A run's id, run_….")]
 _METRICS_SHOWN = 5
 
+Deleted = Annotated[bool, typer.Option("--deleted", help="The deleted ones, which can be restored.")]
 Tag = Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeat it.")]
 
 
@@ -28,11 +29,11 @@ def create_experiment(
 
 @app.command()
 @paged
-def list_experiments(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
-    """List the project's experiments."""
+def list_experiments(ctx: typer.Context, page: Any, deleted: Deleted = False, as_json: AsJson = False) -> None:
+    """List the project's experiments, or the deleted ones."""
     columns = ["name", "description", "created_at", "id"]
     empty = "There are no experiments yet. Make one: mops experiments create-experiment NAME"
-    show_page(group(ctx, Experiments).list_experiments(**page), columns, as_json=as_json, empty=empty)
+    show_page(group(ctx, Experiments).list_experiments(deleted=deleted, **page), columns, as_json=as_json, empty=empty)
 
 
 @app.command()
@@ -52,6 +53,19 @@ def update_experiment(
     """Change an experiment's description, or all of its tags."""
     tags = pairs(tag, "a tag") if tag else None
     show(group(ctx, Experiments).update_experiment(experiment, description=description, tags=tags), as_json=as_json)
+
+
+@app.command()
+def delete_experiment(ctx: typer.Context, experiment: ExperimentArg) -> None:
+    """Delete an experiment and its runs; they can be restored for a while."""
+    group(ctx, Experiments).delete_experiment(experiment)
+    say(f"Deleted. Bring it back with: mops experiments restore-experiment {experiment}")
+
+
+@app.command()
+def restore_experiment(ctx: typer.Context, experiment: ExperimentArg, as_json: AsJson = False) -> None:
+    """Restore a deleted experiment, and the runs that were deleted with it."""
+    show(group(ctx, Experiments).restore_experiment(experiment), as_json=as_json)
 
 
 @app.command()
@@ -75,10 +89,11 @@ def list_runs(
     ctx: typer.Context,
     page: Any,
     experiment: Annotated[str | None, typer.Option(help="Only of this experiment.")] = None,
+    deleted: Deleted = False,
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first, such as: --order-by "metrics.accuracy desc" --filter 'status = "finished"'."""
-    found = group(ctx, Experiments).list_runs(experiment, **page)
+    found = group(ctx, Experiments).list_runs(experiment, deleted=deleted, **page)
     if as_json:
         show(found, as_json=True)
         return
@@ -110,6 +125,19 @@ def update_run(
 ) -> None:
     """Rename a run, or end it."""
     show(group(ctx, Experiments).update_run(run, name=name, status=status, reason=reason), as_json=as_json)
+
+
+@app.command()
+def delete_run(ctx: typer.Context, run: RunArg) -> None:
+    """Delete a run; it can be restored for a while."""
+    group(ctx, Experiments).delete_run(run)
+    say(f"Deleted. Bring it back with: mops experiments restore-run {run}")
+
+
+@app.command()
+def restore_run(ctx: typer.Context, run: RunArg, as_json: AsJson = False) -> None:
+    """Restore a deleted run."""
+    show(group(ctx, Experiments).restore_run(run), as_json=as_json)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """How experiments enters the platform."""
 
 from modelops.contracts.roles import Role
-from modelops.domains.experiments.reconcilers import Heartbeats
+from modelops.domains.experiments.reconcilers import Heartbeats, Removal
 from modelops.domains.experiments.routes import router
 from modelops.kernel.manifest import Manifest
 
@@ -13,5 +13,5 @@ manifest = Manifest(
         "experiments.write": Role.DATA_SCIENTIST,
         "runs.write": Role.DATA_SCIENTIST,
     },
-    reconcilers=[Heartbeats()],
+    reconcilers=[Heartbeats(), Removal()],
 )

@@ -1,4 +1,4 @@
-"""What becomes of a run whose maker is gone: it ends as failed, with the reason."""
+"""What becomes of a run whose maker is gone, and of what was deleted long ago."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,3 +27,25 @@ class Heartbeats:
     def apply(self, ctx: Context, key: str, seen: str) -> None:
         """End the run, if it is still silent."""
         service.fail_silent_run(ctx, key)
+
+
+class Removal:
+    """Removes for good what was deleted longer ago than it can be restored."""
+
+    name = "experiments.removal"
+
+    def pending(self, ctx: Context) -> Sequence[str]:
+        """Return what has expired."""
+        return service.expired(ctx)
+
+    def load(self, ctx: Context, key: str) -> str:
+        """Return the key."""
+        return key
+
+    def act(self, ports: Mapping[type, Any], state: str) -> str:
+        """There is nothing to do in the world: contents that nothing refers to any more are collected elsewhere."""
+        return state
+
+    def apply(self, ctx: Context, key: str, seen: str) -> None:
+        """Remove it, if it still is deleted."""
+        service.remove(ctx, key)

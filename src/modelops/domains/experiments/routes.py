@@ -21,17 +21,28 @@ from modelops.domains.experiments.schemas import (
     RunUpdate,
 )
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Listing, Ref, Router
+from modelops.kernel.edge import Ref, Router, body_of
 from modelops.kernel.listing import PageQuery
+from modelops.kernel.scope import Scope
 
 router = Router("experiments")
 
 MetricKey = Annotated[str, Path(min_length=1, max_length=250, description="A metric's key; it may hold slashes.")]
 
 
+Deleted = Annotated[bool, Query(description="The deleted ones, which can be restored.")]
+
+
+class ExperimentsQuery(PageQuery):
+    """What the listing of experiments takes."""
+
+    deleted: Deleted = False
+
+
 class RunsQuery(PageQuery):
     """What the listing of runs takes."""
 
+    deleted: Deleted = False
     experiment: Annotated[str | None, Query(max_length=250, description="Only of this experiment.")] = None
 
 
@@ -51,9 +62,9 @@ def create_experiment(ctx: Context, body: ExperimentCreate) -> Experiment:
 
 
 @router.get("/experiments")
-def list_experiments(ctx: Context, page: Listing) -> Page[Experiment]:
-    """List the project's experiments."""
-    return service.list_experiments(ctx, page)
+def list_experiments(ctx: Context, page: Annotated[ExperimentsQuery, Query()]) -> Page[Experiment]:
+    """List the project's experiments, or the deleted ones."""
+    return service.list_experiments(ctx, page, deleted=page.deleted)
 
 
 @router.get("/experiments/{experiment}")
@@ -68,6 +79,18 @@ def update_experiment(ctx: Context, experiment: Ref, body: ExperimentUpdate) -> 
     return service.update_experiment(ctx, experiment, body)
 
 
+@router.delete("/experiments/{experiment}", status_code=204)
+def delete_experiment(ctx: Context, experiment: Ref) -> None:
+    """Delete an experiment and its runs; they can be restored for a while."""
+    return service.delete_experiment(ctx, experiment)
+
+
+@router.post("/experiments/{experiment}/restore")
+def restore_experiment(ctx: Context, experiment: Ref) -> Experiment:
+    """Restore a deleted experiment, and the runs that were deleted with it."""
+    return service.restore_experiment(ctx, experiment)
+
+
 @router.post("/runs", status_code=201)
 def create_run(ctx: Context, body: RunCreate) -> Run:
     """Begin a run."""
@@ -77,7 +100,7 @@ def create_run(ctx: Context, body: RunCreate) -> Run:
 @router.get("/runs")
 def list_runs(ctx: Context, page: Annotated[RunsQuery, Query()]) -> Page[Run]:
     """List runs, newest first; filter and order also by `metrics.<key>`, `parameters.<key>` and `tags.<key>`."""
-    return service.list_runs(ctx, page.experiment, page)
+    return service.list_runs(ctx, page.experiment, page, deleted=page.deleted)
 
 
 @router.get("/runs/{run}")
@@ -92,10 +115,22 @@ def update_run(ctx: Context, run: Ref, body: RunUpdate) -> Run:
     return service.update_run(ctx, run, body)
 
 
-@router.post("/runs/{run}/log")
-def log_batch(ctx: Context, run: Ref, body: LogBatch) -> Logged:
+@router.delete("/runs/{run}", status_code=204)
+def delete_run(ctx: Context, run: Ref) -> None:
+    """Delete a run; it can be restored for a while."""
+    return service.delete_run(ctx, run)
+
+
+@router.post("/runs/{run}/restore")
+def restore_run(ctx: Context, run: Ref) -> Run:
+    """Restore a deleted run."""
+    return service.restore_run(ctx, run)
+
+
+@router.post("/runs/{run}/log", openapi_extra=body_of(LogBatch))
+async def log_batch(scope: Scope, run: Ref) -> Logged:
     """Record metrics, parameters and tags on a run."""
-    return service.log_batch(ctx, run, body)
+    return await service.log_batch(scope, run, await scope.request.body())
 
 
 @router.post("/runs/{run}/heartbeat", status_code=204)
@@ -108,7 +143,7 @@ def heartbeat(ctx: Context, run: Ref) -> None:
 def get_metric_history(
     ctx: Context, run: Ref, key: MetricKey, page: Annotated[HistoryQuery, Query()]
 ) -> Page[MetricPoint]:
-    """Return the points of a metric by step and time."""
+    """Return the points of a metric by time, then step."""
     return service.get_metric_history(ctx, run, key, page.limit, page.cursor)
 
 

@@ -11,11 +11,20 @@ from modelops.domains.experiments.schemas import RunStatus
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+LIVE = (RunStatus.SCHEDULED, RunStatus.RUNNING)
+"""The states of a run that has not ended."""
+
 
 class RunEnded(ExperimentError):
     """The run has ended: nothing more is recorded on it."""
 
     code, title = "experiments.run_ended", "The run has ended"
+
+
+class RunDeleted(ExperimentError):
+    """The run is deleted: nothing is recorded on it until it is restored."""
+
+    code, title = "experiments.run_deleted", "The run is deleted"
 
 
 class ParameterChanged(Conflict):
@@ -32,7 +41,7 @@ def check_transition(run: str, present: RunStatus, wanted: RunStatus) -> bool:
     """
     if present is wanted:
         return False
-    if present is not RunStatus.RUNNING:
+    if present not in LIVE:
         raise RunEnded(f"The run '{run}' has ended as {present}, and that stays.", hint="Start another run.")
     return True
 
@@ -43,7 +52,7 @@ def check_reason(status: RunStatus | None, reason: str | None) -> None:
     Raises:
         InvalidInput: it comes alone, or with `running`.
     """
-    if reason is not None and status in (None, RunStatus.RUNNING):
+    if reason is not None and (status is None or status in LIVE):
         raise InvalidInput(
             "A reason tells why a run ended, and this request does not end it.",
             hint="Send `status` too: finished, failed or canceled.",
@@ -61,6 +70,7 @@ def check_parameters(present: dict[str, Any], wanted: dict[str, Any]) -> None:
         raise ParameterChanged(
             f"The parameters {name_some(changed)} have other values in this run.",
             hint="A parameter is recorded once; record what changes as a metric or a tag.",
+            extra={"parameters": {key: {"present": present[key], "wanted": wanted[key]} for key in changed}},
         )
 
 
@@ -80,8 +90,8 @@ def same_value(one: Any, other: Any) -> bool:
 def split_value(value: float) -> tuple[float, bool]:
     """Return the number to store, and whether it stands for NaN, for which SQLite has no number.
 
-    Points are ordered by step, time and these two, in the database as here, so that what is latest never depends on the
-    order of arrival: at one step and time, -Infinity comes first, then NaN, then the other numbers as they grow.
+    What is latest is decided by step, time and these two, in the database as here, so that it never depends on the order
+    of arrival: at one step and time, -Infinity comes first, then NaN, then the other numbers as they grow.
     """
     return (-math.inf, True) if math.isnan(value) else (value + 0.0, False)  # -0.0 and 0.0 are one value
 

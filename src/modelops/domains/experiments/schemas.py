@@ -9,18 +9,24 @@ from pydantic import AfterValidator, Field
 from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
 
 
-def _storable(value: Any) -> Any:
-    """Refuse what JSON lacks, or what one of the databases cannot hold."""
+def check_storable(value: Any, depth: int = 100) -> Any:
+    """Return a JSON value as it is.
+
+    Raises:
+        ValueError: JSON lacks it, it is nested deeper than `depth`, or one of the databases cannot hold it.
+    """
+    if depth == 0:
+        raise ValueError("lists and objects are nested too deep")
     if isinstance(value, str) and ("\x00" in value or any("\ud800" <= sign <= "\udfff" for sign in value)):
         raise ValueError("a text with a NUL character or half of a surrogate pair cannot be stored")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("JSON has no NaN and no infinities; write them as text")
     for item in (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _storable(item)
+        check_storable(item, depth - 1)
     return value
 
 
-Parameter = Annotated[Json, AfterValidator(_storable)]
+Parameter = Annotated[Json, AfterValidator(lambda value: check_storable(value))]
 """The value of a parameter: any JSON."""
 
 MetricKey = Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -52,12 +58,14 @@ class Experiment(Schema):
     tags: dict[str, str]
     created_at: UtcTime
     created_by: str
+    deleted_at: UtcTime | None
     revision: int
 
 
 class RunStatus(StrEnum):
-    """`running` until it ends as one of the others."""
+    """`running` until it ends as one of the others; `scheduled` before, if its maker says so."""
 
+    SCHEDULED = "scheduled"
     RUNNING = "running"
     FINISHED = "finished"
     FAILED = "failed"
@@ -123,6 +131,7 @@ class Run(Schema):
     job_id: str | None
     started_at: UtcTime
     ended_at: UtcTime | None
+    deleted_at: UtcTime | None
     created_by: str
     revision: int
 

@@ -5,18 +5,18 @@ from typing import TypeVar
 
 from sqlalchemy import Select, select
 
-from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
+from modelops.contracts.errors import AlreadyExists, Conflict, InvalidInput, NotFound, PermissionDenied
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page
-from modelops.domains.experiments import recording
+from modelops.domains.experiments import history, ingest, retention
 from modelops.domains.experiments.ports import ArtifactCatalog
-from modelops.domains.experiments.reading import RUN_FIELDS, as_experiment, as_point, as_run, as_runs
-from modelops.domains.experiments.rules import RunEnded, check_reason, check_transition
+from modelops.domains.experiments.reading import RUN_FIELDS, as_experiment, as_run, as_runs
+from modelops.domains.experiments.retention import expired, remove
+from modelops.domains.experiments.rules import LIVE, check_reason, check_transition
 from modelops.domains.experiments.schemas import (
     Experiment,
     ExperimentCreate,
     ExperimentUpdate,
-    LogBatch,
     Logged,
     MetricPoint,
     Run,
@@ -26,10 +26,15 @@ from modelops.domains.experiments.schemas import (
     RunStatus,
     RunUpdate,
 )
-from modelops.domains.experiments.tables import ExperimentRow, MetricRow, RunArtifactRow, RunRow
+from modelops.domains.experiments.tables import ExperimentRow, RunArtifactRow, RunRow
+from modelops.domains.experiments.wire import read_batch
 from modelops.kernel.context import Context
+from modelops.kernel.database import raw_of
 from modelops.kernel.listing import PageQuery, list_rows
+from modelops.kernel.scope import Scope
 from modelops.kernel.work import Watching
+
+__all__ = ["expired", "remove"]
 
 R = TypeVar("R", ExperimentRow, RunRow)
 
@@ -39,6 +44,7 @@ def create_experiment(ctx: Context, body: ExperimentCreate) -> Experiment:
     ctx.require("experiments.write")
     if ctx.session.scalars(ctx.query(ExperimentRow).where(ExperimentRow.name == body.name)).first():
         raise AlreadyExists(f"There is an experiment '{body.name}' already.")
+    now = ctx.clock.now()
     row = ExperimentRow(
         id=new_id("exp"),
         project_id=ctx.project_id,
@@ -46,7 +52,8 @@ def create_experiment(ctx: Context, body: ExperimentCreate) -> Experiment:
         description=body.description,
         tags=body.tags,
         revision=1,
-        created_at=ctx.clock.now(),
+        created_at=now,
+        changed_at=now,
         created_by=ctx.actor.id,
     )
     ctx.session.add(row)
@@ -55,15 +62,16 @@ def create_experiment(ctx: Context, body: ExperimentCreate) -> Experiment:
     return as_experiment(row)
 
 
-def list_experiments(ctx: Context, page: PageQuery) -> Page[Experiment]:
-    """List the project's experiments."""
+def list_experiments(ctx: Context, page: PageQuery, *, deleted: bool = False) -> Page[Experiment]:
+    """List the project's experiments, or the deleted ones."""
     ctx.require("experiments.read")
     fields = {
         "name": ExperimentRow.name,
         "created_at": ExperimentRow.created_at,
         "created_by": ExperimentRow.created_by,
     }
-    found = list_rows(ctx, ctx.query(ExperimentRow), ExperimentRow.id, fields, page)
+    query = ctx.query(ExperimentRow).where(ExperimentRow.deleted_at.is_not(None) == deleted)
+    found = list_rows(ctx, query, ExperimentRow.id, fields, page)
     return Page(items=[as_experiment(row) for row in found.rows], next_cursor=found.next_cursor, total=found.total)
 
 
@@ -78,6 +86,7 @@ def update_experiment(ctx: Context, experiment: str, body: ExperimentUpdate) -> 
     ctx.require("experiments.write")
     row = _find_experiment(ctx, experiment, lock=True)
     ctx.check_revision(row)
+    row.changed_at = ctx.clock.now()
     if body.description is not None:
         row.description = body.description
     if body.tags is not None:
@@ -85,10 +94,27 @@ def update_experiment(ctx: Context, experiment: str, body: ExperimentUpdate) -> 
     return as_experiment(row)
 
 
+def delete_experiment(ctx: Context, experiment: str) -> None:
+    """Delete an experiment and its runs; they can be restored for a while."""
+    ctx.require("experiments.write")
+    row = _find_experiment(ctx, experiment, lock=True)
+    retention.delete_experiment(ctx, row)
+
+
+def restore_experiment(ctx: Context, experiment: str) -> Experiment:
+    """Restore a deleted experiment, and the runs that were deleted with it."""
+    ctx.require("experiments.write")
+    row = _find_experiment(ctx, experiment, lock=True)
+    retention.restore_experiment(ctx, row)
+    return as_experiment(row)
+
+
 def create_run(ctx: Context, body: RunCreate) -> Run:
     """Begin a run. One that a job begins belongs to the job."""
     ctx.require("runs.write")
     experiment = _find_experiment(ctx, body.experiment)
+    if experiment.deleted_at is not None:
+        raise Conflict(f"The experiment '{experiment.name}' is deleted.", hint="Restore it first, or name another.")
     now, run_id = ctx.clock.now(), new_id("run")
     row = RunRow(
         id=run_id,
@@ -104,15 +130,17 @@ def create_run(ctx: Context, body: RunCreate) -> Run:
     )
     ctx.session.add(row)
     ctx.session.flush()
-    recording.record(ctx.session, row, LogBatch(parameters=body.parameters, tags=body.tags), now)
+    parameters = [ingest.parameter_entry(key, value) for key, value in body.parameters.items()]
+    batch = ingest.Batch(parameters=parameters, tags=list(body.tags.items()))
+    ingest.write_batch(raw_of(ctx.session), row.number, batch)
     ctx.emit("modelops.experiments.run_started", row.id, experiment=experiment.name, name=row.name)
     return as_run(ctx, row)
 
 
-def list_runs(ctx: Context, experiment: str | None, page: PageQuery) -> Page[Run]:
-    """List the project's runs, or one experiment's, newest first."""
+def list_runs(ctx: Context, experiment: str | None, page: PageQuery, *, deleted: bool = False) -> Page[Run]:
+    """List the project's runs, or one experiment's, newest first; or the deleted ones."""
     ctx.require("experiments.read")
-    query = ctx.query(RunRow)
+    query = ctx.query(RunRow).where(RunRow.deleted_at.is_not(None) == deleted)
     if experiment is not None:
         query = query.where(RunRow.experiment_id == _find_experiment(ctx, experiment).id)
     found = list_rows(ctx, query, RunRow.id, RUN_FIELDS, page, order="desc")
@@ -132,7 +160,10 @@ def update_run(ctx: Context, run: str, body: RunUpdate) -> Run:
     row = _own_run(ctx, run, lock=True)
     if body.status is not None and check_transition(run, RunStatus(row.status), body.status):
         ctx.check_revision(row)
-        _end(ctx, row, body.status, body.reason)
+        if body.status in LIVE:
+            row.status = body.status
+        else:
+            _end(ctx, row, body.status, body.reason)
     elif body.name is not None:
         ctx.check_revision(row)
     if body.name is not None:
@@ -140,15 +171,26 @@ def update_run(ctx: Context, run: str, body: RunUpdate) -> Run:
     return as_run(ctx, row)
 
 
-def log_batch(ctx: Context, run: str, body: LogBatch) -> Logged:
-    """Record metrics, parameters and tags on a run: all of it, or nothing."""
+def delete_run(ctx: Context, run: str) -> None:
+    """Delete a run; it can be restored for a while."""
     ctx.require("runs.write")
     row = _own_run(ctx, run, lock=True)
-    if row.status != RunStatus.RUNNING:
-        raise RunEnded(
-            f"The run '{row.id}' has ended as {row.status}; nothing more is recorded on it.", hint="Start another run."
-        )
-    return recording.record(ctx.session, row, body, ctx.clock.now())
+    retention.delete_run(ctx, row)
+
+
+def restore_run(ctx: Context, run: str) -> Run:
+    """Restore a deleted run."""
+    ctx.require("runs.write")
+    row = _own_run(ctx, run, lock=True)
+    retention.restore_run(ctx, row)
+    return as_run(ctx, row)
+
+
+async def log_batch(scope: Scope, run: str, body: bytes) -> Logged:
+    """Record metrics, parameters and tags on a run: all of it, or nothing. `body` is the JSON of a `LogBatch`."""
+    batch = await read_batch(scope, body)
+    await ingest.log(scope, run, batch)
+    return Logged(metrics=len(batch.points), parameters=len(batch.parameters), tags=len(batch.tags))
 
 
 def heartbeat(ctx: Context, run: str) -> None:
@@ -160,15 +202,14 @@ def heartbeat(ctx: Context, run: str) -> None:
 
 
 def get_metric_history(ctx: Context, run: str, key: str, limit: int, cursor: str | None) -> Page[MetricPoint]:
-    """Return the points of a metric by step and time."""
+    """Return the points of a metric by time, then step."""
     ctx.require("experiments.read")
     row = _find_run_row(ctx, run)
-    query = select(MetricRow).where(MetricRow.run_id == row.id, MetricRow.key == key)
-    total = recording.count_points(ctx.session, row.id, key)
-    query = recording.after(query, recording.read_cursor(cursor))
-    points = ctx.session.scalars(query.limit(limit + 1)).all()
-    further = recording.write_cursor(points[limit - 1]) if len(points) > limit else None
-    return Page(items=[as_point(point) for point in points[:limit]], next_cursor=further, total=total)
+    raw = raw_of(ctx.session)
+    total = history.count_points(raw, row.number, key)
+    found = history.read_points(raw, row.number, key, limit, cursor)
+    points = [history.as_point(key, place) for place in found.places]
+    return Page(items=points, next_cursor=found.further, total=total)
 
 
 def link_run_artifact(ctx: Context, run: str, body: RunArtifactCreate) -> RunArtifact:
@@ -201,7 +242,7 @@ def find_run(ctx: Context, run: str) -> Run:
 
 def end_runs_of_job(ctx: Context, job_id: str, status: RunStatus, reason: str | None) -> int:
     """End the runs that a job left running, and return how many (for the domains above)."""
-    query = ctx.query(RunRow).where(RunRow.job_id == job_id, RunRow.status == RunStatus.RUNNING)
+    query = ctx.query(RunRow).where(RunRow.job_id == job_id, RunRow.status.in_(LIVE))
     rows = ctx.session.scalars(_locked(query.order_by(RunRow.id))).all()
     for row in rows:
         row.touch()
@@ -224,11 +265,11 @@ def silent_runs(ctx: Context) -> list[str]:
 
 def fail_silent_run(ctx: Context, run_id: str) -> None:
     """End a run as failed if it is still running and still silent (for the reconciler)."""
-    row = ctx.session.get(RunRow, run_id, with_for_update=True)
+    row = ctx.session.scalars(_locked(select(RunRow).where(RunRow.id == run_id))).one_or_none()
     timeout = ctx.settings.run_heartbeat_timeout_s
     if row is None or row.status != RunStatus.RUNNING:
         return
-    if row.heard_at < ctx.clock.now() - timedelta(seconds=timeout):
+    if row.heard_at is not None and row.heard_at < ctx.clock.now() - timedelta(seconds=timeout):
         row.touch()
         reason = f"Not heard of for {timeout:g} s: the trainer has gone."
         _end(ctx.within(row.project_id), row, RunStatus.FAILED, reason)

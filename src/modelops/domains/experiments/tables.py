@@ -1,4 +1,8 @@
-"""Rows of experiments."""
+"""Rows of experiments.
+
+What is logged refers to a run and to a metric's key by number, not by name: points are small, and those of one metric lie
+side by side in the order of their history, so that reading it is one scan and a point that is sent again is the same row.
+"""
 
 import json
 from datetime import datetime
@@ -8,16 +12,19 @@ from sqlalchemy import BigInteger, Dialect, Double, ForeignKey, Index, String, T
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revised, Tracked
+from modelops.kernel.database import Base, BigId, InProject, JsonColumn, Moment, Revised, Tracked
+
+_CLUSTERED = {"sqlite_with_rowid": False}
+"""On SQLite the table is its primary key's tree, with no second copy of each row."""
 
 
 class ExactJson(TypeDecorator[Any]):
     """A JSON value of any kind, kept as its own text, so that it comes back as it was sent.
 
-    A bare number would not: SQLite makes a rounded float of an integer beyond 64 bits, and JSONB makes an integer of 1e23.
+    In a JSON column a number would not: SQLite makes a rounded float of an integer beyond 64 bits, JSONB an integer of 1e23.
     """
 
-    impl = JsonColumn
+    impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str:
@@ -30,58 +37,84 @@ class ExactJson(TypeDecorator[Any]):
 
 
 class ExperimentRow(Tracked, Revised, InProject, Base):
+    """An experiment. `artifact_location` is set where its runs keep their files elsewhere than on the platform."""
+
     __tablename__ = "experiments"
     __table_args__ = (UniqueConstraint("project_id", "name"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    name: Mapped[str] = mapped_column(String(200))
+    name: Mapped[str] = mapped_column(String(500))
     description: Mapped[str] = mapped_column(Text)
     tags: Mapped[dict[str, str]] = mapped_column(JsonColumn)
+    artifact_location: Mapped[str | None] = mapped_column(Text)
+    changed_at: Mapped[datetime] = mapped_column(Moment)
+    deleted_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class RunRow(Revised, InProject, Base):
-    __tablename__ = "runs"
-    __table_args__ = (Index("ix_runs_heard", "status", "heard_at"),)
+    """A run. `heard_at` is null when nobody promised a heartbeat."""
 
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    experiment_id: Mapped[str] = mapped_column(ForeignKey("experiments.id"), index=True)
-    name: Mapped[str] = mapped_column(String(200))
+    __tablename__ = "runs"
+    __table_args__ = (
+        Index("ix_runs_heard", "status", "heard_at"),
+        Index("ix_runs_experiment_id_started_at", "experiment_id", "started_at"),
+    )
+
+    number: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(40), unique=True)
+    experiment_id: Mapped[str] = mapped_column(ForeignKey("experiments.id"))
+    name: Mapped[str] = mapped_column(String(250))
     status: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str | None] = mapped_column(Text)
     job_id: Mapped[str | None] = mapped_column(String(40), index=True)
     started_at: Mapped[datetime] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
-    heard_at: Mapped[datetime] = mapped_column(Moment)
-    created_by: Mapped[str] = mapped_column(String(100))
+    heard_at: Mapped[datetime | None] = mapped_column(Moment)
+    deleted_at: Mapped[datetime | None] = mapped_column(Moment)
+    created_by: Mapped[str] = mapped_column(String(250))
 
 
 class ParameterRow(Base):
-    __tablename__ = "run_parameters"
-    __table_args__ = (Index("ix_run_parameters_text", "key", "text"),)
+    """A parameter: its value, how it reads as a text, and as a number if it is one."""
 
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    __tablename__ = "run_parameters"
+    __table_args__ = _CLUSTERED
+
+    run_number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     key: Mapped[str] = mapped_column(String(250), primary_key=True)
     value: Mapped[Any] = mapped_column(ExactJson, nullable=True)
-    text: Mapped[str] = mapped_column(String(250))
+    text: Mapped[str] = mapped_column(Text)
+    number: Mapped[float | None] = mapped_column(Double)
 
 
 class RunTagRow(Base):
     __tablename__ = "run_tags"
+    __table_args__ = _CLUSTERED
 
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    run_number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     key: Mapped[str] = mapped_column(String(250), primary_key=True)
     value: Mapped[str] = mapped_column(Text)
+
+
+class MetricKeyRow(Base):
+    """The number that stands for a metric's key, in every project."""
+
+    __tablename__ = "metric_keys"
+
+    number: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    key: Mapped[str] = mapped_column(String(250), unique=True)
 
 
 class MetricRow(Base):
     """A point of a metric. The whole point is the key, so one that is sent again is the same row."""
 
     __tablename__ = "metric_points"
+    __table_args__ = _CLUSTERED
 
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
-    key: Mapped[str] = mapped_column(String(250), primary_key=True)
-    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    run_number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    key_number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     time_us: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     value: Mapped[float] = mapped_column(Double, primary_key=True)
     is_nan: Mapped[bool] = mapped_column(primary_key=True)
 
@@ -90,12 +123,12 @@ class LatestMetricRow(Base):
     """The latest point of each metric of a run, kept in the transaction that adds points."""
 
     __tablename__ = "latest_metrics"
-    __table_args__ = (Index("ix_latest_metrics_value", "key", "value"),)
+    __table_args__ = (Index("ix_latest_metrics_value", "key_number", "value", "run_number"), _CLUSTERED)
 
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
-    key: Mapped[str] = mapped_column(String(250), primary_key=True)
-    step: Mapped[int] = mapped_column(BigInteger)
+    run_number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    key_number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     time_us: Mapped[int] = mapped_column(BigInteger)
+    step: Mapped[int] = mapped_column(BigInteger)
     value: Mapped[float] = mapped_column(Double)
     is_nan: Mapped[bool]
 
@@ -103,7 +136,7 @@ class LatestMetricRow(Base):
 class RunArtifactRow(Base):
     __tablename__ = "run_artifacts"
 
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     path: Mapped[str] = mapped_column(String(500), primary_key=True)
     digest: Mapped[str] = mapped_column(String(80))
     size: Mapped[int] = mapped_column(BigInteger)

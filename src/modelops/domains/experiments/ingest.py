@@ -1,0 +1,222 @@
+"""What is logged on a run, on its way into the database: validated by the caller, written here, by the driver's own statements.
+
+A batch is kept whole or not at all. A point that is there already stays as it is, so a batch that is sent again does no harm.
+The latest point of each metric is kept in the same transaction.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from modelops.contracts.errors import InvalidInput, NotFound, PermissionDenied
+from modelops.domains.experiments.rules import (
+    LIVE,
+    RunDeleted,
+    RunEnded,
+    check_parameters,
+    split_value,
+)
+from modelops.kernel.context import Actor, project_of
+from modelops.kernel.database import Raw, read_moment
+from modelops.kernel.scope import Scope
+
+Point = tuple[int, int, int, float, bool]
+"""Number of the key, microseconds since 1970, step, stored value, whether it stands for NaN."""
+
+HEARD_EVERY = timedelta(seconds=1)
+"""How often at most a run that promised heartbeats is noted as heard of."""
+
+EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999."""
+
+_POINT_BYTES = 120
+
+_INSERT_POINTS = "INSERT INTO metric_points (run_number, key_number, time_us, step, value, is_nan) "
+_INSERT_LATEST = "INSERT INTO latest_metrics (run_number, key_number, time_us, step, value, is_nan) "
+_IF_LATER = (
+    " ON CONFLICT (run_number, key_number) DO UPDATE SET"
+    " time_us = excluded.time_us, step = excluded.step, value = excluded.value, is_nan = excluded.is_nan"
+    " WHERE (excluded.step, excluded.time_us, excluded.value, excluded.is_nan)"
+    " > (latest_metrics.step, latest_metrics.time_us, latest_metrics.value, latest_metrics.is_nan)"
+)
+_FIND_RUN = "SELECT number, status, heard_at, job_id, deleted_at FROM runs WHERE id = ? AND project_id = ?"
+_ROW = "VALUES (?, ?, ?, ?, ?, ?)"
+_ARRAYS = "SELECT ?, * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::float8[], ?::bool[])"  # PostgreSQL's
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterEntry:
+    """A parameter as it is stored. `number` is set if it reads as a finite number."""
+
+    key: str
+    value: Any
+    text: str
+    number: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What to record on a run at once."""
+
+    points: list[Point] = field(default_factory=list)
+    parameters: list[ParameterEntry] = field(default_factory=list)
+    tags: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes it holds."""
+        texts = sum(len(entry.text) + 2_000 for entry in self.parameters) + sum(len(v) + 500 for _, v in self.tags)
+        return len(self.points) * _POINT_BYTES + texts
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run that is locked and takes what is logged."""
+
+    number: int
+    status: str
+    heard_at: Any
+
+
+def parameter_entry(key: str, value: Any) -> ParameterEntry:
+    """Return a parameter as it is stored: a text reads as it is, everything else in JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return ParameterEntry(key, value, text, _as_number(value))
+
+
+def check_points(points: Sequence[Point]) -> None:
+    """Refuse points whose time or step no database holds.
+
+    Raises:
+        InvalidInput: names the limits.
+    """
+    if not points:
+        return
+    times = [point[1] for point in points]
+    if min(times) < EARLIEST_US or max(times) > LATEST_US:
+        raise InvalidInput("The timestamp of a metric lies outside of the years 1 to 9999.")
+    steps = [point[2] for point in points]
+    if min(steps) < -(2**63) or max(steps) >= 2**63:
+        raise InvalidInput("The step of a metric is no integer of 64 bits.")
+
+
+async def log(scope: Scope, run: str, batch: Batch, *, ended_too: bool = False, by_text: bool = False) -> None:
+    """Record a batch on a run of the caller's project, and return when it is committed.
+
+    Args:
+        ended_too: A run that has ended takes it as well.
+        by_text: A parameter that is there is the same if it reads the same.
+
+    Raises:
+        NotFound: there is no such run here.
+        PermissionDenied: the caller may not write on it.
+        RunEnded, RunDeleted: it takes nothing.
+        ParameterChanged: a parameter is there with another value; nothing of the batch is kept.
+        RateLimited: too much waits to be written.
+    """
+    now = scope.place.clock.now()
+    check_points(batch.points)
+
+    def write(raw: Raw) -> None:
+        opened = open_run(raw, scope.actor, run, ended_too=ended_too)
+        write_batch(raw, opened.number, batch, by_text=by_text)
+        if opened.heard_at is not None and read_moment(opened.heard_at) + HEARD_EVERY < now:
+            raw.execute("UPDATE runs SET heard_at = ? WHERE number = ?", (raw.moment(now), opened.number))
+
+    await scope.write(write, permission="runs.write", order=run, size=batch.size)
+
+
+def open_run(raw: Raw, actor: Actor, run: str, *, ended_too: bool = False) -> OpenRun:
+    """Lock a run to write on. Raises as `log`."""
+    statement = _FIND_RUN if raw.on_sqlite else _FIND_RUN + " FOR UPDATE"
+    found = raw.execute(statement, (run, project_of(actor))).fetchone()
+    if found is None:
+        raise NotFound(f"There is no run '{run}' in this project.")
+    number, status, heard_at, job_id, deleted_at = found
+    if actor.kind == "grant" and job_id != actor.id:
+        raise PermissionDenied(f"The run '{run}' is not this job's.")
+    if deleted_at is not None:
+        raise RunDeleted(f"The run '{run}' is deleted.", hint="Restore it first.")
+    if status not in LIVE and not ended_too:
+        raise RunEnded(
+            f"The run '{run}' has ended as {status}; nothing more is recorded on it.", hint="Start another run."
+        )
+    return OpenRun(number, status, heard_at)
+
+
+def write_batch(raw: Raw, run_number: int, batch: Batch, *, by_text: bool = False) -> None:
+    """Write a batch on a run.
+
+    Raises:
+        ParameterChanged: a parameter is there with another value.
+    """
+    if batch.parameters:
+        _write_parameters(raw, run_number, batch.parameters, by_text=by_text)
+    if batch.tags:
+        _write_tags(raw, run_number, batch.tags)
+    if batch.points:
+        points = sorted(batch.points)
+        _insert(raw, _INSERT_POINTS, " ON CONFLICT DO NOTHING", run_number, points)
+        _insert(raw, _INSERT_LATEST, _IF_LATER, run_number, _latest_of(points))
+
+
+def _insert(raw: Raw, insert: str, conflict: str, run_number: int, points: list[Point]) -> None:
+    if raw.on_sqlite:
+        raw.executemany(insert + _ROW + conflict, [(run_number, *point) for point in points])
+    else:
+        raw.execute(insert + _ARRAYS + conflict, (run_number, *map(list, zip(*points, strict=True))))
+
+
+def _latest_of(points: Iterable[Point]) -> list[Point]:
+    """Return the latest point of each key: the highest step, then time, then value."""
+    latest: dict[int, Point] = {}
+    for point in points:
+        known = latest.get(point[0])
+        if known is None or (point[2], point[1], point[3], point[4]) > (known[2], known[1], known[3], known[4]):
+            latest[point[0]] = point
+    return list(latest.values())
+
+
+def _write_parameters(raw: Raw, run_number: int, entries: list[ParameterEntry], *, by_text: bool) -> None:
+    wanted = {entry.key: entry for entry in entries}
+    holes = ", ".join("?" * len(wanted))
+    present = raw.execute(
+        f"SELECT key, value, text FROM run_parameters WHERE run_number = ? AND key IN ({holes})",  # noqa: S608
+        (run_number, *wanted),
+    ).fetchall()
+    read = {key: text if by_text else json.loads(value) for key, value, text in present}
+    check_parameters(read, {entry.key: entry.text if by_text else entry.value for entry in entries})
+    raw.executemany(
+        "INSERT INTO run_parameters (run_number, key, value, text, number) VALUES (?, ?, ?, ?, ?)",
+        [
+            (run_number, e.key, json.dumps(e.value, ensure_ascii=False), e.text, e.number)
+            for e in wanted.values()
+            if e.key not in read
+        ],
+    )
+
+
+def _write_tags(raw: Raw, run_number: int, tags: list[tuple[str, str]]) -> None:
+    raw.executemany(
+        "INSERT INTO run_tags (run_number, key, value) VALUES (?, ?, ?)"
+        " ON CONFLICT (run_number, key) DO UPDATE SET value = excluded.value",
+        [(run_number, key, value) for key, value in dict(tags).items()],
+    )
+
+
+def _as_number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def point(key_number: int, time_us: int, step: int, value: float) -> Point:
+    """Return a point as it is stored."""
+    return (key_number, time_us, step, *split_value(value))

@@ -1,0 +1,105 @@
+"""Runs begun and changed by the driver's own statements, for programs that make many of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from modelops.contracts.errors import Conflict, NotFound
+from modelops.contracts.ids import new_id
+from modelops.domains.experiments.ingest import Batch, open_run, write_batch
+from modelops.domains.experiments.rules import LIVE
+from modelops.domains.experiments.schemas import RunStatus
+from modelops.domains.experiments.searching import FoundRun, find_runs
+from modelops.kernel import audit, outbox
+from modelops.kernel.context import project_of
+from modelops.kernel.database import Raw
+from modelops.kernel.scope import Scope, request_id_of
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to begin. Nobody promises a heartbeat for it."""
+
+    experiment_id: str
+    started_at: datetime
+    name: str | None = None
+    tags: Sequence[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What changes on a run; None stays as it is."""
+
+    status: RunStatus | None = None
+    ended_at: datetime | None = None
+    name: str | None = None
+
+
+async def begin_run(scope: Scope, new: NewRun) -> FoundRun:
+    """Begin a run in an experiment, and return it when it is committed.
+
+    Raises:
+        NotFound: there is no such experiment in the project.
+        Conflict: it is deleted.
+    """
+    run_id = new_id("run")
+    name = new.name or f"run {run_id[-6:]}"
+    made = await scope.write(lambda raw: _begin(raw, scope, run_id, name, new), permission="runs.write")
+    scope.place.changed.set()
+    return made
+
+
+def _begin(raw: Raw, scope: Scope, run_id: str, name: str, new: NewRun) -> FoundRun:
+    place, actor = scope.place, scope.actor
+    project = project_of(actor)
+    experiment = raw.execute(
+        "SELECT name, deleted_at FROM experiments WHERE id = ? AND project_id = ?", (new.experiment_id, project)
+    ).fetchone()
+    if experiment is None:
+        raise NotFound(f"There is no experiment '{new.experiment_id}' in this project.")
+    if experiment[1] is not None:
+        raise Conflict(f"The experiment '{experiment[0]}' is deleted.", hint="Restore it first, or name another.")
+    job = actor.id if actor.kind == "grant" and actor.id.startswith("job_") else None
+    number = raw.execute(
+        "INSERT INTO runs (id, project_id, experiment_id, name, status, job_id, started_at, created_by, revision)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1) RETURNING number",
+        (run_id, project, new.experiment_id, name, RunStatus.RUNNING, job, raw.moment(new.started_at), actor.id),
+    ).fetchone()[0]
+    write_batch(raw, number, Batch(tags=list(new.tags)))
+    outbox.put(raw, place, actor, "modelops.experiments.run_started", run_id, experiment=experiment[0], name=name)
+    audit.put(raw, place, actor, scope.operation, scope.request.url.path, request_id_of(scope.request))
+    return FoundRun(number, run_id, new.experiment_id, name, "running", new.started_at, None, None, actor.id)
+
+
+async def change_run(scope: Scope, run: str, change: Change) -> FoundRun:
+    """Change a run, whether it has ended or not, and return it as it is then. It may run again after it ended.
+
+    Raises:
+        NotFound: there is no such run in the project.
+        RunDeleted: it is deleted.
+    """
+    changed = await scope.write(lambda raw: _change(raw, scope, run, change), permission="runs.write", order=run)
+    scope.place.changed.set()
+    return changed
+
+
+def _change(raw: Raw, scope: Scope, run: str, change: Change) -> FoundRun:
+    before = open_run(raw, scope.actor, run, ended_too=True)
+    status = before.status if change.status is None else change.status
+    sets, values = ["status = ?", "revision = revision + 1"], [str(status)]
+    ended_at = change.ended_at
+    if ended_at is None and change.status is not None and change.status not in LIVE and before.status in LIVE:
+        ended_at = scope.place.clock.now()
+    if ended_at is not None or change.status in LIVE:
+        sets.append("ended_at = ?")
+        values.append(None if change.status in LIVE or ended_at is None else raw.moment(ended_at))
+    if change.name is not None:
+        sets.append("name = ?")
+        values.append(change.name)
+    raw.execute(f"UPDATE runs SET {', '.join(sets)} WHERE number = ?", (*values, before.number))  # noqa: S608
+    [found] = find_runs(raw, scope.project_id, [run])
+    if status != before.status and status not in LIVE:
+        ended = "modelops.experiments.run_ended"
+        outbox.put(raw, scope.place, scope.actor, ended, run, status=str(status), reason=None, name=found.name)
+    audit.put(raw, scope.place, scope.actor, scope.operation, scope.request.url.path, request_id_of(scope.request))
+    return found
