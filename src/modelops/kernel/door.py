@@ -57,6 +57,7 @@ class Door:
         refuse: Renders a failure in the protocol's own form.
         project_header: The header by which the protocol's clients name a project.
         missing: The error of a path that the protocol lacks.
+        unreadable: Tells what is wrong with a payload, of what msgspec says and the payload's bytes or query.
     """
 
     def __init__(
@@ -67,11 +68,13 @@ class Door:
         *,
         project_header: str = "x-project",
         missing: type[NotFound] = NotFound,
+        unreadable: Callable[[Exception, Any], MLOpsError] | None = None,
     ) -> None:
         self.domain = domain
         self.refuse = refuse
         self.project_header = project_header
         self.missing = missing
+        self.unreadable = unreadable or _unreadable
         self._folders = tuple(prefix for prefix in prefixes if prefix.endswith("/"))
         self._alone = frozenset(prefix for prefix in prefixes if not prefix.endswith("/"))
         self._exact: dict[tuple[str, str], _Handler] = {}
@@ -126,7 +129,7 @@ class Door:
         actor = await find_caller(place, credentials_of(request, self.project_header))
         handler, named = self._find(request)
         scope = Scope(place, actor, request, handler.operation)
-        arguments: list[Any] = [await _read(handler, request)] if handler.body is not None else []
+        arguments: list[Any] = [await self._read(handler, request)] if handler.body is not None else []
         if handler.in_context:
             answer = await run_in_threadpool(_run_in_context, handler, scope, arguments, named)
         elif handler.in_thread:
@@ -134,6 +137,17 @@ class Door:
         else:
             answer = await handler.run(scope, *arguments, **named)
         return _respond(answer)
+
+    async def _read(self, handler: _Handler, request: Request) -> Any:
+        sent: Any = b""
+        try:
+            if handler.query is not None:
+                sent = _query_of(request, handler.query)
+                return msgspec.convert(sent, handler.query, strict=False)
+            sent = await request.body() or b"{}"
+            return decode(handler.body, sent)  # type: ignore[arg-type]
+        except (msgspec.MsgspecError, UnicodeDecodeError) as wrong:
+            raise self.unreadable(wrong, sent) from wrong
 
     def _find(self, request: Request) -> tuple[_Handler, dict[str, str]]:
         method, path = request.method, request.scope["path"]
@@ -146,6 +160,10 @@ class Door:
         raise self.missing(
             f"There is no operation {method} {path}.", hint="The documentation lists what is spoken here."
         )
+
+
+def _unreadable(wrong: Exception, sent: Any) -> MLOpsError:
+    return InvalidInput(f"The request cannot be read: {wrong}.")
 
 
 def _describe(function: Callable[..., Answer], method: str, domain: str, reads: bool) -> _Handler:
@@ -173,16 +191,6 @@ def _compile(path: str) -> re.Pattern[str]:
 
 def _readable(pattern: re.Pattern[str]) -> str:
     return re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", pattern.pattern).replace("\\", "")
-
-
-async def _read(handler: _Handler, request: Request) -> Any:
-    try:
-        if handler.query is not None:
-            return msgspec.convert(_query_of(request, handler.query), handler.query, strict=False)
-        assert handler.body is not None  # noqa: S101 - for the type checker
-        return decode(handler.body, await request.body() or b"{}")
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as wrong:
-        raise InvalidInput(f"The request cannot be read: {wrong}.") from wrong
 
 
 def _query_of(request: Request, kind: type[msgspec.Struct]) -> dict[str, Any]:

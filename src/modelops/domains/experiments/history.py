@@ -42,6 +42,29 @@ def read_points(raw: Raw, run_number: int, key: str, limit: int, cursor: str | N
     return Points(places[:limit], further)
 
 
+def sample_points(
+    raw: Raw, run_number: int, key: str, limit: int, first: int | None = None, last: int | None = None
+) -> list[Place]:
+    """Return points of at most about `limit` steps, spread evenly over the steps there are; the first and last among them.
+
+    Args:
+        first, last: Look between these steps alone, both included.
+    """
+    number = find_numbers(raw, [key]).get(key)
+    if number is None:
+        return []
+    between = " AND step BETWEEN ? AND ?" if first is not None else ""
+    bounds = (first, last) if first is not None else ()
+    where = f"FROM metric_points WHERE run_number = ? AND key_number = ?{between}"
+    values = (run_number, number, *bounds)
+    steps = [row[0] for row in raw.execute(f"SELECT DISTINCT step {where} ORDER BY step", values).fetchall()]
+    if len(steps) > limit:
+        steps = sorted({steps[round(i * (len(steps) - 1) / max(1, limit - 1))] for i in range(limit)})
+    holes = ", ".join("?" * len(steps))
+    statement = f"SELECT time_us, step, value, is_nan {where} AND step IN ({holes}) ORDER BY step, time_us, value"
+    return list(raw.execute(statement, (*values, *steps)).fetchall()) if steps else []
+
+
 def count_points(raw: Raw, run_number: int, key: str) -> int:
     """Count the points of a metric."""
     number = find_numbers(raw, [key]).get(key)

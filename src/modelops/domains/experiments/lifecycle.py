@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from modelops.contracts.errors import Conflict, NotFound
 from modelops.contracts.ids import new_id
@@ -53,7 +54,8 @@ def _begin(raw: Raw, scope: Scope, run_id: str, name: str, new: NewRun) -> Found
     place, actor = scope.place, scope.actor
     project = project_of(actor)
     experiment = raw.execute(
-        "SELECT name, deleted_at FROM experiments WHERE id = ? AND project_id = ?", (new.experiment_id, project)
+        "SELECT name, deleted_at, artifact_location FROM experiments WHERE id = ? AND project_id = ?",
+        (new.experiment_id, project),
     ).fetchone()
     if experiment is None:
         raise NotFound(f"There is no experiment '{new.experiment_id}' in this project.")
@@ -68,7 +70,8 @@ def _begin(raw: Raw, scope: Scope, run_id: str, name: str, new: NewRun) -> Found
     write_batch(raw, number, Batch(tags=list(new.tags)))
     outbox.put(raw, place, actor, "modelops.experiments.run_started", run_id, experiment=experiment[0], name=name)
     audit.put(raw, place, actor, scope.operation, scope.request.url.path, request_id_of(scope.request))
-    return FoundRun(number, run_id, new.experiment_id, name, "running", new.started_at, None, None, actor.id)
+    location = experiment[2]
+    return FoundRun(number, run_id, new.experiment_id, name, "running", new.started_at, None, None, actor.id, location)
 
 
 async def change_run(scope: Scope, run: str, change: Change) -> FoundRun:
@@ -86,7 +89,8 @@ async def change_run(scope: Scope, run: str, change: Change) -> FoundRun:
 def _change(raw: Raw, scope: Scope, run: str, change: Change) -> FoundRun:
     before = open_run(raw, scope.actor, run, ended_too=True)
     status = before.status if change.status is None else change.status
-    sets, values = ["status = ?", "revision = revision + 1"], [str(status)]
+    sets = ["status = ?", "revision = revision + 1"]
+    values: list[Any] = [str(status)]
     ended_at = change.ended_at
     if ended_at is None and change.status is not None and change.status not in LIVE and before.status in LIVE:
         ended_at = scope.place.clock.now()

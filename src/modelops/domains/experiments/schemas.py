@@ -49,15 +49,17 @@ class ExperimentUpdate(Schema):
 
 
 class Experiment(Schema):
-    """A named collection of runs."""
+    """A named collection of runs. `artifact_location` is set where they keep their files elsewhere than on the platform."""
 
     id: str
     project_id: str
     name: str
     description: str
     tags: dict[str, str]
+    artifact_location: str | None
     created_at: UtcTime
     created_by: str
+    changed_at: UtcTime
     deleted_at: UtcTime | None
     revision: int
 

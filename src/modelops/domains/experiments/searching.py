@@ -1,4 +1,4 @@
-"""Searching runs: conditions and orders over their own fields and what is recorded on them, with keyset paging.
+"""Searching runs by their own fields and what is recorded on them, with keyset paging; and experiments, which are few.
 
 Runs without a value come last whichever way they are ordered, those whose metric is NaN just before. Ties are broken by the time
 they started, newest first, then by id.
@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from sqlalchemy import ColumnElement
+
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.experiments.keys import find_numbers
+from modelops.domains.experiments.tables import ExperimentRow
+from modelops.kernel.context import Context
 from modelops.kernel.database import Raw, read_moment
 
 Kind = Literal["attribute", "metric", "parameter", "tag"]
@@ -59,9 +63,15 @@ class FoundRun(NamedTuple):
     ended_at: datetime | None
     deleted_at: datetime | None
     created_by: str
+    artifact_location: str | None
+    """Where its experiment keeps files, if that is not on the platform."""
 
 
-_FIELDS = "r.number, r.id, r.experiment_id, r.name, r.status, r.started_at, r.ended_at, r.deleted_at, r.created_by"
+_FIELDS = (
+    "r.number, r.id, r.experiment_id, r.name, r.status, r.started_at, r.ended_at, r.deleted_at, r.created_by,"
+    " e.artifact_location"
+)
+_FROM = "FROM runs r JOIN experiments e ON e.id = r.experiment_id"
 DEFAULT = (Order("attribute", "started_at", True), Order("attribute", "id"))
 
 
@@ -124,7 +134,8 @@ class _Statement:
     def start_behind(self, place: Sequence[Any]) -> None:
         """Keep what comes behind a place: equal up to some term, and beyond in that one."""
         same = "{} IS ?" if self.raw.on_sqlite else "{} IS NOT DISTINCT FROM ?"
-        ways, values = [], []
+        ways: list[str] = []
+        values: list[Any] = []
         for index, term in enumerate(self.terms):
             equal = [same.format(earlier.expression) for earlier in self.terms[:index]]
             ways.append(" AND ".join([*equal, f"{term.expression} {'<' if term.descending else '>'} ?"]))
@@ -135,7 +146,7 @@ class _Statement:
         orders = ", ".join(f"{term.expression} {'DESC' if term.descending else 'ASC'}" for term in self.terms)
         terms = ", ".join(term.expression for term in self.terms)
         statement = (
-            f"SELECT {_FIELDS}, {terms} FROM runs r {' '.join(self.joins)}"  # noqa: S608 - columns and tables are ours
+            f"SELECT {_FIELDS}, {terms} {_FROM} {' '.join(self.joins)}"
             f" WHERE {' AND '.join(self.where)} ORDER BY {orders} LIMIT ?"
         )
         found: list[Any] = self.raw.execute(statement, (*self.join_values, *self.where_values, limit)).fetchall()
@@ -187,7 +198,8 @@ def search_runs(
     Raises:
         InvalidInput: the cursor is not one of this search.
     """
-    wanted = {part.key for part in (*conditions, *orders) if part.kind == "metric"}
+    named = [(part.kind, part.key) for part in conditions] + [(part.kind, part.key) for part in orders]
+    wanted = {key for kind, key in named if kind == "metric"}
     statement = _Statement(raw, find_numbers(raw, sorted(wanted)))
     statement.require("r.project_id = ?", project_id)
     if experiments is not None:
@@ -198,8 +210,8 @@ def search_runs(
         statement.require(f"r.deleted_at IS {'NOT ' if deleted else ''}NULL")
     for condition in conditions:
         statement.add_condition(condition)
-    named = {(order.kind, order.key) for order in orders}
-    for order in (*orders, *(order for order in DEFAULT if (order.kind, order.key) not in named)):
+    ordered = {(order.kind, order.key) for order in orders}
+    for order in (*orders, *(order for order in DEFAULT if (order.kind, order.key) not in ordered)):
         statement.add_order(order)
     if cursor is not None:
         statement.start_behind(_read_place(raw, cursor, statement.terms))
@@ -214,12 +226,12 @@ def find_runs(raw: Raw, project_id: str, ids: Sequence[str]) -> list[FoundRun]:
     if not ids:
         return []
     holes = ", ".join("?" * len(ids))
-    statement = f"SELECT {_FIELDS} FROM runs r WHERE r.project_id = ? AND r.id IN ({holes})"  # noqa: S608
+    statement = f"SELECT {_FIELDS} {_FROM} WHERE r.project_id = ? AND r.id IN ({holes})"
     return [_as_found(row) for row in raw.execute(statement, (project_id, *ids)).fetchall()]
 
 
 def _as_found(row: Sequence[Any]) -> FoundRun:
-    number, run, experiment, name, status, started, ended, deleted, made_by = row
+    number, run, experiment, name, status, started, ended, deleted, made_by, location = row
     return FoundRun(
         number,
         run,
@@ -230,6 +242,7 @@ def _as_found(row: Sequence[Any]) -> FoundRun:
         None if ended is None else read_moment(ended),
         None if deleted is None else read_moment(deleted),
         made_by,
+        location,
     )
 
 
@@ -256,6 +269,63 @@ def _read_place(raw: Raw, cursor: str, terms: Sequence[_Term]) -> list[Any]:
             for term, value in zip(terms, place, strict=True)
         ]
     except (ValueError, TypeError, RecursionError, binascii.Error):
+        raise InvalidInput(
+            "The page token is not one of this search.", hint="Send the token of the page before, unchanged."
+        ) from None
+
+
+def search_experiments(
+    ctx: Context,
+    conditions: Sequence[Condition],
+    orders: Sequence[Order],
+    deleted: bool | None,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[ExperimentRow], str | None]:
+    """Find experiments of the context's project; arguments and result as `search_runs`."""
+    query = ctx.query(ExperimentRow)
+    if deleted is not None:
+        query = query.where(ExperimentRow.deleted_at.is_not(None) == deleted)
+    on_sqlite = ctx.session.get_bind().dialect.name == "sqlite"
+    for condition in conditions:
+        query = query.where(_fulfils(condition, on_sqlite))
+    for order in orders or (Order("attribute", "created_at", True),):
+        column = getattr(ExperimentRow, order.key)
+        query = query.order_by(column.desc() if order.descending else column)
+    start = _read_start(cursor)
+    rows = list(ctx.session.scalars(query.order_by(ExperimentRow.id).offset(start).limit(limit + 1)))
+    further = base64.urlsafe_b64encode(str(start + limit).encode()).decode() if len(rows) > limit else None
+    return rows[:limit], further
+
+
+def _fulfils(condition: Condition, on_sqlite: bool) -> ColumnElement[bool]:
+    tag = condition.kind == "tag"
+    column: Any = ExperimentRow.tags[condition.key].as_string() if tag else getattr(ExperimentRow, condition.key)
+    value = condition.value
+    match condition.operator:
+        case "IS NULL":
+            found = column.is_(None)
+        case "IS NOT NULL":
+            found = column.is_not(None)
+        case "IN":
+            found = column.in_(value)
+        case "NOT IN":
+            found = column.not_in(value)
+        case "LIKE":
+            found = column.op("GLOB")(_as_glob(value)) if on_sqlite else column.like(value)
+        case "ILIKE":
+            found = column.ilike(value)
+        case compared:
+            found = column.op(_COMPARISONS[compared])(value)
+    return found  # type: ignore[no-any-return]
+
+
+def _read_start(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    try:
+        return max(0, int(base64.urlsafe_b64decode(cursor)))
+    except (ValueError, binascii.Error):
         raise InvalidInput(
             "The page token is not one of this search.", hint="Send the token of the page before, unchanged."
         ) from None

@@ -1,5 +1,6 @@
 """What experiments does. Context first, one verb a function; the edge commits."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from modelops.domains.experiments.schemas import (
     RunStatus,
     RunUpdate,
 )
+from modelops.domains.experiments.searching import Condition, Order, search_experiments
 from modelops.domains.experiments.tables import ExperimentRow, RunArtifactRow, RunRow
 from modelops.domains.experiments.wire import read_batch
 from modelops.kernel.context import Context
@@ -41,16 +43,29 @@ R = TypeVar("R", ExperimentRow, RunRow)
 
 def create_experiment(ctx: Context, body: ExperimentCreate) -> Experiment:
     """Make an experiment."""
+    return make_experiment(ctx, body.name, description=body.description, tags=body.tags)
+
+
+def make_experiment(
+    ctx: Context,
+    name: str,
+    *,
+    description: str = "",
+    tags: dict[str, str] | None = None,
+    artifact_location: str | None = None,
+) -> Experiment:
+    """Make an experiment of any name (for the domains above)."""
     ctx.require("experiments.write")
-    if ctx.session.scalars(ctx.query(ExperimentRow).where(ExperimentRow.name == body.name)).first():
-        raise AlreadyExists(f"There is an experiment '{body.name}' already.")
+    if ctx.session.scalars(ctx.query(ExperimentRow).where(ExperimentRow.name == name)).first():
+        raise AlreadyExists(f"There is an experiment '{name}' already.")
     now = ctx.clock.now()
     row = ExperimentRow(
         id=new_id("exp"),
         project_id=ctx.project_id,
-        name=body.name,
-        description=body.description,
-        tags=body.tags,
+        name=name,
+        description=description,
+        tags=tags or {},
+        artifact_location=artifact_location,
         revision=1,
         created_at=now,
         changed_at=now,
@@ -92,6 +107,42 @@ def update_experiment(ctx: Context, experiment: str, body: ExperimentUpdate) -> 
     if body.tags is not None:
         row.tags = body.tags
     return as_experiment(row)
+
+
+def relabel_experiment(
+    ctx: Context, experiment: str, *, name: str | None = None, tags: dict[str, str | None] | None = None
+) -> Experiment:
+    """Rename an experiment, and set tags or, where they are None, drop them (for the domains above)."""
+    ctx.require("experiments.write")
+    row = _find_experiment(ctx, experiment, lock=True)
+    if name is not None and name != row.name:
+        if ctx.session.scalars(ctx.query(ExperimentRow).where(ExperimentRow.name == name)).first():
+            raise AlreadyExists(f"There is an experiment '{name}' already.")
+        row.name = name
+    if tags:
+        row.tags = {key: value for key, value in {**row.tags, **tags}.items() if value is not None}
+    row.changed_at = ctx.clock.now()
+    row.touch()
+    return as_experiment(row)
+
+
+def find_experiments(
+    ctx: Context,
+    *,
+    conditions: Sequence[Condition] = (),
+    orders: Sequence[Order] = (),
+    deleted: bool | None = False,
+    limit: int = 100,
+    cursor: str | None = None,
+) -> tuple[list[Experiment], str | None]:
+    """Find experiments of the project, newest first unless ordered otherwise (for the domains above).
+
+    Returns:
+        The experiments, and the cursor behind them if there are more.
+    """
+    ctx.require("experiments.read")
+    rows, further = search_experiments(ctx, conditions, orders, deleted, limit, cursor)
+    return [as_experiment(row) for row in rows], further
 
 
 def delete_experiment(ctx: Context, experiment: str) -> None:
