@@ -41,7 +41,7 @@ def dispatch(place: Workplace, handlers: Handlers, lease: Lease) -> int:
     if fresh:
         with place.work() as ctx:
             guard(ctx.session, lease)
-            _give_positions(ctx.session)
+            _give_positions(ctx, handlers)
     with place.work(write=False) as ctx:
         due = [(row.number, to_event(row), row.attempts) for row in _due(ctx.session, place.clock)]
     finished, blocked = 0, set[str]()
@@ -116,15 +116,20 @@ def forget(session: Session, clock: Clock, older_than_s: float) -> int:
     return int(session.execute(delete(EventRow).where(EventRow.number.in_(old))).rowcount)  # type: ignore[attr-defined]
 
 
-def _give_positions(session: Session) -> None:
-    fresh = session.scalars(
-        select(EventRow.number).where(EventRow.position.is_(None)).order_by(EventRow.number).limit(1000)
+def _give_positions(ctx: Context, handlers: Handlers) -> None:
+    """Give committed events their positions; those that no handler hears are done with that."""
+    session, now = ctx.session, ctx.clock.now()
+    query = (
+        select(EventRow.number, EventRow.type).where(EventRow.position.is_(None)).order_by(EventRow.number).limit(1000)
     )
-    numbers = list(fresh)
-    if not numbers:
-        return
+    fresh = session.execute(query).all()
     last = session.scalar(select(func.max(EventRow.position))) or 0
-    session.execute(update(EventRow), [{"number": n, "position": last + i} for i, n in enumerate(numbers, start=1)])
+    positions = [
+        {"number": number, "position": last + index, "done_at": None if handlers.get(type_) else now}
+        for index, (number, type_) in enumerate(fresh, start=1)
+    ]
+    if positions:
+        session.execute(update(EventRow), positions)
 
 
 def _due(session: Session, clock: Clock) -> list[EventRow]:

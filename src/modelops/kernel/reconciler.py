@@ -6,6 +6,7 @@ is written only by `apply`, of what `act` observed.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ from modelops.kernel.leases import Lease, LeaseLost
 from modelops.kernel.work import Workplace
 
 log = logging.getLogger(__name__)
+
+_GATHER_S = 0.1
 
 
 class Reconciler(Protocol):
@@ -197,8 +200,12 @@ class Controller:
             pass
 
     def _spread_wakes(self) -> None:
+        """Wake every loop when something changed: at once, but in a rush of changes once for all that gather meanwhile."""
+        rested = float("-inf")
         while not self._stop.is_set():
             self.place.changed.wait()
+            self._stop.wait(max(0.0, rested - time.monotonic()))
+            rested = time.monotonic() + _GATHER_S
             self.place.changed.clear()
             for waker in self._wakers:
                 waker.set()
