@@ -1,7 +1,8 @@
 """Experiments at MLflow's door: the cost of logging, searching and reading, against `mlflow server` on SQLite.
 
-Both keep SQLite's `synchronous=FULL`. Server CPU is that of the whole process tree, less what it takes when idle. What is sent is the
-same; the first two figures differ in the path alone. Wall figures run the unmodified client in processes of its own.
+Both keep SQLite's `synchronous=FULL`. Server CPU is that of the whole process tree, less what it takes when idle. What is
+sent is the same; the first two figures differ in the path alone. Wall figures run the unmodified client in processes of
+its own.
 """
 
 import json
