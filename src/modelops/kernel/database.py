@@ -205,7 +205,13 @@ def sqlite_url(path: Path) -> URL:
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not by the driver
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_S * 1000}"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={_BUSY_S * 1000}",
+        "wal_autocheckpoint=4000",  # pages: those that change often are copied once for many commits
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

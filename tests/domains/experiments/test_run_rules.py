@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -28,6 +28,7 @@ from modelops.domains.experiments.rules import (
     to_microseconds,
 )
 from modelops.domains.experiments.schemas import LogBatch, MetricPoint, RunStatus
+from modelops.domains.experiments.wire import microseconds_of
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -170,3 +171,8 @@ def test_a_client_far_away_raises_the_class_that_the_server_raised(code):
         ["RunEnded", "ExperimentError", "False"],
         ["ParameterChanged", "Conflict", "False"],
     )
+
+
+@given(st.datetimes(timezones=st.just(UTC) | st.just(timezone(timedelta(hours=-11, minutes=-30)))))
+def test_microseconds_are_exact_however_they_are_found(moment):
+    assert microseconds_of(moment) == to_microseconds(moment)

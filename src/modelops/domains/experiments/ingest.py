@@ -43,7 +43,6 @@ _IF_LATER = (
     " > (latest_metrics.step, latest_metrics.time_us, latest_metrics.value, latest_metrics.is_nan)"
 )
 _FIND_RUN = "SELECT number, status, heard_at, job_id, deleted_at FROM runs WHERE id = ? AND project_id = ?"
-_ROW = "VALUES (?, ?, ?, ?, ?, ?)"
 _ARRAYS = "SELECT ?, * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::float8[], ?::bool[])"  # PostgreSQL's
 
 
@@ -164,8 +163,8 @@ def write_batch(raw: Raw, run_number: int, batch: Batch, *, by_text: bool = Fals
 
 
 def _insert(raw: Raw, insert: str, conflict: str, run_number: int, points: list[Point]) -> None:
-    if raw.on_sqlite:
-        raw.executemany(insert + _ROW + conflict, [(run_number, *point) for point in points])
+    if raw.on_sqlite:  # a number in the statement is one thing less to bind for each row
+        raw.executemany(f"{insert} VALUES ({int(run_number)}, ?, ?, ?, ?, ?){conflict}", points)
     else:
         raw.execute(insert + _ARRAYS + conflict, (run_number, *map(list, zip(*points, strict=True))))
 

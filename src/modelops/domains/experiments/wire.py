@@ -50,24 +50,27 @@ async def read_batch(scope: Scope, body: bytes) -> Batch:
         for key in keys:
             _metric_key(key)
         now = to_microseconds(scope.place.clock.now())
-        values = [_value(sent_point.value) for sent_point in sent.metrics]
-        times = [now if p.timestamp is None else _microseconds(p.timestamp) for p in sent.metrics]
+        times = [now if p.timestamp is None else microseconds_of(p.timestamp) for p in sent.metrics]
+        special: dict[float | str, float] = {p.value: float(p.value) for p in sent.metrics if isinstance(p.value, str)}
     except (msgspec.MsgspecError, ValueError, RecursionError) as wrong:
         raise InvalidInput(f"What is to be logged cannot be read: {wrong}.") from wrong
     numbers = await number_keys(scope, keys)
     points = [
-        point(numbers[sent_point.key], time_us, sent_point.step, value)
-        for sent_point, time_us, value in zip(sent.metrics, times, values, strict=True)
+        (numbers[p.key], time_us, p.step, p.value + 0.0, False)
+        if p.value.__class__ is float  # JSON has no NaN: that comes as a text
+        else point(numbers[p.key], time_us, p.step, special[p.value])
+        for p, time_us in zip(sent.metrics, times, strict=True)
     ]
     return Batch(points, parameters, tags)
 
 
-def _value(value: float | str) -> float:
-    return value if isinstance(value, float) else float(value)
-
-
-def _microseconds(moment: datetime) -> int:
-    return to_microseconds(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+def microseconds_of(moment: datetime) -> int:
+    """Return the microseconds since 1970, exactly; one without a time zone is in UTC."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if 1970 <= moment.year < 2038:  # a float of seconds is exact enough, and much faster
+        return round(moment.timestamp() * 1e6)
+    return to_microseconds(moment)
 
 
 def _parameter(raw: msgspec.Raw) -> Any:

@@ -189,7 +189,9 @@ async def _points(scope: Scope, metrics: list[Metric], *, alone: bool) -> list[P
     numbers = await number_keys(scope, keys)
     try:
         return [
-            point(numbers[metric.key], metric.timestamp * 1_000, metric.step, _number(metric.value))
+            (numbers[metric.key], metric.timestamp * 1_000, metric.step, metric.value + 0.0, False)
+            if metric.value.__class__ is float  # JSON has no NaN: that comes as a text
+            else point(numbers[metric.key], metric.timestamp * 1_000, metric.step, float(metric.value))
             for metric in metrics
         ]
     except ValueError:
@@ -223,13 +225,9 @@ def _path(index: int, name: str, alone: bool, group: str = "metrics") -> str:
     return name if alone else f"{group}[{index}].{name}"
 
 
-def _number(value: float | str) -> float:
-    return value if isinstance(value, float) else float(value)
-
-
 def _is_number(value: float | str) -> bool:
     try:
-        _number(value)
+        float(value)
     except ValueError:
         return False
     return True
