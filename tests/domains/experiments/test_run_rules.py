@@ -28,7 +28,7 @@ from modelops.domains.experiments.rules import (
     to_microseconds,
 )
 from modelops.domains.experiments.schemas import LogBatch, MetricPoint, RunStatus
-from modelops.domains.experiments.wire import microseconds_of
+from modelops.domains.experiments.wire import _Point, _times
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -173,6 +173,11 @@ def test_a_client_far_away_raises_the_class_that_the_server_raised(code):
     )
 
 
-@given(st.datetimes(timezones=st.just(UTC) | st.just(timezone(timedelta(hours=-11, minutes=-30)))))
-def test_microseconds_are_exact_however_they_are_found(moment):
-    assert microseconds_of(moment) == to_microseconds(moment)
+zones = st.sampled_from([UTC, timezone(timedelta(hours=-11, minutes=-30)), None])
+
+
+@given(st.lists(st.datetimes(timezones=zones), max_size=3))
+def test_microseconds_are_exact_however_they_are_found(moments):
+    aware = [moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in moments]
+    points = [_Point("m", 1.0, 0, moment) for moment in moments]
+    assert _times(points, 0) == [to_microseconds(moment) for moment in aware]
