@@ -46,6 +46,7 @@ MODEL_FIELDS: dict[str, Any] = {
     "name": ModelRow.name,
     "latest_version": ModelRow.latest_version,
     "created_at": ModelRow.created_at,
+    "updated_at": ModelRow.updated_at,
     "created_by": ModelRow.created_by,
     "tags": _tag(ModelRow),
 }
@@ -59,7 +60,10 @@ VERSION_FIELDS: dict[str, Any] = {
     "run_id": ModelVersionRow.run_id,
     "job_id": ModelVersionRow.job_id,
     "dataset_version_id": ModelVersionRow.dataset_version_id,
+    "source": ModelVersionRow.source,
+    "logged_model_id": ModelVersionRow.logged_model_id,
     "created_at": ModelVersionRow.created_at,
+    "updated_at": ModelVersionRow.updated_at,
     "created_by": ModelVersionRow.created_by,
     "metrics": _metric,
     "tags": _tag(ModelVersionRow),
