@@ -2,11 +2,19 @@
 
 import pytest
 
-from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied, SignatureInvalid
+from modelops.contracts.errors import (
+    AlreadyExists,
+    DeploymentError,
+    InvalidInput,
+    NotFound,
+    PermissionDenied,
+    SignatureInvalid,
+)
 from modelops.domains.models.rules import DeletionRefused
 from modelops.domains.models.schemas import ModelSignature, PackageFile, VersionCreate
 from modelops.domains.models.service import register_reference, tag_version
 from modelops.domains.models.tables import ModelVersionRow
+from modelops.kernel.context import Actor
 
 
 def register(client, name="m", **facts):
@@ -35,8 +43,6 @@ def admin(platform):
 def acting(platform):
     """Return a unit of work of the administrator."""
     me = platform.client().identity.get_me()
-    from modelops.kernel.context import Actor
-
     return platform.place.work(Actor(me.id, me.name, "user", me.tenant_id, me.project_id, None, frozenset({"*"})))
 
 
@@ -135,8 +141,6 @@ def test_a_version_without_files_exists_and_cannot_be_deployed(platform, admin):
     assert (version.files, version.source, version.claimed_run) == ([], "s3://bucket/model", "run_1")
     assert (version.id, version.flavour, version.run_id) == (made.id, "unpackaged", None)
     assert admin.models.set_stage("far", "Registration").stage == "Registration"
-    from modelops.contracts.errors import DeploymentError
-
     with pytest.raises(DeploymentError, match="It lies elsewhere"):
         admin.serving.create_deployment("far", "far:1", replicas=0)
 

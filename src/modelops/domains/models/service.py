@@ -44,6 +44,7 @@ from modelops.domains.models.schemas import (
     Verification,
     VersionCreate,
 )
+from modelops.domains.models.searching import newest_by_stage, search_models, search_versions
 from modelops.domains.models.stages import list_stage_history, set_stage
 from modelops.domains.models.tables import ModelRow, ModelVersionRow
 from modelops.kernel.context import Context
@@ -63,11 +64,14 @@ __all__ = [
     "list_models",
     "list_stage_history",
     "list_versions",
+    "newest_by_stage",
     "register_reference",
     "register_version",
     "rename_model",
     "request_approval",
     "resolve_version",
+    "search_models",
+    "search_versions",
     "set_alias",
     "set_stage",
     "tag_model",
