@@ -31,6 +31,7 @@ def _fill(admin):
     rows = np.array([[n, n * n] for n in range(40)], dtype=float)
     model = LogisticRegression(max_iter=1000).fit(rows, [n % 2 for n in range(40)])
     version = ModelRegistry(admin).register_model("numbers", model, sample=rows, experiment_id=run.id)
+    ModelRegistry(admin).register_model("spare", model, sample=rows)
     admin.models.set_alias("numbers", "challenger", 1)
     approval = admin.models.request_approval("numbers", 1)
     job = admin.training.submit_job("python-function", "numbers", parameters={"function": "json:dumps"})

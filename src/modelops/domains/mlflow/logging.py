@@ -1,20 +1,20 @@
 """What MLflow's clients log on a run: metrics, parameters and tags, one at a time or in batches."""
 
 import msgspec
+from fastapi.concurrency import run_in_threadpool
 
 from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.domains.experiments.ingest import Batch, ParameterEntry, Point, log, open_run, parameter_entry, point
 from modelops.domains.experiments.keys import number_keys
 from modelops.domains.experiments.lifecycle import Change, change_run
-from modelops.domains.mlflow.names import PARAMETER, check_key, check_length, quoted
+from modelops.domains.mlflow.logged_models import ModelMetric, record_model_metrics
+from modelops.domains.mlflow.names import PARAMETER, check_key, check_length, in_mlflows_words, quoted, required
 from modelops.domains.mlflow.protocol import api
 from modelops.domains.mlflow.runs import (
     RUN_NAME,
     RUN_NAME_LENGTH,
     RunById,
     check_tag,
-    in_mlflows_words,
-    required,
 )
 from modelops.kernel.database import Raw
 from modelops.kernel.door import Answer
@@ -107,7 +107,9 @@ async def log_batch(scope: Scope, body: LogBatch) -> Answer:
 @api("POST", "2.0/mlflow/runs/log-metric")
 async def log_metric(scope: Scope, body: LogMetric) -> Answer:
     """Log one point of a metric."""
-    metric = Metric(body.key, body.value, body.timestamp, body.step, body.model_id)
+    metric = Metric(
+        body.key, body.value, body.timestamp, body.step, body.model_id, body.dataset_name, body.dataset_digest
+    )
     await _log(scope, body.run, [metric], [], [], alone=True)
 
 
@@ -162,11 +164,31 @@ async def _log(
     for index, tag in enumerate(tags):
         check_tag(tag.key, tag.value, "" if alone else f"tags[{index}].")
     with in_mlflows_words(run):
+        if any(metric.model_id for metric in metrics):
+            await run_in_threadpool(_log_on_models, scope, run, metrics)
         await log(scope, run, batch, ended_too=True, by_text=True)
         for tag in tags:
             if tag.key == RUN_NAME:
                 check_length(tag.value, RUN_NAME_LENGTH, "run_name")
                 await change_run(scope, run, Change(name=tag.value))
+
+
+def _log_on_models(scope: Scope, run: str, metrics: list[Metric]) -> None:
+    points = [
+        ModelMetric(
+            metric.model_id,
+            metric.key,
+            _number(metric.value),
+            metric.timestamp * 1_000,
+            metric.step,
+            metric.dataset_name,
+            metric.dataset_digest,
+        )
+        for metric in metrics
+        if metric.model_id
+    ]
+    with scope.work() as ctx:
+        record_model_metrics(ctx, run, points)
 
 
 async def _points(scope: Scope, metrics: list[Metric], *, alone: bool) -> list[Point]:

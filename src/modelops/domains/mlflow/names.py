@@ -2,8 +2,11 @@
 
 import posixpath
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from modelops.contracts.errors import InvalidInput
+from modelops.contracts.errors import InvalidInput, NotFound
+from modelops.domains.experiments.rules import ParameterChanged, RunDeleted
 
 KEY, PARAMETER, TAG, EXPERIMENT_TAG, EXPERIMENT_NAME = 250, 65_000, 8_000, 20_000, 500
 """The lengths allowed, in characters."""
@@ -40,6 +43,41 @@ def check_length(value: str, limit: int, path: str) -> None:
         raise InvalidInput(f"'{path}' exceeds the maximum length of {limit} characters.")
     if "\x00" in value:
         raise InvalidInput(f"Invalid value for parameter '{path}' supplied: a NUL character cannot be stored.")
+
+
+def required(value: str, parameter: str) -> str:
+    """Return a value that must be given.
+
+    Raises:
+        InvalidInput: it is empty.
+    """
+    if not value:
+        raise InvalidInput(
+            f"Missing value for required parameter '{parameter}'.",
+            hint="See the API docs for more information about request parameters.",
+        )
+    return value
+
+
+@contextmanager
+def in_mlflows_words(run: str) -> Iterator[None]:
+    """Tell what was refused on a run as MLflow's clients know it."""
+    try:
+        yield
+    except NotFound as absent:
+        raise NotFound(f"Run with id={run} not found") from absent
+    except RunDeleted as deleted:
+        raise InvalidInput(
+            f"The run {run} must be in the 'active' state. Current state is deleted.", hint=deleted.hint
+        ) from deleted
+    except ParameterChanged as changed:
+        values = [
+            {"key": key, "old_value": pair["present"], "new_value": pair["wanted"]}
+            for key, pair in changed.extra["parameters"].items()
+        ]
+        raise InvalidInput(
+            f"Changing param values is not allowed. Params were already logged='{values}' for run ID='{run}'."
+        ) from changed
 
 
 def quoted(text: str) -> str:

@@ -117,7 +117,17 @@ def _value_at(sent: Any, path: str) -> Any:
 
 door = Door(
     "mlflow",
-    ["/api/2.0/", "/api/3.0/", "/ajax-api/2.0/", "/ajax-api/3.0/", "/v1/traces", "/graphql", "/version"],
+    [
+        "/api/2.0/",
+        "/api/3.0/",
+        "/ajax-api/2.0/",
+        "/ajax-api/3.0/",
+        "/v1/traces",
+        "/graphql",
+        "/version",
+        "/get-artifact",
+        "/model-versions/get-artifact",
+    ],
     refuse,
     project_header=WORKSPACE_HEADER,
     missing=EndpointNotFound,

@@ -1,8 +1,7 @@
 """MLflow's runs: the platform's own, as MLflow writes them."""
 
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,11 +12,11 @@ from modelops.domains.experiments import service
 from modelops.domains.experiments.ingest import Batch, log
 from modelops.domains.experiments.lifecycle import Change, NewRun, begin_run, change_run
 from modelops.domains.experiments.reading import Recorded, read_recorded
-from modelops.domains.experiments.rules import ParameterChanged, RunDeleted
 from modelops.domains.experiments.schemas import RunStatus
 from modelops.domains.experiments.searching import FoundRun, find_runs
 from modelops.domains.mlflow.experiments import DEFAULT_ID, Pair, default_id
-from modelops.domains.mlflow.names import TAG, check_key, check_length, quoted
+from modelops.domains.mlflow.lineage import Lineage, lineage_of
+from modelops.domains.mlflow.names import TAG, check_key, check_length, in_mlflows_words, quoted, required
 from modelops.domains.mlflow.protocol import api, milliseconds, moment_of, number
 from modelops.kernel.context import Context
 from modelops.kernel.database import Raw, raw_of
@@ -144,20 +143,6 @@ def restore_run(ctx: Context, body: RunById) -> Answer:
         service.restore_run(ctx, run)
 
 
-def required(value: str, parameter: str) -> str:
-    """Return a value that must be given.
-
-    Raises:
-        InvalidInput: it is empty.
-    """
-    if not value:
-        raise InvalidInput(
-            f"Missing value for required parameter '{parameter}'.",
-            hint="See the API docs for more information about request parameters.",
-        )
-    return value
-
-
 def check_tag(key: str, value: str, path: str = "") -> None:
     """Refuse what is no tag of a run."""
     check_key(key, f"{path}key")
@@ -188,35 +173,17 @@ def find_run(raw: Raw, project_id: str, run: str) -> FoundRun:
     return found[0]
 
 
-@contextmanager
-def in_mlflows_words(run: str) -> Iterator[None]:
-    """Tell what was refused on a run as MLflow's clients know it."""
-    try:
-        yield
-    except NotFound as absent:
-        raise NotFound(f"Run with id={run} not found") from absent
-    except RunDeleted as deleted:
-        raise InvalidInput(
-            f"The run {run} must be in the 'active' state. Current state is deleted.", hint=deleted.hint
-        ) from deleted
-    except ParameterChanged as changed:
-        values = [
-            {"key": key, "old_value": pair["present"], "new_value": pair["wanted"]}
-            for key, pair in changed.extra["parameters"].items()
-        ]
-        raise InvalidInput(
-            f"Changing param values is not allowed. Params were already logged='{values}' for run ID='{run}'."
-        ) from changed
-
-
 def render(ctx: Context, runs: Sequence[FoundRun]) -> list[dict[str, Any]]:
     """Return runs as MLflow writes them, with what is recorded on them."""
-    recorded = read_recorded(raw_of(ctx.session), [run.number for run in runs])
-    return [as_json(run, recorded) for run in runs]
+    raw = raw_of(ctx.session)
+    recorded = read_recorded(raw, [run.number for run in runs])
+    lineage = lineage_of(raw, [run.id for run in runs])
+    return [as_json(run, recorded, lineage.get(run.id)) for run in runs]
 
 
-def as_json(run: FoundRun, recorded: Recorded) -> dict[str, Any]:
+def as_json(run: FoundRun, recorded: Recorded, lineage: Lineage | None = None) -> dict[str, Any]:
     """Return a run as MLflow writes it."""
+    lineage = lineage or Lineage()
     tags = dict(recorded.tags[run.number])
     return {
         "info": _info(run, tags.get(USER)),
@@ -228,8 +195,8 @@ def as_json(run: FoundRun, recorded: Recorded) -> dict[str, Any]:
             "params": [{"key": key, "value": text} for key, _, text in recorded.parameters[run.number]],
             "tags": [{"key": key, "value": value} for key, value in tags.items()],
         },
-        "inputs": {"dataset_inputs": [], "model_inputs": []},
-        "outputs": {"model_outputs": []},
+        "inputs": lineage.inputs,
+        "outputs": lineage.outputs,
     }
 
 

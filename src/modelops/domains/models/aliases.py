@@ -31,6 +31,13 @@ def delete_alias(ctx: Context, model: str, alias: str) -> None:
     _drop(ctx, row, alias)
 
 
+def drop_aliases(ctx: Context, model: ModelRow, version: int | None = None) -> None:
+    """Take the aliases of a locked model away, or those that point at one version."""
+    for alias, target in _aliases(ctx, model).items():
+        if version in (None, target):
+            _drop(ctx, model, alias)
+
+
 def follow_move(ctx: Context, model: ModelRow, version: int, to: Stage) -> None:
     """Let the aliases of a locked model follow a move of a version; the move is in the database already."""
     aliases = _aliases(ctx, model)

@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Page
-from modelops.domains.models.rules import AliasRefused, ApprovalRefused, ApprovalRequired, StageTransitionRefused
+from modelops.domains.models.rules import (
+    AliasRefused,
+    ApprovalRefused,
+    ApprovalRequired,
+    DeletionRefused,
+    StageTransitionRefused,
+)
 from modelops.domains.models.schemas import (
     AliasSet,
     Approval,
@@ -14,6 +21,7 @@ from modelops.domains.models.schemas import (
     Model,
     ModelCreate,
     ModelMetrics,
+    ModelRename,
     ModelUpdate,
     ModelVersion,
     Stage,
@@ -21,10 +29,18 @@ from modelops.domains.models.schemas import (
     StageRecord,
     Verification,
     VersionCreate,
+    VersionUpdate,
 )
 
 # The errors too, so that a client far away can raise them.
-__all__ = ["AliasRefused", "ApprovalRefused", "ApprovalRequired", "Models", "StageTransitionRefused"]
+__all__ = [
+    "AliasRefused",
+    "ApprovalRefused",
+    "ApprovalRequired",
+    "DeletionRefused",
+    "Models",
+    "StageTransitionRefused",
+]
 
 
 class Models(Group):
@@ -43,7 +59,7 @@ class Models(Group):
 
     def get_model(self, model: str) -> Model:
         """Return a model, by name or id."""
-        return self._get(Model, f"/models/{model}")
+        return self._get(Model, f"/models/{_part(model)}")
 
     def update_model(
         self,
@@ -55,23 +71,57 @@ class Models(Group):
     ) -> Model:
         """Change a model; with `revision`, only while it is still at that one."""
         body = ModelUpdate(description=description, tags=None if tags is None else dict(tags))
-        return self._patch(Model, f"/models/{model}", body, revision)
+        return self._patch(Model, f"/models/{_part(model)}", body, revision)
 
     def register_version(self, body: VersionCreate) -> ModelVersion:
         """Register a version from files that were uploaded before; the model is made if it is new."""
         return self._post(ModelVersion, "/models/register", body)
 
+    def rename_model(self, model: str, name: str, *, revision: int | None = None) -> Model:
+        """Give a model another name; its versions are signed anew under it."""
+        body = ModelRename(name=name)
+        return self._post(Model, f"/models/{_part(model)}/rename", body, headers=_if_match(revision))
+
+    def delete_model(self, model: str) -> None:
+        """Delete a model and its versions; its name is free again.
+
+        Raises:
+            DeletionRefused: one of them is in Production.
+        """
+        self._delete(f"/models/{_part(model)}")
+
     def list_versions(self, model: str, **page: Any) -> Page[ModelVersion]:
         """List a model's versions, newest first."""
-        return self._list(ModelVersion, f"/models/{model}/versions", **page)
+        return self._list(ModelVersion, f"/models/{_part(model)}/versions", **page)
 
     def get_version(self, model: str, version: int | str = "latest") -> ModelVersion:
         """Return a version by number, `latest`, `@alias` or id (then `-` may stand for the model)."""
-        return self._get(ModelVersion, f"/models/{model}/versions/{version}")
+        return self._get(ModelVersion, f"/models/{_part(model)}/versions/{version}")
+
+    def update_version(
+        self,
+        model: str,
+        version: int | str = "latest",
+        *,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        revision: int | None = None,
+    ) -> ModelVersion:
+        """Change a version's description or tags; with `revision`, only while it is still at that one."""
+        body = VersionUpdate(description=description, tags=None if tags is None else dict(tags))
+        return self._patch(ModelVersion, f"/models/{_part(model)}/versions/{version}", body, revision)
+
+    def delete_version(self, model: str, version: int | str) -> None:
+        """Delete a version; its number is not given again, and what serves it goes on.
+
+        Raises:
+            DeletionRefused: it is in Production.
+        """
+        self._delete(f"/models/{_part(model)}/versions/{version}")
 
     def verify_version(self, model: str, version: int | str = "latest") -> Verification:
         """Check a version's signature, and its stored files against their digests."""
-        return self._post(Verification, f"/models/{model}/versions/{version}/verify")
+        return self._post(Verification, f"/models/{_part(model)}/versions/{version}/verify")
 
     def set_stage(
         self,
@@ -90,11 +140,11 @@ class Models(Group):
             SignatureInvalid: the approval or the version was changed behind the platform's back.
         """
         body = StageChange(stage=Stage(stage), version=version, comment=comment)
-        return self._post(ModelVersion, f"/models/{model}/stage", body, headers=_if_match(revision))
+        return self._post(ModelVersion, f"/models/{_part(model)}/stage", body, headers=_if_match(revision))
 
     def list_stage_history(self, model: str, **page: Any) -> Page[StageRecord]:
         """List the moves of a model's versions, newest first."""
-        return self._list(StageRecord, f"/models/{model}/stage-history", **page)
+        return self._list(StageRecord, f"/models/{_part(model)}/stage-history", **page)
 
     def set_alias(self, model: str, alias: str, version: int, *, revision: int | None = None) -> Model:
         """Point an alias at a version; with `revision`, only while the model is still at that one.
@@ -103,11 +153,11 @@ class Models(Group):
             AliasRefused: the version is retired, or the alias is not for it.
         """
         body = AliasSet(version=version)
-        return self._put(Model, f"/models/{model}/aliases/{alias}", body, headers=_if_match(revision))
+        return self._put(Model, f"/models/{_part(model)}/aliases/{_part(alias)}", body, headers=_if_match(revision))
 
     def delete_alias(self, model: str, alias: str) -> None:
         """Take an alias away."""
-        self._delete(f"/models/{model}/aliases/{alias}")
+        self._delete(f"/models/{_part(model)}/aliases/{_part(alias)}")
 
     def list_metrics(self, **page: Any) -> Page[ModelMetrics]:
         """List the metrics that versions were registered with, newest first."""
@@ -123,7 +173,7 @@ class Models(Group):
     ) -> Approval:
         """Ask for a version to be approved for a stage."""
         body = ApprovalCreate(stage=Stage(stage), comment=comment)
-        return self._post(Approval, f"/models/{model}/versions/{version}/approvals", body)
+        return self._post(Approval, f"/models/{_part(model)}/versions/{version}/approvals", body)
 
     def list_approvals(self, **page: Any) -> Page[Approval]:
         """List requests for approval, newest first."""
@@ -138,6 +188,11 @@ class Models(Group):
         """
         body = ApprovalDecision(approve=approve, comment=comment)
         return self._post(Approval, f"/approvals/{approval}/decision", body)
+
+
+def _part(name: str) -> str:
+    """Return a name as a part of a path."""
+    return quote(name, safe="")
 
 
 def _if_match(revision: int | None) -> dict[str, str]:

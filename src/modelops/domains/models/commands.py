@@ -53,6 +53,19 @@ def update_model(
 
 
 @app.command()
+def rename_model(ctx: typer.Context, model: ModelArg, name: str, as_json: AsJson = False) -> None:
+    """Give a model another name; its versions are signed anew under it."""
+    show(group(ctx, Models).rename_model(model, name), as_json=as_json)
+
+
+@app.command()
+def delete_model(ctx: typer.Context, model: ModelArg) -> None:
+    """Delete a model and its versions, of which none may be in Production."""
+    group(ctx, Models).delete_model(model)
+    say(f"The model {model} is deleted.")
+
+
+@app.command()
 @paged
 def list_versions(ctx: typer.Context, model: ModelArg, page: Any, as_json: AsJson = False) -> None:
     """List a model's versions, newest first."""
@@ -63,6 +76,27 @@ def list_versions(ctx: typer.Context, model: ModelArg, page: Any, as_json: AsJso
 def get_version(ctx: typer.Context, model: ModelArg, version: VersionArg = "latest", as_json: AsJson = False) -> None:
     """Show a version: where it came from, what it takes, who signed it."""
     show(group(ctx, Models).get_version(model, version), as_json=as_json)
+
+
+@app.command()
+def update_version(
+    ctx: typer.Context,
+    model: ModelArg,
+    version: VersionArg,
+    description: str | None = None,
+    tag: Tag = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a version's description, or all of its tags."""
+    tags = pairs(tag, "a tag") if tag else None
+    show(group(ctx, Models).update_version(model, version, description=description, tags=tags), as_json=as_json)
+
+
+@app.command()
+def delete_version(ctx: typer.Context, model: ModelArg, version: VersionArg) -> None:
+    """Delete a version that is not in Production; its number is not given again."""
+    group(ctx, Models).delete_version(model, version)
+    say(f"The version {version} of {model} is deleted.")
 
 
 @app.command()

@@ -2,43 +2,21 @@
 
 from typing import Any
 
-from sqlalchemy import Float, String, case, cast, literal, null
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import Float, case, cast, null
 
 from modelops.domains.models.tables import ApprovalRow, ModelRow, ModelVersionRow, StageRecordRow
+from modelops.kernel.comparing import json_member
 
 _NO_NUMBERS = ("nan", "inf", "-inf")
 
 
-class _Member(FunctionElement[str]):
-    """A member of a JSON object as text, whatever characters its key has."""
-
-    type = String()
-    inherit_cache = True
-    name = "json_member"
-
-
-@compiles(_Member, "sqlite")
-def _in_sqlite(element: _Member, compiler: SQLCompiler, **options: Any) -> str:
-    # A path, as `json_extract` takes it, cannot say every key; this compares the key itself.
-    column, key = (compiler.process(part, **options) for part in element.clauses)
-    return f"(SELECT json_each.value FROM json_each({column}) WHERE json_each.key = {key})"  # noqa: S608 - both compiled
-
-
-@compiles(_Member, "postgresql")
-def _in_postgres(element: _Member, compiler: SQLCompiler, **options: Any) -> str:
-    column, key = (compiler.process(part, **options) for part in element.clauses)
-    return f"({column} ->> {key})"
-
-
-def _tag(row: type[ModelRow] | type[ModelVersionRow]) -> Any:
-    return lambda key: _Member(row.tags, literal(key, String()))
+def tag_of(row: type[ModelRow] | type[ModelVersionRow]) -> Any:
+    """Return what gives the column of a tag by its key."""
+    return lambda key: json_member(row.tags, key)
 
 
 def _metric(key: str) -> Any:
-    text = _Member(ModelVersionRow.metrics, literal(key, String()))
+    text = json_member(ModelVersionRow.metrics, key)
     return case((text.in_(_NO_NUMBERS), null()), else_=cast(text, Float()))
 
 
@@ -46,8 +24,9 @@ MODEL_FIELDS: dict[str, Any] = {
     "name": ModelRow.name,
     "latest_version": ModelRow.latest_version,
     "created_at": ModelRow.created_at,
+    "updated_at": ModelRow.updated_at,
     "created_by": ModelRow.created_by,
-    "tags": _tag(ModelRow),
+    "tags": tag_of(ModelRow),
 }
 
 VERSION_FIELDS: dict[str, Any] = {
@@ -59,10 +38,13 @@ VERSION_FIELDS: dict[str, Any] = {
     "run_id": ModelVersionRow.run_id,
     "job_id": ModelVersionRow.job_id,
     "dataset_version_id": ModelVersionRow.dataset_version_id,
+    "source": ModelVersionRow.source,
+    "logged_model_id": ModelVersionRow.logged_model_id,
     "created_at": ModelVersionRow.created_at,
+    "updated_at": ModelVersionRow.updated_at,
     "created_by": ModelVersionRow.created_by,
     "metrics": _metric,
-    "tags": _tag(ModelVersionRow),
+    "tags": tag_of(ModelVersionRow),
 }
 """A metric that is NaN or infinite counts as none."""
 

@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.domains.models.rules import ANY_MODEL, MAX_VERSION, is_version_id, parse_ref, parse_version
@@ -14,7 +14,7 @@ from modelops.kernel.context import Context
 
 def find_model(ctx: Context, model: str, *, lock: bool = False) -> ModelRow:
     """Find a model of the project by name or id; locked, nobody else changes it or its versions until the work ends."""
-    query = ctx.query(ModelRow).where((ModelRow.name == model) | (ModelRow.id == model))
+    query = ctx.query(ModelRow).where((ModelRow.name == model) | (ModelRow.id == model), ModelRow.deleted_at.is_(None))
     if lock:  # what this unit of work read before the lock may be old by now
         query = query.with_for_update().execution_options(populate_existing=True)
     row = ctx.session.scalars(query).first()
@@ -31,12 +31,17 @@ def find_version(ctx: Context, model: ModelRow, version: int | None, alias: str 
     number = _aliased(ctx, model, alias) if alias is not None else version or model.latest_version
     if number is None:
         raise NotFound(f"The model '{model.name}' has no versions yet.", hint="Register one first.")
-    query = ctx.query(ModelVersionRow).where(ModelVersionRow.model_id == model.id, ModelVersionRow.version == number)
+    query = versions_of(ctx, model).where(ModelVersionRow.version == number)
     row = ctx.session.scalars(query).one_or_none() if number <= MAX_VERSION else None
     if row is None:
         latest = f"its latest is {model.latest_version}" if model.latest_version else "it has none yet"
         raise NotFound(f"The model '{model.name}' has no version {number}; {latest}.")
     return row
+
+
+def versions_of(ctx: Context, model: ModelRow) -> Select[ModelVersionRow]:
+    """Select a model's versions, without those that were deleted."""
+    return ctx.query(ModelVersionRow).where(ModelVersionRow.model_id == model.id, ModelVersionRow.deleted_at.is_(None))
 
 
 def version_in_path(ctx: Context, model: str, version: str) -> ModelVersionRow:
@@ -99,7 +104,8 @@ def _aliased(ctx: Context, model: ModelRow, alias: str) -> int:
 
 
 def _by_id(ctx: Context, version: str, model: str = ANY_MODEL) -> ModelVersionRow:
-    row = ctx.one(ModelVersionRow, f"model version '{version}'", ModelVersionRow.id == version)
+    there = (ModelVersionRow.id == version, ModelVersionRow.deleted_at.is_(None))
+    row = ctx.one(ModelVersionRow, f"model version '{version}'", *there)
     if model not in (ANY_MODEL, row.name, row.model_id):
         raise NotFound(f"The model '{model[:250]}' has no version '{version}'.")
     return row

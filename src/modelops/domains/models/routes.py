@@ -15,12 +15,14 @@ from modelops.domains.models.schemas import (
     Model,
     ModelCreate,
     ModelMetrics,
+    ModelRename,
     ModelUpdate,
     ModelVersion,
     StageChange,
     StageRecord,
     Verification,
     VersionCreate,
+    VersionUpdate,
 )
 from modelops.kernel.context import Context
 from modelops.kernel.edge import Listing, Ref, Router
@@ -75,6 +77,18 @@ def update_model(ctx: Context, model: Ref, body: ModelUpdate) -> Model:
     return service.update_model(ctx, model, body)
 
 
+@router.post("/models/{model}/rename")
+def rename_model(ctx: Context, model: Ref, body: ModelRename) -> Model:
+    """Give a model another name; its versions are signed anew under it."""
+    return service.rename_model(ctx, model, body)
+
+
+@router.delete("/models/{model}", status_code=204)
+def delete_model(ctx: Context, model: Ref) -> None:
+    """Delete a model and its versions, of which none may be in Production."""
+    return service.delete_model(ctx, model)
+
+
 @router.get("/models/{model}/versions")
 def list_versions(ctx: Context, model: Ref, page: Listing) -> Page[ModelVersion]:
     """List a model's versions, newest first."""
@@ -85,6 +99,18 @@ def list_versions(ctx: Context, model: Ref, page: Listing) -> Page[ModelVersion]
 def get_version(ctx: Context, model: Ref, version: VersionInPath) -> ModelVersion:
     """Return a version."""
     return service.get_version(ctx, model, version)
+
+
+@router.patch("/models/{model}/versions/{version}")
+def update_version(ctx: Context, model: Ref, version: VersionInPath, body: VersionUpdate) -> ModelVersion:
+    """Change a version's description or tags."""
+    return service.update_version(ctx, model, version, body)
+
+
+@router.delete("/models/{model}/versions/{version}", status_code=204)
+def delete_version(ctx: Context, model: Ref, version: VersionInPath) -> None:
+    """Delete a version that is not in Production; its number is not given again."""
+    return service.delete_version(ctx, model, version)
 
 
 @router.post("/models/{model}/versions/{version}/verify", responses=documented(500))

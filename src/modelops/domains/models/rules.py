@@ -40,10 +40,22 @@ ANY_MODEL = "-"
 """Stands for the model where a version is named by its id."""
 
 MAX_VERSION = 2**31 - 1
+MAX_TAG_KEY = 250
+MAX_TAG_VALUE = 100_000
+MLFLOW = "mlflow"
+"""The flavour of models that MLflow wrote."""
+
+NO_INPUTS = "It was logged without a signature, so nothing tells which inputs it takes."
+"""Why a model that MLflow logged without a signature cannot be deployed."""
+
+UNPACKAGED = "unpackaged"
+"""Stands for the flavour where a version has no files, and only says where they are."""
 
 _VERSION_ID = re.compile(id_pattern("mver"))
 _MODEL_ID = re.compile(id_pattern("mdl"))
-_WORDS = frozenset({"metrics", "register"})  # they stand in the API's paths where a model's name does
+_WORDS = frozenset(
+    {"metrics", "register", ANY_MODEL, ".", ".."}
+)  # they stand in the API's paths where a model's name does
 _LATEST = "latest"
 
 
@@ -71,6 +83,12 @@ class AliasRefused(ModelRegistryError):
     code, title = "models.alias_refused", "The alias cannot point there"
 
 
+class DeletionRefused(ModelRegistryError):
+    """What is in use is not deleted."""
+
+    code, title = "models.deletion_refused", "It cannot be deleted now"
+
+
 def check_name(name: str) -> None:
     """Refuse a model's name that would read as an id or as a word of the API: a reference must mean one thing.
 
@@ -81,6 +99,39 @@ def check_name(name: str) -> None:
         raise InvalidInput(f"'{name}' has the form of an id, not of a name.", hint="Choose another name.")
     if name in _WORDS:
         raise InvalidInput(f"'{name}' is a word of the API and cannot name a model.", hint="Choose another name.")
+
+
+def check_inputs(flavour: str, inputs: int) -> None:
+    """Refuse a version that does not say what it takes; a model that MLflow logged need not.
+
+    Raises:
+        InvalidInput: it does not.
+    """
+    if not inputs and flavour != MLFLOW:
+        raise InvalidInput("The signature names no inputs.", hint="Name each column that the model takes.")
+
+
+def check_tag(key: str, value: str) -> None:
+    """Refuse a tag that cannot be stored.
+
+    Raises:
+        InvalidInput: it is too long, or holds a NUL character.
+    """
+    if not 1 <= len(key) <= MAX_TAG_KEY or len(value) > MAX_TAG_VALUE or "\x00" in key + value:
+        raise InvalidInput(
+            f"The tag '{key[:100]}' cannot be stored.",
+            hint=f"A key has 1 to {MAX_TAG_KEY} characters, a value up to {MAX_TAG_VALUE}, and none is NUL.",
+        )
+
+
+def check_deletion(name: str, version: int, stage: Stage) -> None:
+    """Refuse to delete what is in Production.
+
+    Raises:
+        DeletionRefused: it is.
+    """
+    if stage is Stage.PRODUCTION:
+        raise DeletionRefused(f"{name}:{version} is in Production.", hint="Move it to another stage first.")
 
 
 def check_first_stage(stage: Stage) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
+from modelops.contracts.schemas import Digest, Json, Key, Schema, Tags, Text, UtcTime
 from modelops.contracts.signing import Signature
 from modelops.domains.experiments.schemas import Parameter
 
@@ -15,6 +15,15 @@ ModelRef = Annotated[
         min_length=1,
         max_length=250,
         description="A model version: `name` (its latest), `name:3`, `name@alias`, or the id of a version, `mver_…`.",
+    ),
+]
+ModelName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^/:@\x00-\x1f\x7f]*[^/:@\x00-\x1f\x7f\s][^/:@\x00-\x1f\x7f]*$",
+        description="The name of a model, in any script; `/`, `:` and `@` stand in references and not in names.",
     ),
 ]
 Alias = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -30,6 +39,11 @@ class Stage(StrEnum):
     PRODUCTION = "Production"
     RETRAINING = "Retraining"
     RETIREMENT = "Retirement"
+
+
+Source = Annotated[str | None, Field(max_length=2_000, description="Where its files came from, such as a URI.")]
+RunLink = Annotated[str | None, Field(max_length=2_000, description="A page about the run that made it.")]
+LoggedModelId = Annotated[str | None, Field(max_length=40, description="The logged model it was registered from.")]
 
 
 class FeatureType(StrEnum):
@@ -52,7 +66,7 @@ class Feature(Schema):
 class ModelSignature(Schema):
     """What a model takes and gives: its input columns in order, and its outputs."""
 
-    inputs: Annotated[list[Feature], Field(min_length=1, max_length=10_000)]
+    inputs: Annotated[list[Feature], Field(max_length=10_000, description="None where they are not known.")]
     outputs: Annotated[list[Feature], Field(max_length=10_000)] = []
 
 
@@ -67,7 +81,7 @@ class PackageFile(Schema):
 class ModelCreate(Schema):
     """A new model, still without versions."""
 
-    name: Name
+    name: ModelName
     description: Text = ""
     tags: Tags = {}
 
@@ -77,6 +91,12 @@ class ModelUpdate(Schema):
 
     description: Text | None = None
     tags: Tags | None = None
+
+
+class ModelRename(Schema):
+    """Another name for a model; its versions get it too, and are signed anew."""
+
+    name: ModelName
 
 
 class Model(Schema):
@@ -91,13 +111,14 @@ class Model(Schema):
     aliases: dict[str, int]
     created_at: UtcTime
     created_by: str
+    updated_at: UtcTime | None
     revision: int
 
 
 class VersionCreate(Schema):
     """A new version of a model; the model is made if it does not exist. The package's files were uploaded before."""
 
-    name: Name
+    name: ModelName
     flavour: FlavourName
     files: Annotated[list[PackageFile], Field(min_length=1, max_length=1_000)]
     signature: ModelSignature
@@ -112,6 +133,16 @@ class VersionCreate(Schema):
     tags: Tags = {}
     description: Text = ""
     stage: Stage = Stage.DEVELOPMENT
+    source: Source = None
+    run_link: RunLink = None
+    logged_model_id: LoggedModelId = None
+
+
+class VersionUpdate(Schema):
+    """What may change on a version; a field left out stays. What was registered never does."""
+
+    description: Text | None = None
+    tags: Tags | None = None
 
 
 class ModelVersion(Schema):
@@ -140,8 +171,14 @@ class ModelVersion(Schema):
     tags: dict[str, str]
     aliases: list[str]
     description: str
+    source: str | None
+    run_link: str | None
+    logged_model_id: str | None
+    claimed_run: Annotated[str | None, Field(description="The run it is said to come from, which is not kept here.")]
+    undeployable: Annotated[str | None, Field(description="Why it cannot be deployed, where it cannot.")]
     created_at: UtcTime
     created_by: str
+    updated_at: UtcTime | None
     revision: int
 
 

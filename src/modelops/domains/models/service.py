@@ -1,13 +1,9 @@
 """What the registry does. Context first, one verb a function; the edge commits."""
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator
 
-from sqlalchemy.exc import IntegrityError
-
 from modelops.contracts.errors import AlreadyExists, ArtifactCorrupted, InvalidInput, NotFound, PermissionDenied
-from modelops.contracts.ids import new_id
 from modelops.contracts.ports import BlobStore
 from modelops.contracts.schemas import Page
 from modelops.domains.data import service as data
@@ -24,9 +20,20 @@ from modelops.domains.models.finding import (
     to_versions,
     version_in_path,
     version_of_ref,
+    versions_of,
 )
-from modelops.domains.models.packages import STATEMENT_TYPE, digest_of, statement, statement_of, verify_package
-from modelops.domains.models.rules import check_features, check_first_stage, check_name
+from modelops.domains.models.lifecycle import (
+    delete_model,
+    delete_version,
+    rename_model,
+    tag_model,
+    tag_version,
+    update_version,
+)
+from modelops.domains.models.making import add_model, add_version, model_to_register
+from modelops.domains.models.packages import check_paths, statement_of, verify_package
+from modelops.domains.models.references import register_reference
+from modelops.domains.models.rules import NO_INPUTS, check_features, check_first_stage, check_inputs, check_name
 from modelops.domains.models.schemas import (
     Model,
     ModelCreate,
@@ -37,6 +44,7 @@ from modelops.domains.models.schemas import (
     Verification,
     VersionCreate,
 )
+from modelops.domains.models.searching import newest_by_stage, search_models, search_versions
 from modelops.domains.models.stages import list_stage_history, set_stage
 from modelops.domains.models.tables import ModelRow, ModelVersionRow
 from modelops.kernel.context import Context
@@ -46,6 +54,8 @@ __all__ = [
     "create_model",
     "decide_approval",
     "delete_alias",
+    "delete_model",
+    "delete_version",
     "get_model",
     "get_version",
     "get_version_by_id",
@@ -54,13 +64,21 @@ __all__ = [
     "list_models",
     "list_stage_history",
     "list_versions",
+    "newest_by_stage",
+    "register_reference",
     "register_version",
+    "rename_model",
     "request_approval",
     "resolve_version",
+    "search_models",
+    "search_versions",
     "set_alias",
     "set_stage",
+    "tag_model",
+    "tag_version",
     "trusted_keys",
     "update_model",
+    "update_version",
     "verify_version",
 ]
 
@@ -71,13 +89,13 @@ def create_model(ctx: Context, body: ModelCreate) -> Model:
     check_name(body.name)
     if ctx.session.scalars(ctx.query(ModelRow).where(ModelRow.name == body.name)).first():
         raise AlreadyExists(f"There is a model '{body.name}' already.")
-    return to_models(ctx, [_add_model(ctx, body)])[0]
+    return to_models(ctx, [add_model(ctx, body)])[0]
 
 
 def list_models(ctx: Context, page: PageQuery) -> Page[Model]:
     """List the project's models."""
     ctx.require("models.read")
-    found = list_rows(ctx, ctx.query(ModelRow), ModelRow.id, MODEL_FIELDS, page)
+    found = list_rows(ctx, ctx.query(ModelRow).where(ModelRow.deleted_at.is_(None)), ModelRow.id, MODEL_FIELDS, page)
     return Page(items=to_models(ctx, found.rows), next_cursor=found.next_cursor, total=found.total)
 
 
@@ -96,6 +114,7 @@ def update_model(ctx: Context, model: str, body: ModelUpdate) -> Model:
         row.description = body.description
     if body.tags is not None:
         row.tags = body.tags
+    row.updated_at = ctx.clock.now()
     return to_models(ctx, [row])[0]
 
 
@@ -105,44 +124,25 @@ def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
     check_first_stage(body.stage)
     check_name(body.name)
     check_features(feature.name for feature in body.signature.inputs)
-    digest = digest_of(body.files)
+    check_inputs(body.flavour, len(body.signature.inputs))
+    check_paths(body.files)
     _check_files(ctx, body.files)
     made_from = _made_from(ctx, body)
-    model = _model_to_register(ctx, body.name)
-    version_id, number = new_id("mver"), (model.latest_version or 0) + 1
-    model.latest_version = number
-    model.touch()
-    payload = statement(
-        name=model.name,
-        version=number,
-        project_id=ctx.project_id,
-        model_version_id=version_id,
-        flavour=body.flavour,
-        digest=digest,
-        files=body.files,
-        signature=body.signature,
-    )
-    signature = identity.sign_document(ctx, KeyPurpose.MODELS, STATEMENT_TYPE, payload)
-    row = ModelVersionRow(
-        **body.model_dump(mode="json", exclude={"name", "metrics", *made_from}),
+    model = model_to_register(ctx, body.name)
+    columns = body.model_dump(mode="json", exclude={"name", "metrics", "flavour", "files", "signature", *made_from})
+    metrics = {key: value if math.isfinite(value) else str(value) for key, value in body.metrics.items()}
+    row = add_version(
+        ctx,
+        model,
+        body.flavour,
+        body.files,
+        body.signature,
+        **columns,
         **made_from,
-        id=version_id,
-        project_id=ctx.project_id,
-        model_id=model.id,
-        name=model.name,
-        version=number,
-        digest=digest,
-        size=sum(file.size for file in body.files),
-        platform_signature=signature.model_dump(),
-        metrics={key: value if math.isfinite(value) else str(value) for key, value in body.metrics.items()},
-        revision=1,
-        created_at=ctx.clock.now(),
-        created_by=ctx.actor.id,
+        metrics=metrics,
+        claimed_run=None,
+        undeployable=None if body.signature.inputs else NO_INPUTS,
     )
-    ctx.session.add(row)
-    ctx.session.flush()
-    facts = {"model": model.name, "version": number, "id": row.id, "stage": row.stage, "digest": digest, **made_from}
-    ctx.emit("modelops.models.version_registered", model.id, **facts)
     return to_version(ctx, row)
 
 
@@ -150,8 +150,7 @@ def list_versions(ctx: Context, model: str, page: PageQuery) -> Page[ModelVersio
     """List a model's versions, newest first."""
     ctx.require("models.read")
     row = find_model(ctx, model)
-    query = ctx.query(ModelVersionRow).where(ModelVersionRow.model_id == row.id)
-    found = list_rows(ctx, query, ModelVersionRow.id, VERSION_FIELDS, page, order="desc")
+    found = list_rows(ctx, versions_of(ctx, row), ModelVersionRow.id, VERSION_FIELDS, page, order="desc")
     return Page(items=to_versions(ctx, found.rows), next_cursor=found.next_cursor, total=found.total)
 
 
@@ -188,7 +187,8 @@ def verify_version(ctx: Context, model: str, version: str) -> Callable[[], Verif
 def list_metrics(ctx: Context, page: PageQuery) -> Page[ModelMetrics]:
     """List the metrics that versions were registered with, newest first."""
     ctx.require("models.read")
-    found = list_rows(ctx, ctx.query(ModelVersionRow), ModelVersionRow.id, VERSION_FIELDS, page, order="desc")
+    there = ctx.query(ModelVersionRow).where(ModelVersionRow.deleted_at.is_(None))
+    found = list_rows(ctx, there, ModelVersionRow.id, VERSION_FIELDS, page, order="desc")
     items = [ModelMetrics.model_validate(row, from_attributes=True) for row in found.rows]
     return Page(items=items, next_cursor=found.next_cursor, total=found.total)
 
@@ -234,32 +234,6 @@ def _made_from(ctx: Context, body: VersionCreate) -> dict[str, str | None]:
         "job_id": run.job_id if run else job,
         "dataset_version_id": dataset.id if dataset else None,
     }
-
-
-def _model_to_register(ctx: Context, name: str) -> ModelRow:
-    """Return the model's row, locked; made if it is new, also by another request at this moment."""
-    if ctx.session.scalars(ctx.query(ModelRow).where(ModelRow.name == name)).first() is None:
-        with contextlib.suppress(IntegrityError), ctx.session.begin_nested():  # another request may be faster
-            _add_model(ctx, ModelCreate(name=name))
-    return find_model(ctx, name, lock=True)
-
-
-def _add_model(ctx: Context, body: ModelCreate) -> ModelRow:
-    row = ModelRow(
-        id=new_id("mdl"),
-        project_id=ctx.project_id,
-        name=body.name,
-        description=body.description,
-        tags=body.tags,
-        latest_version=None,
-        revision=1,
-        created_at=ctx.clock.now(),
-        created_by=ctx.actor.id,
-    )
-    ctx.session.add(row)
-    ctx.session.flush()
-    ctx.emit("modelops.models.model_created", row.id, name=row.name)
-    return row
 
 
 def _stored(blobs: BlobStore, file: PackageFile) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ def set_stage(ctx: Context, model: str, body: StageChange) -> ModelVersion:
     approval = approval_for(ctx, version, body.stage)
     ctx.check_revision(version)
     version.stage = body.stage
+    version.updated_at = row.updated_at = ctx.clock.now()
     ctx.session.add(_record(ctx, row, version, present, approval, body.comment))
     ctx.session.flush()
     follow_move(ctx, row, version.version, body.stage)

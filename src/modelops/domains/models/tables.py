@@ -18,6 +18,8 @@ class ModelRow(Tracked, Revised, InProject, Base):
     description: Mapped[str] = mapped_column(Text)
     tags: Mapped[dict[str, str]] = mapped_column(JsonColumn)
     latest_version: Mapped[int | None]
+    updated_at: Mapped[datetime | None] = mapped_column(Moment)
+    deleted_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class ModelVersionRow(Tracked, Revised, InProject, Base):
@@ -44,6 +46,13 @@ class ModelVersionRow(Tracked, Revised, InProject, Base):
     parameters: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
     tags: Mapped[dict[str, str]] = mapped_column(JsonColumn)
     description: Mapped[str] = mapped_column(Text)
+    source: Mapped[str | None] = mapped_column(Text)
+    run_link: Mapped[str | None] = mapped_column(Text)
+    logged_model_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    claimed_run: Mapped[str | None] = mapped_column(String(250), index=True)
+    undeployable: Mapped[str | None] = mapped_column(Text)
+    updated_at: Mapped[datetime | None] = mapped_column(Moment)
+    deleted_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class AliasRow(Base):

@@ -176,6 +176,11 @@ def _servable(ctx: Context, ref: str) -> ModelVersion:
             f"Version {version.version} of '{version.name}' is retired.",
             hint="Retired versions are not deployed again; choose another one.",
         )
+    if version.undeployable is not None:
+        raise DeploymentError(
+            f"Version {version.version} of '{version.name}' cannot be deployed. {version.undeployable}",
+            hint="Register a version that can; `mops models list-versions` tells which ones there are.",
+        )
     return version
 
 
