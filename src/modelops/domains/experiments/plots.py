@@ -14,6 +14,9 @@ from modelops.domains.experiments.scales import Numbers, Scale, write_number
 
 WIDTH = 720
 _LABEL = 22
+_INSET = 8
+LINES = 6
+"""How many lines are told apart by colour and dash."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,21 @@ class Item:
 
 
 def parallel_coordinates(axes: Sequence[Axis], items: Sequence[Item], about: str) -> str:
-    """Draw each run as a line across an axis for each parameter and metric; marked ones are drawn last, in colour."""
+    """Draw each run as a line across an axis for each parameter and metric.
+
+    A few runs have a look of their own, which `legend` explains; of many, marked ones are drawn last, in colour.
+    """
     height, top, bottom = 300, 44, 26
     inner = height - top - bottom
     gap = (WIDTH - 120) / max(1, len(axes) - 1)
     places = [60 + n * gap for n in range(len(axes))]
     parts = []
-    for item in sorted(items, key=lambda one: one.marked):
+    for n, item in enumerate(items if len(items) <= LINES else sorted(items, key=lambda one: one.marked)):
+        look = f"c{n}" if len(items) <= LINES else "mark" if item.marked else "quiet"
         points = [(x, axis.scale.place(value)) for x, axis, value in zip(places, axes, item.values, strict=True)]
         path = _broken_line([(x, None if y is None else top + inner * (1 - y)) for x, y in points])
         told = ", ".join(f"{axis.name} {_text(value)}" for axis, value in zip(axes, item.values, strict=True))
-        parts.append(
-            f'<path d="{path}" class="{"line mark" if item.marked else "line quiet"}"><title>{escape(item.name)}: '
-            f"{escape(told)}</title></path>"
-        )
+        parts.append(f'<path d="{path}" class="line {look}"><title>{escape(item.name)}: {escape(told)}</title></path>')
     for n, (x, axis) in enumerate(zip(places, axes, strict=True)):
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + inner}" class="axis"/>')
         raised = 14 if n % 2 else 0  # neighbours' names do not run into each other
@@ -159,12 +163,13 @@ class _Frame:
         self.height, self.left, self.right, self.top, self.bottom = height, 70, 16, 28, 42
 
     def x(self, place: float) -> float:
-        return self.left + (WIDTH - self.left - self.right) * place
+        return self.left + _INSET + (WIDTH - self.left - self.right - 2 * _INSET) * place
 
     def y(self, place: float) -> float:
-        return self.top + (self.height - self.top - self.bottom) * (1 - place)
+        return self.top + _INSET + (self.height - self.top - self.bottom - 2 * _INSET) * (1 - place)
 
     def axes(self, across: Scale, upward: Scale, below: str, beside: str) -> list[str]:
+        floor = self.height - self.bottom
         parts = []
         for place, text in upward.ticks():
             y = self.y(place)
@@ -172,11 +177,9 @@ class _Frame:
             parts.append(_write(self.left - 6, y + 3.5, text, "end", "tick", limit=10))
         for place, text in across.ticks():
             x = self.x(place)
-            parts.append(
-                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{self.y(0):.1f}" y2="{self.y(0) + 4:.1f}" class="axis"/>'
-            )
-            parts.append(_write(x, self.y(0) + 17, text, "middle", "tick", limit=14))
-        parts.append(f'<path d="M{self.left} {self.top}V{self.y(0):.1f}H{WIDTH - self.right}" class="axis"/>')
+            parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}" class="axis"/>')
+            parts.append(_write(x, floor + 17, text, "middle", "tick", limit=14))
+        parts.append(f'<path d="M{self.left} {self.top}V{floor}H{WIDTH - self.right}" class="axis"/>')
         parts.append(_write((self.left + WIDTH - self.right) / 2, self.height - 6, below, "middle", "head", limit=60))
         parts.append(_write(8, 14, beside, "start", "head", limit=60))
         return parts

@@ -21,9 +21,17 @@ def figure(drawn: str, caption: str) -> str:
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table that says what it is; a wide one scrolls by itself, also by keyboard. Every cell is escaped."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    listed = list(rows)
+    numeric = [any(_is_number(row[place]) for row in listed) for place in range(len(heads))]
+    head = "".join(
+        f'<th scope="col"{classes}>{escape(text)}</th>'
+        for text, classes in zip(heads, (' class="n"' if is_number else "" for is_number in numeric), strict=True)
+    )
     body = "".join(
-        "<tr>" + "".join(_cell(value, is_head=place == 0) for place, value in enumerate(row)) + "</tr>" for row in rows
+        "<tr>"
+        + "".join(_cell(value, is_head=place == 0, is_number=numeric[place]) for place, value in enumerate(row))
+        + "</tr>"
+        for row in listed
     )
     return (
         f'<div class="table" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
@@ -31,10 +39,13 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     )
 
 
-def _cell(value: Any, *, is_head: bool) -> str:
+def _cell(value: Any, *, is_head: bool, is_number: bool) -> str:
     text = write_value(value)
     short = text if len(text) <= _LONG else text[: _LONG - 1] + "…"
     if is_head:
         return f'<th scope="row">{escape(short)}</th>'
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return f'<td class="n">{escape(short)}</td>' if is_number else f"<td>{escape(short)}</td>"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

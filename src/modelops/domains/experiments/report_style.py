@@ -23,7 +23,7 @@ caption{text-align:left;padding:8px 12px;color:var(--quiet)}
 th,td{padding:6px 12px;text-align:left;border-top:1px solid var(--rule);max-width:320px;overflow-wrap:anywhere;
 vertical-align:top}
 thead th{background:var(--soft);font-weight:600;white-space:nowrap}tbody th{font-weight:500;min-width:90px}
-td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td.n,th.n{text-align:right}td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 summary{cursor:pointer;color:var(--quiet);font-size:13px;margin:6px 0}
 ul{padding-left:20px}.legend{list-style:none;padding:0;margin:4px 0 0;display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px}
 .legend li{display:flex;align-items:center;gap:6px}.legend svg{width:28px}
