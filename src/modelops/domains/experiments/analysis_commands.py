@@ -152,7 +152,7 @@ def get_metric_buckets(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(help="A run's id, run_….")],
     key: Annotated[str, typer.Argument(help="The metric.")],
-    buckets: Annotated[int, typer.Option(min=2, max=2000, help="How many at most.")] = 60,
+    buckets: Annotated[int, typer.Option(min=4, max=2000, help="How many at most.")] = 60,
     axis: Annotated[Axis | None, typer.Option(help="By default the steps.")] = None,
     as_json: AsJson = False,
 ) -> None:

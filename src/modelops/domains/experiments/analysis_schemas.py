@@ -90,7 +90,7 @@ class Axis(StrEnum):
 class BucketsQuery(Schema):
     """How finely a metric is read."""
 
-    buckets: Annotated[int, Field(ge=2, le=2_000, description="How many at most.")] = 200
+    buckets: Annotated[int, Field(ge=4, le=2_000, description="How many at most.")] = 200
     axis: Annotated[Axis | None, Field(description="By default the steps, or the time where there is one step.")] = None
 
 

@@ -44,6 +44,8 @@ def compare_paired(values: NDArray[np.float64], baseline: NDArray[np.float64], t
         ValueError: there are fewer than `LEAST_FOLDS` folds.
     """
     apart = values - baseline
+    grain = 1e-12 * max(np.abs(values).max(initial=0), np.abs(baseline).max(initial=0))
+    apart = np.round(apart / grain) * grain if grain else apart  # so that 0.9 - 0.8 and 0.8 - 0.7 are a tie
     folds = len(apart)
     if folds < LEAST_FOLDS:
         raise ValueError("too few folds")

@@ -28,19 +28,19 @@ class Numbers:
     def __init__(self, values: Sequence[float], *, zoom: bool = True) -> None:
         low, high = min(values), max(values)
         self.log = zoom and low > 0 and high / low >= _LOG_FROM
-        if low == high:
-            margin = abs(low) / 10 or 1.0
-            low, high = low - margin, high + margin
-        self.low, self.high = (math.log10(low), math.log10(high)) if self.log else (low, high)
+        greatest = max(abs(low), abs(high))
+        # Everything is counted in a power of ten near the values, so that no width overflows or vanishes.
+        self.unit = 1.0 if self.log or not greatest else 10.0 ** max(-300, math.floor(math.log10(greatest)))
+        low, high = (math.log10(low), math.log10(high)) if self.log else (low / self.unit, high / self.unit)
+        margin = 0.1 if high - low < 1e-12 else 0.0  # a constant lies in the middle
+        self.low, self.high = low - margin, high + margin
 
     def place(self, value: Any) -> float | None:
         """Return where a number lies."""
         number = as_number(value)
         if number is None or (self.log and number <= 0):
             return None
-        at = math.log10(number) if self.log else number
-        # Halves, since the width of a scale from -1e308 to 1e308 is no number.
-        return (at / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+        return ((math.log10(number) if self.log else number / self.unit) - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[tuple[float, str]]:
         """Return round numbers within the scale."""
@@ -51,12 +51,11 @@ class Numbers:
             if len(found) > 1:
                 return found
             return [(0.0, write_number(10.0**self.low)), (1.0, write_number(10.0**self.high))]
-        step = _round_step(self.high / 5 - self.low / 5)
+        step = _round_step((self.high - self.low) / 5)
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [
-            (place, write_number(n * step))
+            ((n * step - self.low) / (self.high - self.low), write_number(n * step * self.unit))
             for n in range(first, last + 1)
-            if (place := self.place(n * step)) is not None
         ]
 
 
