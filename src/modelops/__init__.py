@@ -31,6 +31,7 @@ _HOMES = {
     "disable_debug_mode": "modelops.sdk.debugging",
     "enable_debug_mode": "modelops.sdk.debugging",
     "get_best_model": "modelops.sdk.comparison",
+    "log_folds": "modelops.sdk.folds",
     "promote_model": "modelops.sdk.registry",
     "register_model": "modelops.sdk.registry",
     "rollback_deployment": "modelops.sdk.serving",

@@ -76,7 +76,9 @@ def test_a_constraint_is_a_filter(text, condition):
     assert constraint_filter(text) == condition
 
 
-@pytest.mark.parametrize("text", ["", "latency", "latency <=", "<= 3", "latency <= low", "latency <= nan", "a`b < 1", "a ~ 3"])
+@pytest.mark.parametrize(
+    "text", ["", "latency", "latency <=", "<= 3", "latency <= low", "latency <= nan", "a`b < 1", "a ~ 3"]
+)
 def test_what_is_no_constraint_is_refused(text):
     with pytest.raises(InvalidInput):
         constraint_filter(text)

@@ -13,7 +13,9 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def point(key, value, step=0, second=None):
-    return MetricPoint(key=key, value=value, step=step, timestamp=BEGAN + timedelta(seconds=step if second is None else second))
+    return MetricPoint(
+        key=key, value=value, step=step, timestamp=BEGAN + timedelta(seconds=step if second is None else second)
+    )
 
 
 def make(experiments, name, parameters=None, tags=None, status="finished", experiment="trials", **metrics):
@@ -244,7 +246,8 @@ def test_each_bucket_keeps_its_least_its_greatest_and_its_last(experiments, run,
     chance = random.Random(seed)
     values = [math.nan, math.inf, -math.inf, 0.0, -1.5, 3.25, 1e300]
     points = {
-        (chance.randint(-50, 200), chance.randint(0, 99)): chance.choice(values) for _ in range(chance.choice([1, 5, 150]))
+        (chance.randint(-50, 200), chance.randint(0, 99)): chance.choice(values)
+        for _ in range(chance.choice([1, 5, 150]))
     }
     experiments.log_batch(run.id, metrics=[point("m", value, *place) for place, value in points.items()])
     check_buckets(experiments.get_metric_buckets(run.id, "m", buckets=buckets), points, buckets)
@@ -287,14 +290,20 @@ def test_no_points_are_no_buckets(experiments, run):
 
 def test_a_view_is_saved_opened_changed_and_forgotten(experiments, three):
     view = experiments.create_view(
-        "fast", experiment="trials", filter="metrics.latency_ms < 31", order_by="metrics.accuracy desc", columns=["name"]
+        "fast",
+        experiment="trials",
+        filter="metrics.latency_ms < 31",
+        order_by="metrics.accuracy desc",
+        columns=["name"],
     )
     assert experiments.get_view("fast") == experiments.get_view(view.id) == view
     assert [run.name for run in experiments.list_view_runs("fast").items] == ["good", "quick"]
     first = experiments.list_view_runs("fast", limit=1)
     assert [run.name for run in experiments.list_view_runs("fast", cursor=first.next_cursor).items] == ["quick"]
     assert [run.name for run in experiments.compare(view="fast", filter="metrics.accuracy > 0.85").runs] == ["good"]
-    changed = experiments.update_view("fast", name="faster", filter="", group_by="tags.`git.commit`", metrics=["accuracy"])
+    changed = experiments.update_view(
+        "fast", name="faster", filter="", group_by="tags.`git.commit`", metrics=["accuracy"]
+    )
     assert (changed.name, changed.filter, changed.order_by, changed.revision) == ("faster", None, view.order_by, 2)
     assert [group.value for group in experiments.group_runs(view="faster").items] == ["b", "a"]
     experiments.delete_view("faster")

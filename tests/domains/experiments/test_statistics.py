@@ -110,7 +110,9 @@ def trials(count, seed=0):
     parameters, values = [], []
     for n in range(count):
         lr, optimizer = float(10 ** random.uniform(-4, -1)), str(random.choice(["adam", "sgd", "rmsprop"]))
-        parameters.append({"lr": lr, "optimizer": optimizer, "noise": float(random.random()), "batch": 32, "id": f"x{n}"})
+        parameters.append(
+            {"lr": lr, "optimizer": optimizer, "noise": float(random.random()), "batch": 32, "id": f"x{n}"}
+        )
         values.append(-((math.log10(lr) + 1.5) ** 2) + 0.8 * (optimizer == "adam") + float(random.normal(0, 0.1)))
     return parameters, values
 
@@ -120,7 +122,7 @@ def test_a_forest_finds_what_matters_with_intervals():
     assert "random forest" in found.method
     assert found.explained > 0.5
     assert [one.parameter for one in found.parameters][:2] == ["lr", "optimizer"]
-    lr, optimizer, noise = found.parameters
+    lr, _, noise = found.parameters
     assert lr.lower > 0
     assert noise.parameter == "noise"
     assert noise.lower <= noise.importance <= noise.upper < lr.lower
@@ -183,7 +185,10 @@ def test_it_is_refused_with_the_reason(parameters, values, said):
 @pytest.mark.parametrize("count", [10, 40])
 def test_gaps_lists_and_mixed_values_are_taken(count):
     values = [1, "x", None, [1, 2], 2.5, True]
-    parameters = [{"mixed": values[n % 6], **({"rare": 1} if n % 2 else {}), **({"gap": n} if n % 3 else {})} for n in range(count)]
+    parameters = [
+        {"mixed": values[n % 6], **({"rare": 1} if n % 2 else {}), **({"gap": n} if n % 3 else {})}
+        for n in range(count)
+    ]
     found = rank_parameters("m", parameters, [float(n % 2) + n / 1000 for n in range(count)])
     assert found.parameters[0].parameter == "rare"
     assert all(math.isfinite(one.importance) for one in found.parameters)
