@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from modelops.contracts.errors import InvalidInput
-from modelops.domains.experiments.analysis_rules import FOLD_SUFFIX, FOLDS_TAG, TEST_SHARE_TAG
+from modelops.domains.experiments.analysis_rules import FOLD_PREFIX, FOLDS_TAG, TEST_SHARE_TAG
 from modelops.sdk.tracking import ActiveRun
 
 
@@ -33,5 +33,5 @@ def log_folds(
         raise InvalidInput(f"A fold tests more than none of the rows and less than all, not {test_share}.")
     run.set_tags({FOLDS_TAG: split, **({} if test_share is None else {TEST_SHARE_TAG: repr(float(test_share))})})
     for fold, number in enumerate(numbers):
-        run.log_metric(f"{metric}{FOLD_SUFFIX}", number, step=fold)
+        run.log_metric(f"{FOLD_PREFIX}{metric}", number, step=fold)
     run.log_metric(metric, fmean(numbers))

@@ -151,7 +151,7 @@ def test_the_share_that_a_fold_tests():
 
 def test_what_runs_are_judged_by_is_guessed_by_name():
     assert guess_objective([]) is None
-    assert guess_objective([{"x.fold": 1.0}]) is None
+    assert guess_objective([{"fold_x": 1.0}]) is None
     assert guess_objective([{"loss": 1.0, "val_accuracy": 0.5, "n": 1.0}]) == read_objective("val_accuracy:max")
     assert guess_objective([{"loss": 1.0, "n": 1.0}]) == read_objective("loss:min")
     assert guess_objective([{"a": 1.0, "b": 2.0}, {"b": 1.0}, {"b": 1.0}]) == read_objective("b:max")

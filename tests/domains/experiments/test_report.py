@@ -71,7 +71,7 @@ def fill(experiments, count=12, history=5):
         )
         points = [MetricPoint(key="loss", value=1 / (s + 1), step=s, timestamp=BEGAN) for s in range(history)]
         points += [
-            MetricPoint(key="accuracy.fold", value=n / 50 + s * s / 100, step=s, timestamp=BEGAN) for s in range(4)
+            MetricPoint(key="fold_accuracy", value=n / 50 + s * s / 100, step=s, timestamp=BEGAN) for s in range(4)
         ]
         points += [MetricPoint(key="accuracy", value=0.5 + n / 40), MetricPoint(key="latency_ms", value=n * n + 1.0)]
         experiments.log_batch(run.id, metrics=points)

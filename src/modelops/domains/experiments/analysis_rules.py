@@ -16,8 +16,8 @@ FOLDS_TAG = "folds"
 TEST_SHARE_TAG = "folds.test_share"
 """The tag that tells which share of the rows each fold tests, between 0 and 1."""
 
-FOLD_SUFFIX = ".fold"
-"""`accuracy.fold` holds a value of `accuracy` a fold, the fold's number as its step."""
+FOLD_PREFIX = "fold_"
+"""`fold_accuracy` holds a value of `accuracy` a fold, the fold's number as its step."""
 
 _DATA = ("data.", "dataset", "mlflow.data.")
 _CODE = ("code.", "git.", "mlflow.source.")
@@ -70,7 +70,7 @@ def read_objectives(texts: Iterable[str]) -> list[Objective]:
 
 def guess_objective(metrics: Sequence[Mapping[str, float]]) -> Objective | None:
     """Return what runs are most likely judged by: of the metrics that most of them have, one whose name says its direction."""
-    counts = Counter(key for found in metrics for key in found if not key.endswith(FOLD_SUFFIX))
+    counts = Counter(key for found in metrics for key in found if not key.startswith(FOLD_PREFIX))
     if not counts:
         return None
     common = [key for key, count in counts.items() if count * 2 >= max(counts.values())]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.experiments.analysis_rules import (
-    FOLD_SUFFIX,
+    FOLD_PREFIX,
     FOLDS_TAG,
     better,
     differences,
@@ -121,7 +121,7 @@ def find_significance(runs: list[Run], objective: Objective, baseline: str | Non
     if scores is None:
         message = (
             f"'{base.name}' tells no folds, so nobody can say whether others differ from it by more than noise. Set its "
-            f"tag `{FOLDS_TAG}` to a name of the split, and log '{metric}{FOLD_SUFFIX}' once a fold, with the fold as step."
+            f"tag `{FOLDS_TAG}` to a name of the split, and log '{FOLD_PREFIX}{metric}' once a fold, with the fold as step."
         )
         return Significance(metric=metric, baseline=base.id, tests=[], message=message)
     tests = [_test(run, base, metric, scores, history) for run in others]
@@ -189,7 +189,7 @@ def _folds(run: Run, metric: str, history: History) -> dict[int, float] | None:
     """Return a run's value of each fold; None if it tells no folds."""
     if FOLDS_TAG not in run.tags:
         return None
-    key = f"{metric}{FOLD_SUFFIX}"
+    key = f"{FOLD_PREFIX}{metric}"
     return history(run.id, key if key in run.metrics else metric) or None
 
 

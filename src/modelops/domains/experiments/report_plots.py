@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from modelops.domains.experiments import plots
-from modelops.domains.experiments.analysis_rules import FOLD_SUFFIX
+from modelops.domains.experiments.analysis_rules import FOLD_PREFIX
 from modelops.domains.experiments.analysis_schemas import Difference, Direction, MetricBuckets, RunComparison
 from modelops.domains.experiments.report_parts import figure, table
 from modelops.domains.experiments.scales import Scale, scale_of
@@ -18,7 +18,7 @@ Curve = Callable[[str, str], MetricBuckets]
 def parallel(found: RunComparison) -> str:
     """Draw the parameters that differ and the chief metrics beside each other."""
     chief = [one.metric for one in found.objectives]
-    metrics = (chief or [one.key for one in found.metrics if not one.key.endswith(FOLD_SUFFIX)])[:3]
+    metrics = (chief or [one.key for one in found.metrics if not one.key.startswith(FOLD_PREFIX)])[:3]
     named = [("parameters", one.key) for one in ordered_parameters(found)] + [("metrics", key) for key in metrics]
     kept: list[tuple[str, str, Scale]] = []
     for head, key in named:
@@ -86,7 +86,7 @@ def metric_curves(found: RunComparison, keys: Sequence[str], curve: Curve) -> st
         drawn = [(name, one) for name, one in read if one.total > 1 or (keys and one.total)]
         drawn = [(name, one) for name, one in drawn if one.axis == drawn[0][1].axis][: plots.LINES]
         plot = plots.curves(key, drawn, f"{len(drawn)} runs.") if drawn else ""
-        if plot and (keys or (len(parts) < _CURVES and not key.endswith(FOLD_SUFFIX))):
+        if plot and (keys or (len(parts) < _CURVES and not key.startswith(FOLD_PREFIX))):
             parts.append(
                 f"<figure>{plot}{plots.legend([name for name, _ in drawn])}{_curve_table(key, drawn)}</figure>"
             )
