@@ -40,8 +40,10 @@ def metric_buckets(
     over = MetricRow.step if chosen is Axis.STEP else MetricRow.time_us
     low, high = (first_step, last_step) if chosen is Axis.STEP else (first_us, last_us)
     place = _floor(over, bucket_width(low, high, buckets)).label("place")
-    lasts = {row.place: join_value(row.value, row.is_nan) for row in session.execute(_last(place, points, chosen))}
-    return chosen, total, [_bucket(row, lasts[row.place]) for row in session.execute(_extremes(place, points))]
+    found = session.execute(_extremes(place, points)).all()
+    ends = [row.last_step if chosen is Axis.STEP else row.last_us for row in found]
+    lasts = {row.at: join_value(row.value, row.is_nan) for row in session.execute(_last(ends, points, chosen))}
+    return chosen, total, [_bucket(row, lasts[end]) for row, end in zip(found, ends, strict=True)]
 
 
 def last_by_step(session: Session, run: RunRow, key: str) -> dict[int, float]:
@@ -77,18 +79,13 @@ def _extremes(place: Any, points: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-def _last(place: Any, points: ColumnElement[bool], axis: Axis) -> Select[Any]:
-    """Select each bucket's last point: along its axis, then the other, then by value, so that it never depends on chance."""
-    first, second = (MetricRow.step, MetricRow.time_us) if axis is Axis.STEP else (MetricRow.time_us, MetricRow.step)
-    order = (first.desc(), second.desc(), MetricRow.value.desc(), MetricRow.is_nan.desc())
-    ranked = select(
-        place,
-        MetricRow.value,
-        MetricRow.is_nan,
-        func.row_number().over(partition_by=place, order_by=order).label("rank"),
-    ).where(points)
-    inner = ranked.subquery()
-    return select(inner.c.place, inner.c.value, inner.c.is_nan).where(inner.c.rank == 1)
+def _last(ends: list[int], points: ColumnElement[bool], axis: Axis) -> Select[Any]:
+    """Select the last point at each of some places of the axis: along the other axis, then by value, never by chance."""
+    at, then = (MetricRow.step, MetricRow.time_us) if axis is Axis.STEP else (MetricRow.time_us, MetricRow.step)
+    order = (then.desc(), MetricRow.value.desc(), MetricRow.is_nan.desc())
+    rank = func.row_number().over(partition_by=at, order_by=order).label("rank")
+    ranked = select(at.label("at"), MetricRow.value, MetricRow.is_nan, rank).where(points, at.in_(ends)).subquery()
+    return select(ranked.c.at, ranked.c.value, ranked.c.is_nan).where(ranked.c.rank == 1)
 
 
 def _floor(column: Any, width: int) -> Any:
