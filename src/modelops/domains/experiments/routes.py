@@ -33,7 +33,7 @@ from modelops.domains.experiments.schemas import (
 )
 from modelops.domains.experiments.view_schemas import View, ViewCreate, ViewUpdate
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Ref, Router, body_of
+from modelops.kernel.edge import Listing, Ref, Router, body_of
 from modelops.kernel.listing import PageQuery
 from modelops.kernel.scope import Scope
 
