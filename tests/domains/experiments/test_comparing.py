@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from modelops.contracts.errors import InvalidInput, NotFound, PermissionDenied
+from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
 from modelops.domains.experiments.schemas import MetricPoint
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -162,6 +162,16 @@ def test_what_mattered_is_ranked(experiments):
     found = experiments.compare(experiment="trials", objective=["accuracy:max"]).importance
     assert found.parameters[0].parameter == "lr"
     assert found.parameters[0].importance == pytest.approx(1)
+    assert "of 12 runs" not in found.message
+    some = experiments.compare(experiment="trials", objective=["accuracy:max"], limit=9).importance
+    assert "These are 9 of 12 runs" in some.message
+
+
+def test_deleted_runs_are_not_meant(experiments, three):
+    experiments.delete_run(three[1])
+    assert len(experiments.compare(experiment="trials").runs) == 2
+    assert experiments.group_runs("parameters.lr", experiment="trials").runs == 2
+    assert experiments.get_best_run("accuracy").run.id == three[0]
 
 
 def test_runs_are_grouped_and_summarised(experiments, three):
@@ -353,8 +363,6 @@ def test_views_are_ones_own_until_they_are_shared(platform, experiments):
 
 
 def test_a_name_is_taken_once(platform, experiments):
-    from modelops.contracts.errors import AlreadyExists
-
     experiments.create_view("v", shared=True)
     with pytest.raises(AlreadyExists):
         experiments.create_view("v")
@@ -363,7 +371,7 @@ def test_a_name_is_taken_once(platform, experiments):
     with pytest.raises(AlreadyExists):
         other.update_view("v", shared=True)
     with pytest.raises(AlreadyExists):
-        other.create_view("w", shared=True) and other.update_view("w", name="v")
+        other.create_view("v", shared=True)
 
 
 def test_a_viewer_opens_views_and_saves_none(platform, experiments, three):

@@ -25,6 +25,7 @@ from modelops.domains.experiments.analysis_schemas import (
     MetricDifference,
     Objective,
     PairedTest,
+    ParameterImportance,
     ParetoFront,
     RunComparison,
     Significance,
@@ -77,11 +78,7 @@ def compare_runs(
         code=_as_differences(code),
         files=_as_differences(files),
         objectives=objectives,
-        importance=None
-        if chief is None
-        else rank_parameters(
-            chief.metric, [run.parameters for run in runs], [run.metrics.get(chief.metric) for run in runs]
-        ),
+        importance=None if chief is None else _find_importance(runs, total, chief.metric),
         pareto=find_front(runs, objectives) if len(objectives) > 1 else None,
         significance=None if chief is None else find_significance(runs, chief, query.baseline, history),
     )
@@ -130,6 +127,14 @@ def find_significance(runs: list[Run], objective: Objective, baseline: str | Non
     message = f"Corrected resampled t-test on '{metric}' against '{base.name}'; {len(tested)} of {len(tests)} share its folds."
     corrected = [test.model_copy(update={"adjusted": adjusted.get(test.run_id)}) for test in tests]
     return Significance(metric=metric, baseline=base.id, tests=corrected, message=message)
+
+
+def _find_importance(runs: list[Run], total: int, metric: str) -> ParameterImportance:
+    found = rank_parameters(metric, [run.parameters for run in runs], [run.metrics.get(metric) for run in runs])
+    if len(runs) == total or not found.parameters:
+        return found
+    warning = f"These are {len(runs)} of {total} runs: what sets the others apart is not seen."
+    return found.model_copy(update={"message": f"{found.message} {warning}"})
 
 
 def _test(run: Run, base: Run, metric: str, scores: Mapping[int, float], history: History) -> PairedTest:
