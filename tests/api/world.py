@@ -28,6 +28,7 @@ def _fill(admin):
     experiment = admin.experiments.create_experiment("trials")
     run = admin.experiments.create_run("trials", parameters={"lr": 0.1})
     admin.experiments.log_batch(run.id, metrics=[{"key": "loss", "value": 0.5}])
+    view = admin.experiments.create_view("best", order_by="metrics.loss asc", group_by="parameters.lr", shared=True)
     rows = np.array([[n, n * n] for n in range(40)], dtype=float)
     model = LogisticRegression(max_iter=1000).fit(rows, [n % 2 for n in range(40)])
     version = ModelRegistry(admin).register_model("numbers", model, sample=rows, experiment_id=run.id)
@@ -49,6 +50,7 @@ def _fill(admin):
         "version": "1",
         "experiment": experiment.id,
         "run": run.id,
+        "view": view.id,
         "key": "loss",
         "key:path": "loss",
         "model": version.model_id,

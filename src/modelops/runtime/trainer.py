@@ -75,7 +75,8 @@ class Job:
 
     def start_run(self, name: str, parameters: Mapping[str, Any]) -> ActiveRun:
         """Begin a run for a candidate."""
-        run = self._tracker.start_experiment(run_name=name, parameters=parameters)
+        data = {"data.name": self.task.dataset, "data.version_id": self.task.dataset_version_id}
+        run = self._tracker.start_experiment(run_name=name, parameters=parameters, tags=data)
         self._runs.append(run)
         return run
 

@@ -46,6 +46,7 @@ class FakeJob:
     def start_run(self, name, parameters):
         run = SimpleNamespace(id=f"run_{len(self.runs)}", name=name, parameters=parameters, points=[])
         run.log_metrics = lambda metrics, *, step=0: run.points.extend((k, step, v) for k, v in metrics.items())
+        run.set_tags = lambda tags: setattr(run, "tags", tags)
         self.runs.append(run)
         yield run
 
@@ -95,6 +96,7 @@ def test_scores_are_scikit_learns_own(cancer, metric, scoring, sign):
     folds = StratifiedKFold(3, shuffle=True, random_state=3)
     features, target = sample.drop(columns="target"), sample["target"].to_numpy()
     means = {}
+    assert {run.tags["folds"] for run in job.runs} == {"3 stratified, seed 3, dsv_1, by target"}
     for run, (name, model) in zip(job.runs, algorithms.items(), strict=True):
         expected = sign * cross_val_score(clone(model), features, target, cv=folds, scoring=scoring)
         assert run.name == name

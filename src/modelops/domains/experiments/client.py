@@ -6,6 +6,20 @@ from urllib.parse import quote
 
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Json, Page
+from modelops.domains.experiments.analysis_schemas import (
+    Axis,
+    BestQuery,
+    BestRun,
+    BucketsQuery,
+    ComparisonQuery,
+    Direction,
+    GroupQuery,
+    MetricBuckets,
+    ReportQuery,
+    RunComparison,
+    RunGroups,
+    dump,
+)
 from modelops.domains.experiments.rules import ParameterChanged, RunEnded
 from modelops.domains.experiments.schemas import (
     Experiment,
@@ -21,6 +35,7 @@ from modelops.domains.experiments.schemas import (
     RunStatus,
     RunUpdate,
 )
+from modelops.domains.experiments.view_schemas import View, ViewCreate, ViewUpdate
 
 __all__ = ["Experiments", "ParameterChanged", "RunEnded"]  # the errors, so that a client far away can raise them
 
@@ -138,8 +153,7 @@ class Experiments(Group):
 
     def get_metric_history(self, run: str, key: str, **page: Any) -> Page[MetricPoint]:
         """Return the points of a metric by step and time; takes `limit` and `cursor`."""
-        name = quote(key, safe="").replace(".", "%2E")  # a key such as `..` is no path
-        return self._list(MetricPoint, f"/runs/{run}/metrics/{name}", **page)
+        return self._list(MetricPoint, f"/runs/{run}/metrics/{_in_path(key)}", **page)
 
     def link_run_artifact(self, run: str, path: str, digest: str) -> RunArtifact:
         """Give an artifact that was uploaded a path in a run."""
@@ -148,3 +162,83 @@ class Experiments(Group):
     def list_run_artifacts(self, run: str) -> Page[RunArtifact]:
         """List a run's files."""
         return self._list(RunArtifact, f"/runs/{run}/artifacts")
+
+    def get_metric_buckets(
+        self, run: str, key: str, *, buckets: int = 200, axis: Axis | str | None = None
+    ) -> MetricBuckets:
+        """Return a metric's history in equal stretches of its steps or time, each with its least, greatest and last value."""
+        query = BucketsQuery(buckets=buckets, axis=None if axis is None else Axis(axis))
+        return self._get(MetricBuckets, f"/runs/{run}/metric-buckets/{_in_path(key)}", **dump(query))
+
+    def compare(self, *runs: str, **selection: Any) -> RunComparison:
+        """Compare runs: those named, or those of `experiment`, `view`, `filter`, `order_by` and `limit`.
+
+        Args:
+            runs: Ids.
+            selection: Also `objective`, a list such as `["accuracy:max", "latency_ms:min"]`, the chief one first: it brings
+                the importance of parameters, the Pareto front and paired tests; and `baseline`, the run tested against.
+        """
+        return self._get(RunComparison, "/run-comparison", **dump(ComparisonQuery(run=list(runs), **selection)))
+
+    def report(self, *runs: str, **selection: Any) -> str:
+        """Return a report as one HTML file that needs nothing else. Takes what `compare` does, and `curve` and `title`."""
+        query = ReportQuery(run=list(runs), **selection)
+        return self._rest.request("GET", "/run-report", params=dump(query)).text
+
+    def group_runs(self, by: str | None = None, *, metric: Sequence[str] = (), **selection: Any) -> RunGroups:
+        """Group runs by `parameters.<key>` or `tags.<key>`, with a summary of metrics, such as `accuracy:max`, for each."""
+        query = GroupQuery(by=by, metric=list(metric), **selection)
+        return self._get(RunGroups, "/run-groups", **dump(query))
+
+    def get_best_run(
+        self,
+        metric: str,
+        *,
+        direction: Direction | str = Direction.MAX,
+        constraint: Sequence[str] = (),
+        experiment: str | None = None,
+        filter: str | None = None,  # noqa: A002 - as everywhere
+        any_status: bool = False,
+    ) -> BestRun:
+        """Return the run with the best value of a metric that keeps constraints such as `latency_ms <= 20`.
+
+        Raises:
+            NotFound: none does.
+        """
+        query = BestQuery(
+            metric=metric,
+            direction=Direction(direction),
+            constraint=list(constraint),
+            experiment=experiment,
+            filter=filter,
+            any_status=any_status,
+        )
+        return self._get(BestRun, "/best-run", **dump(query))
+
+    def create_view(self, name: str, **fields: Any) -> View:
+        """Save a view of runs: `experiment`, `filter`, `order_by`, `columns`, `group_by`, `metrics`, `shared`."""
+        return self._post(View, "/run-views", ViewCreate(name=name, **fields))
+
+    def list_views(self, **page: Any) -> Page[View]:
+        """List your own views of runs and those that are shared."""
+        return self._list(View, "/run-views", **page)
+
+    def get_view(self, view: str) -> View:
+        """Return a view of runs, by name or id."""
+        return self._get(View, f"/run-views/{view}")
+
+    def update_view(self, view: str, *, revision: int | None = None, **fields: Any) -> View:
+        """Change a view of runs; with `revision`, only while it is still at that one."""
+        return self._patch(View, f"/run-views/{view}", ViewUpdate(**fields), revision)
+
+    def delete_view(self, view: str) -> None:
+        """Forget a view of runs. The runs stay."""
+        self._delete(f"/run-views/{view}")
+
+    def list_view_runs(self, view: str, **page: Any) -> Page[Run]:
+        """List the runs that a view shows, in its order; takes `limit` and `cursor`."""
+        return self._list(Run, f"/run-views/{view}/runs", **page)
+
+
+def _in_path(key: str) -> str:
+    return quote(key, safe="").replace(".", "%2E")  # a key such as `..` is no path

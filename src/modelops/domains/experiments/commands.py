@@ -4,9 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
-from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page, show_rows, values
+from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page, values
+from modelops.domains.experiments import analysis_commands, view_commands
 from modelops.domains.experiments.client import Experiments
 from modelops.domains.experiments.schemas import RunStatus
+from modelops.domains.experiments.terminal_tables import show_runs
 
 app = typer.Typer(help="Experiments and runs.", no_args_is_help=True)
 
@@ -98,14 +100,9 @@ def list_runs(
         show(found, as_json=True)
         return
     keys = list(dict.fromkeys(key for run in found.items for key in run.metrics))[:_METRICS_SHOWN]
-    heads = {key: key.replace(".", "·") for key in keys}  # a dot would reach into the column
-    rows = [
-        {**run.model_dump(mode="json"), "metrics": {head: run.metrics.get(key) for key, head in heads.items()}}
-        for run in found.items
-    ]
-    columns = ["name", "experiment", "status", *(f"metrics.{head}" for head in heads.values()), "started_at", "id"]
+    columns = ["name", "experiment", "status", *(f"metrics.{key}" for key in keys), "started_at", "id"]
     empty = "There are no runs yet. A program begins one: with modelops.start_experiment('NAME') as run: …"
-    show_rows(rows, columns, as_json=False, empty=empty, more=found.next_cursor)
+    show_runs(found, columns, empty=empty)
 
 
 @app.command()
@@ -160,3 +157,7 @@ def list_run_artifacts(ctx: typer.Context, run: RunArg, as_json: AsJson = False)
     """List a run's files."""
     columns = ["path", "size", "media_type", "digest"]
     show_page(group(ctx, Experiments).list_run_artifacts(run), columns, as_json=as_json, empty="The run has no files.")
+
+
+app.add_typer(analysis_commands.app)
+app.add_typer(view_commands.app)

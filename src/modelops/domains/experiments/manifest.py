@@ -12,6 +12,7 @@ manifest = Manifest(
         "experiments.read": Role.VIEWER,
         "experiments.write": Role.DATA_SCIENTIST,
         "runs.write": Role.DATA_SCIENTIST,
+        "views.manage": Role.PROJECT_ADMIN,
     },
     reconcilers=[Heartbeats(), Removal()],
 )

@@ -2,11 +2,22 @@
 
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelops.contracts.schemas import Page
 from modelops.domains.experiments import service
+from modelops.domains.experiments.analysis_schemas import (
+    BestQuery,
+    BestRun,
+    BucketsQuery,
+    ComparisonQuery,
+    GroupQuery,
+    MetricBuckets,
+    ReportQuery,
+    RunComparison,
+    RunGroups,
+)
 from modelops.domains.experiments.schemas import (
     Experiment,
     ExperimentCreate,
@@ -20,14 +31,21 @@ from modelops.domains.experiments.schemas import (
     RunCreate,
     RunUpdate,
 )
+from modelops.domains.experiments.view_schemas import View, ViewCreate, ViewUpdate
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Ref, Router, body_of
+from modelops.kernel.edge import Listing, Ref, Router, body_of
 from modelops.kernel.listing import PageQuery
 from modelops.kernel.scope import Scope
 
 router = Router("experiments")
 
 MetricKey = Annotated[str, Path(min_length=1, max_length=250, description="A metric's key; it may hold slashes.")]
+
+_REPORT_HEADERS = {
+    "Content-Disposition": 'attachment; filename="report.html"',
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 Deleted = Annotated[bool, Query(description="The deleted ones, which can be restored.")]
@@ -47,7 +65,7 @@ class RunsQuery(PageQuery):
 
 
 class HistoryQuery(BaseModel):
-    """What the history of a metric takes: it has one order, and nothing to filter by."""
+    """What a listing takes that has one order, and nothing to filter by."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -157,3 +175,71 @@ def link_run_artifact(ctx: Context, run: Ref, body: RunArtifactCreate) -> RunArt
 def list_run_artifacts(ctx: Context, run: Ref) -> Page[RunArtifact]:
     """List a run's files."""
     return service.list_run_artifacts(ctx, run)
+
+
+@router.get("/runs/{run}/metric-buckets/{key:path}")
+def get_metric_buckets(
+    ctx: Context, run: Ref, key: MetricKey, query: Annotated[BucketsQuery, Query()]
+) -> MetricBuckets:
+    """Return a metric's history in equal stretches, each with its least, greatest and last value."""
+    return service.get_metric_buckets(ctx, run, key, query)
+
+
+@router.get("/run-comparison")
+def compare(ctx: Context, query: Annotated[ComparisonQuery, Query()]) -> RunComparison:
+    """Compare runs: what differs alone; and for the objectives named, what mattered, the Pareto front and significance."""
+    return service.compare(ctx, query)
+
+
+@router.get("/run-report", response_class=Response, responses={200: {"content": {"text/html": {}}}})
+def report(ctx: Context, query: Annotated[ReportQuery, Query()]) -> Response:
+    """Return a report on runs: one HTML file with plots that needs nothing else."""
+    return Response(service.report(ctx, query), media_type="text/html", headers=_REPORT_HEADERS)
+
+
+@router.get("/run-groups")
+def group_runs(ctx: Context, query: Annotated[GroupQuery, Query()]) -> RunGroups:
+    """Group runs by a parameter or tag, with a summary of metrics for each group."""
+    return service.group_runs(ctx, query)
+
+
+@router.get("/best-run")
+def get_best_run(ctx: Context, query: Annotated[BestQuery, Query()]) -> BestRun:
+    """Return the run with the best value of a metric among those that keep the constraints."""
+    return service.get_best_run(ctx, query)
+
+
+@router.post("/run-views", status_code=201)
+def create_view(ctx: Context, body: ViewCreate) -> View:
+    """Save a view of runs: a filter, an order, columns and a grouping, for oneself or shared."""
+    return service.create_view(ctx, body)
+
+
+@router.get("/run-views")
+def list_views(ctx: Context, page: Listing) -> Page[View]:
+    """List your own views of runs and those that are shared."""
+    return service.list_views(ctx, page)
+
+
+@router.get("/run-views/{view}")
+def get_view(ctx: Context, view: Ref) -> View:
+    """Return a view of runs."""
+    return service.get_view(ctx, view)
+
+
+@router.patch("/run-views/{view}")
+def update_view(ctx: Context, view: Ref, body: ViewUpdate) -> View:
+    """Change a view of runs, or share it."""
+    return service.update_view(ctx, view, body)
+
+
+@router.delete("/run-views/{view}", status_code=204)
+def delete_view(ctx: Context, view: Ref) -> None:
+    """Forget a view of runs. The runs stay."""
+    return service.delete_view(ctx, view)
+
+
+@router.get("/run-views/{view}/runs")
+def list_view_runs(ctx: Context, view: Ref, page: Annotated[HistoryQuery, Query()]) -> Page[Run]:
+    """List the runs that a view shows, in its order."""
+    return service.list_view_runs(ctx, view, page.limit, page.cursor)

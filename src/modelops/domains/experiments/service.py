@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import select
 
-from modelops.contracts.errors import AlreadyExists, Conflict, InvalidInput, NotFound, PermissionDenied
+from modelops.contracts.errors import AlreadyExists, Conflict, InvalidInput
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page
 from modelops.domains.experiments import history, ingest, retention
+from modelops.domains.experiments.analysis import compare, get_best_run, get_metric_buckets, group_runs, report
+from modelops.domains.experiments.finding import find_experiment, find_run_row, locked, own_run, page_of_runs
 from modelops.domains.experiments.ports import ArtifactCatalog
-from modelops.domains.experiments.reading import RUN_FIELDS, as_experiment, as_run, as_runs
+from modelops.domains.experiments.reading import as_experiment, as_run
 from modelops.domains.experiments.retention import expired, remove
 from modelops.domains.experiments.rules import LIVE, check_reason, check_transition
 from modelops.domains.experiments.schemas import (
@@ -29,6 +30,14 @@ from modelops.domains.experiments.schemas import (
 )
 from modelops.domains.experiments.searching import Condition, Order, search_experiments
 from modelops.domains.experiments.tables import ExperimentRow, RunArtifactRow, RunRow
+from modelops.domains.experiments.views import (
+    create_view,
+    delete_view,
+    get_view,
+    list_view_runs,
+    list_views,
+    update_view,
+)
 from modelops.domains.experiments.wire import read_batch
 from modelops.kernel.context import Context
 from modelops.kernel.database import raw_of
@@ -36,9 +45,21 @@ from modelops.kernel.listing import PageQuery, list_rows
 from modelops.kernel.scope import Scope
 from modelops.kernel.work import Watching
 
-__all__ = ["expired", "remove"]
-
-R = TypeVar("R", ExperimentRow, RunRow)
+__all__ = [
+    "compare",
+    "create_view",
+    "delete_view",
+    "expired",
+    "get_best_run",
+    "get_metric_buckets",
+    "get_view",
+    "group_runs",
+    "list_view_runs",
+    "list_views",
+    "remove",
+    "report",
+    "update_view",
+]
 
 
 def create_experiment(ctx: Context, body: ExperimentCreate) -> Experiment:
@@ -93,13 +114,13 @@ def list_experiments(ctx: Context, page: PageQuery, *, deleted: bool = False) ->
 def get_experiment(ctx: Context, experiment: str) -> Experiment:
     """Return an experiment, by name or id."""
     ctx.require("experiments.read")
-    return as_experiment(_find_experiment(ctx, experiment))
+    return as_experiment(find_experiment(ctx, experiment))
 
 
 def update_experiment(ctx: Context, experiment: str, body: ExperimentUpdate) -> Experiment:
     """Change an experiment's description or tags."""
     ctx.require("experiments.write")
-    row = _find_experiment(ctx, experiment, lock=True)
+    row = find_experiment(ctx, experiment, lock=True)
     ctx.check_revision(row)
     row.changed_at = ctx.clock.now()
     if body.description is not None:
@@ -114,7 +135,7 @@ def relabel_experiment(
 ) -> Experiment:
     """Rename an experiment, and set tags or, where they are None, drop them (for the domains above)."""
     ctx.require("experiments.write")
-    row = _find_experiment(ctx, experiment, lock=True)
+    row = find_experiment(ctx, experiment, lock=True)
     if name is not None and name != row.name:
         if ctx.session.scalars(ctx.query(ExperimentRow).where(ExperimentRow.name == name)).first():
             raise AlreadyExists(f"There is an experiment '{name}' already.")
@@ -148,14 +169,14 @@ def find_experiments(
 def delete_experiment(ctx: Context, experiment: str) -> None:
     """Delete an experiment and its runs; they can be restored for a while."""
     ctx.require("experiments.write")
-    row = _find_experiment(ctx, experiment, lock=True)
+    row = find_experiment(ctx, experiment, lock=True)
     retention.delete_experiment(ctx, row)
 
 
 def restore_experiment(ctx: Context, experiment: str) -> Experiment:
     """Restore a deleted experiment, and the runs that were deleted with it."""
     ctx.require("experiments.write")
-    row = _find_experiment(ctx, experiment, lock=True)
+    row = find_experiment(ctx, experiment, lock=True)
     retention.restore_experiment(ctx, row)
     return as_experiment(row)
 
@@ -163,7 +184,7 @@ def restore_experiment(ctx: Context, experiment: str) -> Experiment:
 def create_run(ctx: Context, body: RunCreate) -> Run:
     """Begin a run. One that a job begins belongs to the job."""
     ctx.require("runs.write")
-    experiment = _find_experiment(ctx, body.experiment)
+    experiment = find_experiment(ctx, body.experiment)
     if experiment.deleted_at is not None:
         raise Conflict(f"The experiment '{experiment.name}' is deleted.", hint="Restore it first, or name another.")
     now, run_id = ctx.clock.now(), new_id("run")
@@ -191,11 +212,7 @@ def create_run(ctx: Context, body: RunCreate) -> Run:
 def list_runs(ctx: Context, experiment: str | None, page: PageQuery, *, deleted: bool = False) -> Page[Run]:
     """List the project's runs, or one experiment's, newest first; or the deleted ones."""
     ctx.require("experiments.read")
-    query = ctx.query(RunRow).where(RunRow.deleted_at.is_not(None) == deleted)
-    if experiment is not None:
-        query = query.where(RunRow.experiment_id == _find_experiment(ctx, experiment).id)
-    found = list_rows(ctx, query, RunRow.id, RUN_FIELDS, page, order="desc")
-    return Page(items=as_runs(ctx, found.rows), next_cursor=found.next_cursor, total=found.total)
+    return page_of_runs(ctx, experiment, page, deleted=deleted)
 
 
 def get_run(ctx: Context, run: str) -> Run:
@@ -208,7 +225,7 @@ def update_run(ctx: Context, run: str, body: RunUpdate) -> Run:
     """Rename a run, or end it. Of two that end it at once, the first decides how."""
     ctx.require("runs.write")
     check_reason(body.status, body.reason)
-    row = _own_run(ctx, run, lock=True)
+    row = own_run(ctx, run, lock=True)
     if body.status is not None and check_transition(run, RunStatus(row.status), body.status):
         ctx.check_revision(row)
         if body.status in LIVE:
@@ -225,14 +242,14 @@ def update_run(ctx: Context, run: str, body: RunUpdate) -> Run:
 def delete_run(ctx: Context, run: str) -> None:
     """Delete a run; it can be restored for a while."""
     ctx.require("runs.write")
-    row = _own_run(ctx, run, lock=True)
+    row = own_run(ctx, run, lock=True)
     retention.delete_run(ctx, row)
 
 
 def restore_run(ctx: Context, run: str) -> Run:
     """Restore a deleted run."""
     ctx.require("runs.write")
-    row = _own_run(ctx, run, lock=True)
+    row = own_run(ctx, run, lock=True)
     retention.restore_run(ctx, row)
     return as_run(ctx, row)
 
@@ -247,7 +264,7 @@ async def log_batch(scope: Scope, run: str, body: bytes) -> Logged:
 def heartbeat(ctx: Context, run: str) -> None:
     """Note that whoever makes the run is alive."""
     ctx.require("runs.write")
-    row = _own_run(ctx, run)
+    row = own_run(ctx, run)
     if row.status == RunStatus.RUNNING:
         row.heard_at = ctx.clock.now()
 
@@ -255,7 +272,7 @@ def heartbeat(ctx: Context, run: str) -> None:
 def get_metric_history(ctx: Context, run: str, key: str, limit: int, cursor: str | None) -> Page[MetricPoint]:
     """Return the points of a metric by time, then step."""
     ctx.require("experiments.read")
-    row = _find_run_row(ctx, run)
+    row = find_run_row(ctx, run)
     raw = raw_of(ctx.session)
     total = history.count_points(raw, row.number, key)
     found = history.read_points(raw, row.number, key, limit, cursor)
@@ -266,7 +283,7 @@ def get_metric_history(ctx: Context, run: str, key: str, limit: int, cursor: str
 def link_run_artifact(ctx: Context, run: str, body: RunArtifactCreate) -> RunArtifact:
     """Give an artifact of the project a path in a run; the path can be given anew."""
     ctx.require("runs.write")
-    row = _own_run(ctx, run)
+    row = own_run(ctx, run)
     if ".." in body.path.split("/"):
         raise InvalidInput("A path in a run does not go upwards.")
     size, media_type = ctx.port(ArtifactCatalog)(ctx, body.digest)
@@ -280,7 +297,7 @@ def link_run_artifact(ctx: Context, run: str, body: RunArtifactCreate) -> RunArt
 def list_run_artifacts(ctx: Context, run: str) -> Page[RunArtifact]:
     """List a run's files by path."""
     ctx.require("experiments.read")
-    row = _find_run_row(ctx, run)
+    row = find_run_row(ctx, run)
     query = select(RunArtifactRow).where(RunArtifactRow.run_id == row.id).order_by(RunArtifactRow.path)
     items = [RunArtifact.model_validate(found, from_attributes=True) for found in ctx.session.scalars(query)]
     return Page(items=items, next_cursor=None, total=len(items))
@@ -288,13 +305,13 @@ def list_run_artifacts(ctx: Context, run: str) -> Page[RunArtifact]:
 
 def find_run(ctx: Context, run: str) -> Run:
     """Return a run of the project (for the domains above)."""
-    return as_run(ctx, _find_run_row(ctx, run))
+    return as_run(ctx, find_run_row(ctx, run))
 
 
 def end_runs_of_job(ctx: Context, job_id: str, status: RunStatus, reason: str | None) -> int:
     """End the runs that a job left running, and return how many (for the domains above)."""
     query = ctx.query(RunRow).where(RunRow.job_id == job_id, RunRow.status.in_(LIVE))
-    rows = ctx.session.scalars(_locked(query.order_by(RunRow.id))).all()
+    rows = ctx.session.scalars(locked(query.order_by(RunRow.id))).all()
     for row in rows:
         row.touch()
         _end(ctx, row, status, reason)
@@ -316,7 +333,7 @@ def silent_runs(ctx: Context) -> list[str]:
 
 def fail_silent_run(ctx: Context, run_id: str) -> None:
     """End a run as failed if it is still running and still silent (for the reconciler)."""
-    row = ctx.session.scalars(_locked(select(RunRow).where(RunRow.id == run_id))).one_or_none()
+    row = ctx.session.scalars(locked(select(RunRow).where(RunRow.id == run_id))).one_or_none()
     timeout = ctx.settings.run_heartbeat_timeout_s
     if row is None or row.status != RunStatus.RUNNING:
         return
@@ -333,36 +350,3 @@ def _end(ctx: Context, row: RunRow, status: RunStatus, reason: str | None) -> No
 
 def _job_of(ctx: Context) -> str | None:
     return ctx.actor.id if ctx.actor.kind == "grant" and ctx.actor.id.startswith("job_") else None
-
-
-def _find_experiment(ctx: Context, experiment: str, *, lock: bool = False) -> ExperimentRow:
-    query = ctx.query(ExperimentRow).where((ExperimentRow.name == experiment) | (ExperimentRow.id == experiment))
-    query = query.order_by(ExperimentRow.name == experiment)  # an id stays an id, whatever others are named
-    row = ctx.session.scalars(_locked(query) if lock else query).first()
-    if row is None:
-        raise NotFound(
-            f"There is no experiment '{experiment}' in this project.",
-            hint=f"Make it: mops experiments create-experiment {experiment[:60]}",
-        )
-    return row
-
-
-def _find_run_row(ctx: Context, run: str, *, lock: bool = False) -> RunRow:
-    query = ctx.query(RunRow).where(RunRow.id == run)
-    row = ctx.session.scalars(_locked(query) if lock else query).one_or_none()
-    if row is None:
-        raise NotFound(f"There is no run '{run}' in this project.")
-    return row
-
-
-def _own_run(ctx: Context, run: str, *, lock: bool = False) -> RunRow:
-    """Find a run to write on; a job may write on its own alone."""
-    row = _find_run_row(ctx, run, lock=lock)
-    if ctx.actor.kind == "grant" and row.job_id != ctx.actor.id:
-        raise PermissionDenied(f"The run '{run}' is not this job's.")
-    return row
-
-
-def _locked(query: Select[R]) -> Select[R]:
-    """Keep everybody else from changing the rows until the unit of work ends, and see them as they are now."""
-    return query.with_for_update().execution_options(populate_existing=True)

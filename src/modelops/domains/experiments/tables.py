@@ -8,7 +8,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Dialect, Double, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Dialect, Double, ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -141,3 +141,30 @@ class RunArtifactRow(Base):
     digest: Mapped[str] = mapped_column(String(80))
     size: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str] = mapped_column(String(200))
+
+
+class ViewRow(Tracked, Revised, InProject, Base):
+    """A saved view of runs. A name is its maker's own, or, of a shared view, the project's."""
+
+    __tablename__ = "run_views"
+    __table_args__ = (
+        UniqueConstraint("project_id", "created_by", "name"),
+        Index(
+            "ix_run_views_shared",
+            "project_id",
+            "name",
+            unique=True,
+            sqlite_where=text("shared"),
+            postgresql_where=text("shared"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    experiment_id: Mapped[str | None] = mapped_column(ForeignKey("experiments.id"))
+    filter: Mapped[str | None] = mapped_column(Text)
+    order_by: Mapped[str | None] = mapped_column(Text)
+    columns: Mapped[list[str]] = mapped_column(JsonColumn)
+    group_by: Mapped[str | None] = mapped_column(Text)
+    metrics: Mapped[list[str]] = mapped_column(JsonColumn)
+    shared: Mapped[bool]

@@ -30,6 +30,10 @@ class TrackedRun(Protocol):
         """Record parameters."""
         ...
 
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set labels."""
+        ...
+
 
 class JobContext(Protocol, Generic[P_co]):
     """What a recipe is given: its parameters, its data, and where its results go. For one thread."""

@@ -120,7 +120,9 @@ def _try(job: JobContext[ClassificationParameters], algorithm: Algorithm, exampl
     model = _build(algorithm, examples, parameters)
     facts = {"algorithm": algorithm, "folds": parameters.folds, "metric": metric, "seed": parameters.seed}
     scores: list[float] = []
+    split = f"{parameters.folds} stratified, seed {parameters.seed}, {job.dataset_version_id}, by {parameters.target}"
     with job.start_run(algorithm, {**facts, **facts_of(model)}) as run:
+        run.set_tags({"folds": split})  # runs that name the same split are tested in pairs when they are compared
         for fold, (train, test) in enumerate(folds.split(features, target)):
             fitted = clone(model).fit(features.iloc[train], target[train])
             scores.append(sign * float(scorer(fitted, features.iloc[test], target[test])))
