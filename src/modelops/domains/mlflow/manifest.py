@@ -1,5 +1,6 @@
 """How MLflow's protocol enters the platform."""
 
+from modelops.contracts.roles import Role
 from modelops.domains.mlflow import (
     experiments,
     history,
@@ -10,13 +11,16 @@ from modelops.domains.mlflow import (
     registry,
     runs,
     searching,
+    server,
     unsupported,
     versions,
 )
 from modelops.domains.mlflow.protocol import door
+from modelops.domains.mlflow.traces import legacy, otlp
+from modelops.domains.mlflow.traces import routes as traces
+from modelops.domains.mlflow.traces.managing import forget_experiment
 from modelops.kernel.manifest import Manifest
 
-# Importing one adds its handlers to the door.
 _ROOMS = (
     experiments,
     runs,
@@ -28,7 +32,17 @@ _ROOMS = (
     logged_models,
     lineage,
     proxy,
+    traces,
+    legacy,
+    otlp,
+    server,
     unsupported,
 )
+"""Importing one adds its handlers to the door."""
 
-manifest = Manifest(name="mlflow", door=door)
+manifest = Manifest(
+    name="mlflow",
+    door=door,
+    permissions={"traces.read": Role.VIEWER, "traces.write": Role.DATA_SCIENTIST},
+    on={"modelops.experiments.experiment_removed": forget_experiment},
+)
