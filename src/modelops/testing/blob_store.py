@@ -137,9 +137,7 @@ class BlobStoreContract:
         """What is put again counts as put now."""
         digest = store.put([TEXT]).digest
         first = next(store.walk()).stored_at
-        wait_for(
-            lambda: store.put([TEXT]).digest == digest and next(store.walk()).stored_at > first, every_s=0.3
-        )
+        wait_for(lambda: store.put([TEXT]).digest == digest and next(store.walk()).stored_at > first, every_s=0.3)
 
     def test_the_store_tells_that_it_works(self, store: BlobStore) -> None:
         """`check` leaves nothing behind."""

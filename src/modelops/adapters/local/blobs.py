@@ -5,14 +5,11 @@ A content lies under the SHA-256 of its bytes: `sha256/ab/cd/<hex>` as it is, or
 stands for a whole content; reading verifies that it still does.
 """
 
-import fcntl
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -102,9 +99,11 @@ class LocalBlobStore:
         """Remove the blob; see `BlobStore.delete`. Files that are open stay readable."""
         path = self._path(hex_of(digest))
         try:
-            with _turn(path.parent):
+            with durable.turn(path.parent):
                 found = [form for form in (path, _packed(path)) if form.exists()]
-                if unless_put_since is not None and any(_put_at(form) >= unless_put_since for form in found):
+                if unless_put_since is not None and any(
+                    durable.written_at(form.stat()) >= unless_put_since for form in found
+                ):
                     return False
                 for form in found:
                     form.unlink()
@@ -120,7 +119,7 @@ class LocalBlobStore:
                 for path in _below(folder, ""):
                     name = path.name.removesuffix(_COMPRESSED)
                     if name > start and (facts := _facts(path)) is not None:
-                        yield StoredBlob(f"sha256:{name}", facts.st_size, _moment(facts.st_mtime_ns))
+                        yield StoredBlob(f"sha256:{name}", facts.st_size, durable.written_at(facts))
 
     def link(self, digest: str, *, seconds: int, filename: str, media_type: str) -> str | None:
         """Return None: files have no URLs."""
@@ -169,8 +168,8 @@ class LocalBlobStore:
     def _commit(self, temporary: Path, name: str, compressed: bool) -> None:
         path = self._path(name)
         self._make_folder(path.parent)
-        with _turn(path.parent):
-            os.utime(temporary, ns=(time.time_ns(), time.time_ns()))
+        with durable.turn(path.parent):
+            durable.renew(temporary)
             # Renaming over a copy that is already there keeps one copy, and heals it where it was damaged.
             os.rename(temporary, _packed(path) if compressed else path)
             durable.sync_folder(path.parent)
@@ -227,17 +226,6 @@ def _part(file: BinaryIO, name: str, compressed: bool, start: int, stop: int) ->
             raise corrupted(name) from error
 
 
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Hold off others, in any process, that put or delete a blob in the folder."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def _below(folder: Path, start: str) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name >= start)
 
@@ -247,14 +235,6 @@ def _facts(path: Path) -> os.stat_result | None:
         return path.stat()
     except FileNotFoundError:  # deleted, or put anew in its other form, since the folder was read
         return None
-
-
-def _put_at(path: Path) -> datetime:
-    return _moment(path.stat().st_mtime_ns)
-
-
-def _moment(ns: int) -> datetime:
-    return datetime.fromtimestamp(ns / 1e9, UTC)
 
 
 def _raw_chunks(file: BinaryIO) -> Iterator[bytes]:
