@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from modelops.adapters.local.blobs import LocalBlobStore
 from modelops.adapters.local.deployer import LocalDeployer
 from modelops.adapters.local.jobs import LocalJobBackend
 from modelops.contracts.clock import Clock, SystemClock
@@ -27,6 +26,7 @@ from modelops.kernel.reconciler import Controller
 from modelops.kernel.secrets import SecretBox
 from modelops.kernel.work import PlatformUrl, Watching, Workplace
 from modelops.server.app import build_app
+from modelops.server.artifacts import open_blobs
 from modelops.server.migrate import upgrade
 
 
@@ -71,7 +71,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     url = PlatformUrl(settings.public_url)
     deployer = LocalDeployer(home / "deployments", clock or SystemClock())
     ports: dict[type, Any] = {
-        BlobStore: LocalBlobStore(home / "blobs"),
+        BlobStore: open_blobs(settings),
         JobBackend: LocalJobBackend(home / "jobs"),
         Deployer: deployer,
         SecretBox: SecretBox(_secret_key(settings)),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import BinaryIO
 
-from modelops.contracts.errors import MissingExtra, NotFound
+from modelops.contracts.errors import NotFound
 from modelops.contracts.ports import BlobInfo, BlobStore, EncryptedStore, Rewrapping, StoredBlob
 
 
@@ -77,7 +77,10 @@ class StackedBlobStore:
         return self._first.check()
 
     def rewrap_keys(self) -> Rewrapping:
-        """Wrap the keys of the first store anew; the second encrypts nothing."""
-        if not isinstance(self._first, EncryptedStore):
-            raise MissingExtra("The artifacts are not encrypted.", hint="Name encryption keys first.")
-        return self._first.rewrap_keys()
+        """Wrap the keys of what is encrypted in either store; see `EncryptedStore.rewrap_keys`."""
+        both = [store.rewrap_keys() for store in (self._first, self._second) if isinstance(store, EncryptedStore)]
+        return Rewrapping(
+            sum(done.rewrapped for done in both),
+            sum(done.current for done in both),
+            [digest for done in both for digest in done.failed],
+        )

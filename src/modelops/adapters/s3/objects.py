@@ -87,7 +87,12 @@ class S3Objects:
         return ObjectInfo(name, answer["ContentLength"], answer["LastModified"])
 
     def walk(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
-        """Yield the objects in the order of their names; see `Objects.walk`."""
+        """Yield the objects in the order of their names; see `Objects.walk`.
+
+        Whoever walks from the beginning cleans up: uploads in parts that were never finished are aborted, too.
+        """
+        if not after:
+            self.drop_unfinished()
         query: dict[str, Any] = {"Bucket": self._bucket, "Prefix": f"{self._key(prefix)}/"}
         if after:
             query["StartAfter"] = self._key(after)
