@@ -91,9 +91,12 @@ class Settings(BaseSettings):
     )
     encryption_key_file: Path | None = Field(None, description="A file of such keys, one a line, instead.")
     artifact_grace_s: int = Field(
-        86_400, ge=600, description="How long the bytes of an artifact that nothing refers to are kept."
+        86_400, ge=3600, description="How long the bytes of an artifact that nothing refers to are kept."
     )
     collect_interval_s: float = Field(3600.0, ge=1, description="How often such bytes are looked for.")
+    upload_part_bytes: int = Field(
+        32 * 1024**2, ge=65_536, le=1024**3, description="How large the parts are that a large upload is sent in."
+    )
     upload_ttl_s: int = Field(7 * 86_400, ge=600, description="How long an unfinished upload is kept for its sender.")
 
     # Identity

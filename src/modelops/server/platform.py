@@ -19,9 +19,10 @@ from modelops.domains.experiments.ports import ArtifactCatalog
 from modelops.domains.identity import service as identity
 from modelops.kernel.context import Context, RolePermissions
 from modelops.kernel.database import Database, sqlite_url
+from modelops.kernel.holding import Holders
 from modelops.kernel.housekeeping import Housekeeping
 from modelops.kernel.leases import expire_leases
-from modelops.kernel.manifest import Manifest, discover, handlers_of, permissions_of
+from modelops.kernel.manifest import Manifest, discover, handlers_of, holders_of, permissions_of
 from modelops.kernel.reconciler import Controller
 from modelops.kernel.secrets import SecretBox
 from modelops.kernel.work import PlatformUrl, Watching, Workplace
@@ -76,6 +77,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
         Deployer: deployer,
         SecretBox: SecretBox(_secret_key(settings)),
         RolePermissions: permissions_of(manifests),
+        Holders: holders_of(manifests),
         PlatformUrl: url,
         Watching: Watching(),
     }
@@ -109,7 +111,7 @@ def database_url(settings: Settings) -> Any:
 
 def _artifact_facts(ctx: Context, digest: str) -> tuple[int, str]:
     """Tell experiments what data knows: the two are neighbours on one floor and do not import each other."""
-    artifact = data.require_artifacts(ctx, [digest])[digest]
+    artifact = data.hold_artifacts(ctx, [digest])[digest]
     return artifact.size, artifact.media_type
 
 

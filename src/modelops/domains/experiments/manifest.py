@@ -1,6 +1,7 @@
 """How experiments enters the platform."""
 
 from modelops.contracts.roles import Role
+from modelops.domains.experiments.holding import holds
 from modelops.domains.experiments.reconcilers import Heartbeats
 from modelops.domains.experiments.routes import router
 from modelops.kernel.manifest import Manifest
@@ -14,4 +15,5 @@ manifest = Manifest(
         "runs.write": Role.DATA_SCIENTIST,
     },
     reconcilers=[Heartbeats()],
+    holds=holds,
 )
