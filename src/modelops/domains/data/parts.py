@@ -26,6 +26,8 @@ class Uploads(Protocol):
 
     def complete_upload(self, upload: str) -> Artifact: ...  # noqa: D102
 
+    def delete_upload(self, upload: str) -> None: ...  # noqa: D102
+
     def get_artifact(self, digest: str) -> Artifact: ...  # noqa: D102
 
 
@@ -70,7 +72,11 @@ def send_in_parts(
             arrived += size
             if progress is not None:
                 progress(arrived)
-    return _patiently(lambda: uploads.complete_upload(upload.id), patience_s)
+    try:
+        return _patiently(lambda: uploads.complete_upload(upload.id), patience_s)
+    except InvalidInput as wrong:
+        uploads.delete_upload(upload.id)  # so that the next try sends every part anew
+        raise InvalidInput("The file changed while it was sent.", hint="Send it again.") from wrong
 
 
 def part_digest(content: bytes) -> str:
