@@ -6,7 +6,9 @@ import hashlib
 import io
 import os
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -218,6 +220,41 @@ def test_a_full_disk_leaves_nothing(root, sealed, monkeypatch):
     monkeypatch.undo()
     assert sealed.stat(digest_of(TEXT)) is None
     assert not [path for path in root.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("kind", ["files", "plain", "sealed"])
+def test_a_put_beside_deletions_of_the_old_is_never_lost(root, tmp_path, kind):
+    """One thread lets the blob look old and deletes what is old; the others put it, and must find it after."""
+    choices = {
+        "files": lambda: LocalBlobStore(root),
+        "plain": lambda: opened_with(root),
+        "sealed": lambda: opened_with(root, "a"),
+    }
+    stores = [choices[kind]() for _ in range(3)]
+    digest, aging, stop = digest_of(TEXT), threading.Lock(), threading.Event()
+
+    def delete():
+        while not stop.is_set():
+            with aging:
+                for path in root.glob(f"sha256/*/*/{digest[7:]}*"):
+                    os.utime(path, (0, 0))
+            stores[0].delete(digest, unless_put_since=datetime.now(UTC) - timedelta(seconds=30))
+
+    def put(store):
+        for _ in range(40):
+            with aging:  # it does not grow old before it is looked for; the deletion may be at any step
+                store.put([TEXT])
+                assert store.stat(digest) is not None
+                assert b"".join(store.read(digest)) == TEXT
+
+    deleter = threading.Thread(target=delete)
+    deleter.start()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(put, stores[1:]))
+    finally:
+        stop.set()
+        deleter.join()
 
 
 def test_a_deleted_blob_leaves_no_key(root, sealed):

@@ -22,7 +22,6 @@ from modelops.domains.data.schemas import UploadState
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
 from modelops.testing.process import platform_process
-from modelops.testing.waiting import wait_for
 
 PART = 65_536
 CONTENT = hashlib.shake_128(b"large").digest(5 * PART + 123)
@@ -91,7 +90,11 @@ def test_ranges_that_may_be_ignored_are(text):
 def test_a_large_file_arrives_and_leaves_no_parts(platform, file):
     data, told = platform.client().data, []
     artifact = data.upload_artifact(file, media_type="application/x-large", progress=told.append)
-    assert (artifact.digest, artifact.size, artifact.media_type) == (digest(CONTENT), len(CONTENT), "application/x-large")
+    assert (artifact.digest, artifact.size, artifact.media_type) == (
+        digest(CONTENT),
+        len(CONTENT),
+        "application/x-large",
+    )
     assert told == [PART, 2 * PART, 3 * PART, 4 * PART, 5 * PART, len(CONTENT)]
     assert data.download_artifact(artifact.digest) == CONTENT
     assert stored(platform) == {artifact.digest}

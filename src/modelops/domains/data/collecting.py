@@ -15,12 +15,13 @@ from sqlalchemy import delete, select
 from modelops.contracts.errors import Conflict
 from modelops.contracts.ports import BlobStore, EncryptedStore, StoredBlob
 from modelops.domains.data.schemas import GarbageCollection, KeyRotation
-from modelops.domains.data.tables import UnheldBlobRow, UploadPartRow, UploadRow
+from modelops.domains.data.tables import GarbageWalkRow, UnheldBlobRow, UploadPartRow, UploadRow
 from modelops.kernel.context import Context
 from modelops.kernel.holding import Holders
 from modelops.kernel.work import Workplace
 
 AT_ONCE = 500
+_WALK = 1
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,30 @@ def doomed_blobs(ctx: Context) -> Doomed:
     """Return some blobs whose time of grace is over."""
     query = select(UnheldBlobRow.digest).where(UnheldBlobRow.since <= cutoff(ctx)).order_by(UnheldBlobRow.since)
     return recheck(ctx, list(ctx.session.scalars(query.limit(AT_ONCE))))
+
+
+def walk_is_due(ctx: Context) -> bool:
+    """Tell whether a walk over the store is under way, or the last one began an interval ago."""
+    row = ctx.session.get(GarbageWalkRow, _WALK)
+    interval = timedelta(seconds=ctx.settings.collect_interval_s)
+    return row is None or not row.ended or ctx.clock.now() - row.begun_at >= interval
+
+
+def walk_position(ctx: Context) -> str | None:
+    """Return the digest behind which the walk goes on; None where it begins."""
+    row = ctx.session.get(GarbageWalkRow, _WALK)
+    return None if row is None or row.ended else row.after
+
+
+def walk_on(ctx: Context, last: str | None) -> None:
+    """Note how far the walk is, or with None that it is at its end; with it, forget uploads of senders long gone."""
+    row = ctx.session.get(GarbageWalkRow, _WALK)
+    if row is None or row.ended:
+        begun = GarbageWalkRow(id=_WALK, after=None, begun_at=ctx.clock.now(), ended=False)
+        row = ctx.session.merge(begun)
+    row.after, row.ended = last, last is None
+    if row.ended:
+        forget_uploads(ctx)
 
 
 def any_doomed(ctx: Context) -> bool:

@@ -28,31 +28,18 @@ class _Start:
 
 
 class GarbageCollector:
-    """Walks over the store, a stretch a step, and removes what was noted as unheld for the time of grace.
-
-    Where the walk is it keeps in memory: a restart begins it anew, and nothing depends on it.
-    """
+    """Walks over the store, a stretch a step, and removes what was noted as unheld for the time of grace."""
 
     name = "data.garbage"
 
-    def __init__(self) -> None:
-        self._after: str | None = None
-        self._walking = False
-        self._begun_at = float("-inf")
-
     def pending(self, ctx: Context) -> Sequence[str]:
         """Return what is to be done: a stretch of a walk, once an interval, and removing what is due."""
-        now = ctx.clock.monotonic()
-        if not self._walking and now - self._begun_at >= ctx.settings.collect_interval_s:
-            self._walking, self._after, self._begun_at = True, None, now
-        keys = [_SURVEY] if self._walking else []
+        keys = [_SURVEY] if collecting.walk_is_due(ctx) else []
         return [*keys, _REMOVE] if collecting.any_doomed(ctx) else keys
 
     def load(self, ctx: Context, key: str) -> _Start | Doomed:
         """Return where the walk is, or what is to be removed: of that nothing is held by any domain now."""
-        if key == _SURVEY:
-            return _Start(self._after)
-        return collecting.doomed_blobs(ctx)
+        return _Start(collecting.walk_position(ctx)) if key == _SURVEY else collecting.doomed_blobs(ctx)
 
     def act(self, ports: Mapping[type, Any], state: _Start | Doomed) -> _Stretch | Doomed:
         """Walk, or remove."""
@@ -63,12 +50,9 @@ class GarbageCollector:
         return state
 
     def apply(self, ctx: Context, key: str, seen: _Stretch | Doomed) -> None:
-        """Note what is unheld, or that what was removed is gone."""
+        """Note what is unheld and how far the walk is, or that what was removed is gone."""
         if isinstance(seen, Doomed):
             collecting.forget(ctx, seen.noted)
-        elif seen.blobs:
-            collecting.survey(ctx, seen.blobs, note=True)
-            self._after = seen.blobs[-1].digest
-        else:
-            collecting.forget_uploads(ctx)
-            self._walking = False
+            return
+        collecting.survey(ctx, seen.blobs, note=True)
+        collecting.walk_on(ctx, seen.blobs[-1].digest if seen.blobs else None)

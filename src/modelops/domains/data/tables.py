@@ -33,6 +33,17 @@ class UnheldBlobRow(Base):
     since: Mapped[datetime] = mapped_column(Moment, index=True)
 
 
+class GarbageWalkRow(Base):
+    """The last walk over the store, the only row of its kind: behind which digest it is, and whether it has ended."""
+
+    __tablename__ = "garbage_walks"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    after: Mapped[str | None] = mapped_column(String(80))
+    begun_at: Mapped[datetime] = mapped_column(Moment)
+    ended: Mapped[bool]
+
+
 class UploadRow(Tracked, InProject, Base):
     """A file that is sent in parts. `artifact` is set once they were put together."""
 
