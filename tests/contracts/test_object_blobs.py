@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelops.adapters.local import LocalBlobStore
+from modelops.adapters.local import LocalBlobStore, durable
 from modelops.adapters.objects import FileObjects, Keyring, ObjectBlobStore, StackedBlobStore, box
 from modelops.adapters.objects.port import MissingError
 from modelops.contracts.errors import ArtifactCorrupted, InvalidInput, MLOpsError, StorageFull, Unavailable
@@ -223,38 +223,28 @@ def test_a_full_disk_leaves_nothing(root, sealed, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["files", "plain", "sealed"])
-def test_a_put_beside_deletions_of_the_old_is_never_lost(root, tmp_path, kind):
-    """One thread lets the blob look old and deletes what is old; the others put it, and must find it after."""
+def test_a_put_between_the_look_at_the_age_and_the_deletion_is_not_lost(root, kind, monkeypatch):
     choices = {
         "files": lambda: LocalBlobStore(root),
         "plain": lambda: opened_with(root),
         "sealed": lambda: opened_with(root, "a"),
     }
-    stores = [choices[kind]() for _ in range(3)]
-    digest, aging, stop = digest_of(TEXT), threading.Lock(), threading.Event()
+    store, other = choices[kind](), choices[kind]()
+    digest = store.put([TEXT]).digest
+    putter = threading.Thread(target=other.put, args=([TEXT],))
+    real = durable.written_at
 
-    def delete():
-        while not stop.is_set():
-            with aging:
-                for path in root.glob(f"sha256/*/*/{digest[7:]}*"):
-                    os.utime(path, (0, 0))
-            stores[0].delete(digest, unless_put_since=datetime.now(UTC) - timedelta(seconds=30))
+    def look(facts):
+        found = real(facts)
+        if not putter.ident:
+            putter.start()
+            putter.join(0.5)  # it ends here only where nothing holds it off
+        return found
 
-    def put(store):
-        for _ in range(40):
-            with aging:  # it does not grow old before it is looked for; the deletion may be at any step
-                store.put([TEXT])
-                assert store.stat(digest) is not None
-                assert b"".join(store.read(digest)) == TEXT
-
-    deleter = threading.Thread(target=delete)
-    deleter.start()
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(put, stores[1:]))
-    finally:
-        stop.set()
-        deleter.join()
+    monkeypatch.setattr(durable, "written_at", look)
+    assert store.delete(digest, unless_put_since=datetime.now(UTC) + timedelta(hours=1))
+    putter.join()
+    assert b"".join(store.read(digest)) == TEXT
 
 
 def test_a_deleted_blob_leaves_no_key(root, sealed):

@@ -1,15 +1,20 @@
 """Where artifacts lie, chosen by settings."""
 
 import base64
+import contextlib
 import sys
+from datetime import UTC, datetime
 
+import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from modelops.contracts.errors import InvalidInput, MissingExtra, NotFound, Unavailable
+from modelops.contracts.errors import ArtifactCorrupted, InvalidInput, MissingExtra, NotFound, Unavailable
+from modelops.contracts.ports import BlobStore
 from modelops.contracts.settings import environment_names, load_settings, where_from
 from modelops.server.artifacts import open_blobs
-from modelops.testing.blob_store import TEXT, digest_of
+from modelops.testing.blob_store import NOISE, TEXT, digest_of
+from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
 
 KEYS = ",".join(f"{name}:{base64.b64encode(name.encode() * 32).decode()}" for name in "ab")
@@ -135,3 +140,73 @@ def test_without_boto3_it_says_which_extra_brings_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
     with pytest.raises(MissingExtra, match="s3"):
         open_blobs(load_settings(home=tmp_path, s3_bucket="b"))
+
+
+def test_downloads_go_to_the_bucket_itself_and_are_verified(bucket, tmp_path):
+    with running_platform(tmp_path / "home") as platform:
+        data = platform.client().data
+        digest = data.upload_artifact(NOISE, media_type="application/x-noise").digest
+        with platform.http(authorization=f"Bearer {platform.admin_key}") as http:
+            answer = http.get(f"/v1/artifacts/{digest}", params={"redirect": True})
+            assert answer.status_code == 307
+            assert "/artifacts/sha256/" in answer.headers["location"]
+            assert http.get(f"/v1/artifacts/{digest}").content == NOISE
+        assert platform.stranger().rest.http.get(answer.request.url.raw_path.decode()).status_code == 404
+        asked = []
+        data._rest.http.event_hooks["response"].append(lambda reply: asked.append(reply.status_code))
+        assert data.download_artifact(digest) == NOISE
+        assert data.download_artifact(digest, tmp_path / "copy").read_bytes() == NOISE
+        assert asked == [307, 307]
+        key = next(item["Key"] for item in bucket.list_objects_v2(Bucket="artifacts")["Contents"])
+        bucket.put_object(Bucket="artifacts", Key=key, Body=NOISE[:-1] + b"x")
+        with pytest.raises(ArtifactCorrupted):
+            data.download_artifact(digest, tmp_path / "other")
+        assert not (tmp_path / "other").exists()
+        bucket.delete_object(Bucket="artifacts", Key=key)
+        with pytest.raises(ArtifactCorrupted, match="gone"):
+            data.download_artifact(digest)
+
+
+def test_where_the_bucket_cannot_be_reached_by_clients_the_platform_hands_out(bucket, tmp_path, monkeypatch):
+    with running_platform(tmp_path / "home") as platform:
+        data = platform.client().data
+        digest = data.upload_artifact(TEXT).digest
+
+        @contextlib.contextmanager
+        def unreachable(*_, **__):
+            yield from ()
+            raise httpx.ConnectTimeout("nothing there")
+
+        monkeypatch.setattr(httpx, "stream", unreachable)
+        assert data.download_artifact(digest) == TEXT
+        assert data.download_artifact(digest) == TEXT
+
+
+@pytest.mark.parametrize("chosen", [{"encryption_keys": KEYS}, {"s3_compress": True}, {"s3_link_s": 0}])
+def test_no_links_where_they_are_not_wanted_or_would_hand_out_ciphertext(bucket, tmp_path, chosen):
+    with running_platform(tmp_path / "home", **chosen) as platform:
+        digest = platform.client().data.upload_artifact(TEXT).digest
+        with platform.http(authorization=f"Bearer {platform.admin_key}") as http:
+            answer = http.get(f"/v1/artifacts/{digest}", params={"redirect": True})
+            assert (answer.status_code, answer.content) == (200, TEXT)
+            part = http.get(f"/v1/artifacts/{digest}", headers={"Range": "bytes=5-9"})
+            assert (part.status_code, part.content) == (206, TEXT[5:10])
+
+
+def test_parts_and_collection_in_the_bucket(bucket, tmp_path):
+    clock = VirtualClock(datetime.now(UTC))
+    with running_platform(
+        tmp_path / "home", clock=clock, upload_part_bytes=1024 * 1024, encryption_keys=KEYS
+    ) as platform:
+        data = platform.client().data
+        upload = data.create_upload(digest_of(NOISE), len(NOISE))
+        for number in range(1, upload.parts + 1):
+            data.put_upload_part(upload.id, number, NOISE[(number - 1) * upload.part_size : number * upload.part_size])
+        digest = data.complete_upload(upload.id).digest
+        assert [blob.digest for blob in platform.place.ports[BlobStore].walk()] == [digest]
+        assert data.rewrap_keys().current == 1
+        data.delete_artifact(digest)
+        data.collect_garbage()
+        clock.advance(days=2)
+        assert platform.client().data.collect_garbage().removed == 1
+    assert "Contents" not in bucket.list_objects_v2(Bucket="artifacts")
