@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelops.contracts.errors import Conflict, InvalidInput, NotFound, PermissionDenied, TooLarge, Unavailable
+from modelops.contracts.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    PermissionDenied,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+)
 from modelops.contracts.ports import BlobStore
 from modelops.domains.data import parts
 from modelops.domains.data.rules import parse_range, part_sizes
@@ -196,6 +204,23 @@ def test_a_part_changed_on_its_way_is_refused(platform):
             "PUT", f"/uploads/{upload.id}/parts/1", content=b"x" * PART, params={"digest": digest(b"y" * PART)}
         )
     assert stored(platform) == set()
+
+
+def test_a_full_disk_at_the_end_loses_no_part(platform, monkeypatch):
+    data, store = platform.client().data, platform.place.ports[BlobStore]
+    upload = data.create_upload(digest(CONTENT), len(CONTENT))
+    for number in range(1, upload.parts + 1):
+        data.put_upload_part(upload.id, number, CONTENT[(number - 1) * PART : number * PART])
+
+    def full(chunks, *, expected=None):
+        raise StorageFull("The artifact store's disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "put", full)
+        with pytest.raises(StorageFull):
+            data.complete_upload(upload.id)
+    assert data.get_upload(upload.id).received == list(range(1, upload.parts + 1))
+    assert data.complete_upload(upload.id).digest == digest(CONTENT)
 
 
 def test_an_empty_file_has_no_parts(platform):

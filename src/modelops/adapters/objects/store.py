@@ -22,7 +22,7 @@ from modelops.adapters.objects import box
 from modelops.adapters.objects.box import DamagedError, Guard, Header
 from modelops.adapters.objects.keys import Keyring, UnknownMasterError, WrappedKey
 from modelops.adapters.objects.port import MissingError, ObjectInfo, Objects
-from modelops.contracts.errors import NotFound, Unavailable
+from modelops.contracts.errors import MLOpsError, NotFound, StorageFull, Unavailable
 from modelops.contracts.ports import BlobInfo, Rewrapping, StoredBlob
 
 _ROOT = "sha256"
@@ -64,7 +64,14 @@ class ObjectBlobStore:
             size = file.tell()
             if key is not None:
                 self._write_key(name, header.seal, key)
-            self._replace(name, file, size)
+            try:
+                self._replace(name, file, size)
+            except StorageFull:
+                # Only where the body is known not to be there: a key must never go before its body.
+                with suppress(MLOpsError):
+                    if key is not None and self._seal_of(_path(name)) != header.seal:
+                        self._objects.delete(_key_name(_path(name), header.seal))
+                raise
         return BlobInfo(f"sha256:{name}", content.size, size)
 
     def read(self, digest: str) -> Iterator[bytes]:
