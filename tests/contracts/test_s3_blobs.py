@@ -119,6 +119,7 @@ class TestPlain(S3Contract):
         return ObjectBlobStore(objects, tmp_path / "spool")
 
 
+@pytest.mark.slow
 class TestEncrypted(S3Contract):
     @pytest.fixture
     def store(self, objects, tmp_path):

@@ -88,6 +88,34 @@ def test_the_reconciler_does_it_by_itself(aging):
     assert stored(platform) == {kept}
 
 
+def test_a_collector_killed_after_removing_goes_on(aging):
+    platform, clock = aging
+    put(platform, b"orphan")
+    age(platform, clock)
+    with platform.place.work(write=False) as ctx:
+        doomed = collecting.doomed_blobs(ctx)
+    assert len(collecting.remove(platform.place.ports[BlobStore], doomed)) == 1  # and here it is killed
+    for _ in range(3):
+        platform.controller.turn()
+    with platform.place.work(write=False) as ctx:
+        assert not collecting.any_doomed(ctx)
+    assert stored(platform) == set()
+
+
+def test_two_collections_at_once_note_a_blob_once(aging):
+    platform, clock = aging
+    for n in range(30):
+        put(platform, b"%d" % n)
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: collecting.collect_garbage(platform.place, dry_run=False), range(4)))
+    assert {each.unheld for each in done} == {30}
+    clock.advance(hours=2)
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: collecting.collect_garbage(platform.place, dry_run=False), range(4)))
+    assert sum(each.removed for each in done) == 30
+    assert stored(platform) == set()
+
+
 def test_long_walks_go_stretch_by_stretch(aging, monkeypatch):
     platform, clock = aging
     monkeypatch.setattr(collecting, "AT_ONCE", 3)

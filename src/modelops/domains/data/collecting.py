@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from modelops.contracts.errors import Conflict
 from modelops.contracts.ports import BlobStore, EncryptedStore, StoredBlob
@@ -86,13 +87,7 @@ def survey(ctx: Context, blobs: Sequence[StoredBlob], *, note: bool) -> list[Sto
     unheld = [blob for blob in blobs if blob.digest not in held]
     if note:
         forget(ctx, list(held))
-        known = set(_noted(ctx, [blob.digest for blob in unheld]))
-        now = ctx.clock.now()
-        ctx.session.add_all(
-            UnheldBlobRow(digest=blob.digest, stored_size=blob.stored_size, since=now)
-            for blob in unheld
-            if blob.digest not in known
-        )
+        _note(ctx, unheld)
     return unheld
 
 
@@ -187,9 +182,13 @@ def _still_waiting(ctx: Context, unheld: Sequence[StoredBlob]) -> Iterator[str]:
     yield from (blob.digest for blob in unheld if blob.digest not in over or blob.stored_at >= limit)
 
 
-def _noted(ctx: Context, digests: Sequence[str]) -> Iterator[str]:
-    for part in _cut(digests):
-        yield from ctx.session.scalars(select(UnheldBlobRow.digest).where(UnheldBlobRow.digest.in_(part)))
+def _note(ctx: Context, unheld: Sequence[StoredBlob]) -> None:
+    """Note blobs as unheld from now on; those that were noted before, by another collection at this moment too, stay so."""
+    now = ctx.clock.now()
+    rows = [{"digest": blob.digest, "stored_size": blob.stored_size, "since": now} for blob in unheld]
+    if rows:
+        dialect = sqlite if ctx.session.get_bind().dialect.name == "sqlite" else postgresql
+        ctx.session.execute(dialect.insert(UnheldBlobRow).on_conflict_do_nothing(), rows)
 
 
 def _cut(digests: Sequence[str]) -> Iterator[Sequence[str]]:
