@@ -25,6 +25,9 @@ def _fill(admin):
     key = admin.identity.create_api_key("spare", principal="machine")
     admin.data.create_dataset("numbers")
     dataset = admin.data.create_dataset_version("numbers", CSV, format="csv")
+    spare = admin.data.upload_artifact(b"nobody needs this")
+    upload = admin.data.create_upload(f"sha256:{'0' * 64}", 100)
+    spare_upload = admin.data.create_upload(f"sha256:{'1' * 64}", 100)
     experiment = admin.experiments.create_experiment("trials")
     run = admin.experiments.create_run("trials", parameters={"lr": 0.1})
     admin.experiments.log_batch(run.id, metrics=[{"key": "loss", "value": 0.5}])
@@ -46,6 +49,10 @@ def _fill(admin):
         "account": account.id,
         "key_id": key.id,
         "digest": dataset.digest,
+        "spare_digest": spare.digest,
+        "upload": upload.id,
+        "spare_upload": spare_upload.id,
+        "number": "1",
         "dataset": dataset.dataset_id,
         "version": "1",
         "experiment": experiment.id,

@@ -1,5 +1,6 @@
 """Every documented command is run, for people and for programs, and a wrong one is told what is wrong."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ from modelops.cli.root import app
 from modelops.testing.process import platform_process
 
 ROOT = Path(__file__).parents[2]
+KEYS = "first:" + base64.b64encode(b"k" * 32).decode()
 
 # Commands that start or end a platform, or take a minute: the journeys and the server's tests run them.
 ELSEWHERE = {"mops up", "mops down", "mops demo", "mops login"}
@@ -63,6 +65,12 @@ RUNS = {
     "mops data get-artifact": "{digest}",
     "mops data list-artifacts": "",
     "mops data download-artifact": "{digest} {folder}/copy.csv",
+    "mops data delete-artifact": "{spare_digest}",
+    "mops data list-uploads": "",
+    "mops data get-upload": "{upload}",
+    "mops data delete-upload": "{spare_upload}",
+    "mops data collect-garbage": "--dry-run",
+    "mops data rewrap-keys": "",
     "mops experiments create-experiment": "e2",
     "mops experiments list-experiments": "",
     "mops experiments get-experiment": "trials",
@@ -133,7 +141,7 @@ RUNS = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    with platform_process(folder / "home", controller_interval_s="0.1") as platform:
+    with platform_process(folder / "home", controller_interval_s="0.1", encryption_keys=KEYS) as platform:
         names = fill(platform)
         with platform.client() as client:
             client.identity.create_service_account("asker", role="ml_engineer")

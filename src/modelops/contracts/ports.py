@@ -21,12 +21,21 @@ class BlobInfo:
     stored_size: int
 
 
+@dataclass(frozen=True)
+class StoredBlob:
+    """A blob as a listing shows it: `stored_at` is when its content was last put, `stored_size` in bytes."""
+
+    digest: str
+    stored_size: int
+    stored_at: datetime
+
+
 @runtime_checkable
 class BlobStore(Protocol):
     """Content-addressed blobs: the name of a content is its digest, `sha256:<hex>` of the uncompressed bytes."""
 
     def put(self, chunks: Iterable[bytes], *, expected: str | None = None) -> BlobInfo:
-        """Store a content, atomically and durably; storing it a second time keeps one copy.
+        """Store a content, atomically and durably; storing it a second time keeps one copy and renews its age.
 
         Raises:
             InvalidInput: the bytes do not have the digest `expected`; nothing is kept.
@@ -53,8 +62,63 @@ class BlobStore(Protocol):
         """Return what is known of the blob, or None where there is none."""
         ...
 
-    def delete(self, digest: str) -> None:
-        """Remove the blob; one that is not there is no error."""
+    def read_range(self, digest: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` up to, not including, `stop`; fewer where the content ends before.
+
+        A part cannot be held to the digest of the whole: whoever puts parts together verifies the whole. A store that
+        encrypts notices every change all the same.
+
+        Raises: as `read`.
+        """
+        ...
+
+    def delete(self, digest: str, *, unless_put_since: datetime | None = None) -> bool:
+        """Remove the blob and return whether it was removed; one that is not there is no error.
+
+        Args:
+            digest: Of the content.
+            unless_put_since: Keep a blob whose content was put at this moment or later. A `put` that has returned, or
+                returns later, is never undone by such a deletion.
+        """
+        ...
+
+    def walk(self, after: str | None = None) -> Iterator[StoredBlob]:
+        """Yield every blob in the order of digests, those behind `after` alone."""
+        ...
+
+    def link(self, digest: str, *, seconds: int, filename: str, media_type: str) -> str | None:
+        """Return a URL that hands out the content to anyone for so long, or None where this store has no such URLs.
+
+        Raises:
+            NotFound: no such blob.
+        """
+        ...
+
+    def check(self) -> str:
+        """Return a sentence about where the blobs lie, after having seen that they can be written and read.
+
+        Raises:
+            MLOpsError: they cannot; the error says why and what to do.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Rewrapping:
+    """What a pass over the keys of encrypted blobs did: blobs whose key was wrapped anew, those that were right already,
+    and those that no key at hand opens."""
+
+    rewrapped: int
+    current: int
+    failed: list[str]
+
+
+@runtime_checkable
+class EncryptedStore(Protocol):
+    """A blob store that encrypts each blob with a key of its own, wrapped by one of several master keys."""
+
+    def rewrap_keys(self) -> Rewrapping:
+        """Wrap every blob's key with the first master key; the blobs themselves are not written."""
         ...
 
 

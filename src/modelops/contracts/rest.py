@@ -73,10 +73,16 @@ class Rest:
 
     @contextmanager
     def stream(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, timeout: float | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> Iterator[httpx.Response]:
-        """Open a streamed answer. Raises as `request`."""
-        options: dict[str, Any] = {"params": _plain(params)}
+        """Open a streamed answer, which may be a redirection. Raises as `request`."""
+        options: dict[str, Any] = {"params": _plain(params), "headers": dict(headers or {})}
         if timeout is not None:
             options["timeout"] = httpx.Timeout(timeout, read=None)
         try:

@@ -10,17 +10,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import InitSettingsSource
 
 from modelops.contracts.errors import InvalidInput
 
 
+def _also(name: str) -> AliasChoices:
+    """Read a setting from the environment variable that other programs know, too."""
+    return AliasChoices(f"MODELOPS_{name}", name)
+
+
 class Settings(BaseSettings):
     """The settings of a platform and of its clients. Sizes are in bytes, durations in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="MODELOPS_", extra="forbid", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MODELOPS_", extra="forbid", frozen=True, env_ignore_empty=True, populate_by_name=True
+    )
 
     home: Path = Field(
         Path.home() / ".modelops", description="The data folder of a platform, and where `config.toml` lies."
@@ -56,6 +63,41 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(8 * 1024**2, ge=1024, description="The largest JSON body of a request.")
     max_upload_bytes: int = Field(1024**4, ge=1024, description="The largest upload of a dataset or artifact.")
+
+    # Artifacts
+    s3_bucket: str | None = Field(
+        None, validation_alias=_also("S3_BUCKET"), description="The bucket that artifacts lie in; none means files."
+    )
+    s3_endpoint: str | None = Field(
+        None, validation_alias=_also("S3_ENDPOINT"), description="The URL of an S3 service; none means Amazon's."
+    )
+    s3_access_key: str | None = Field(
+        None, validation_alias=_also("S3_ACCESS_KEY"), description="None means: where boto3 always looks."
+    )
+    s3_secret_key: SecretStr | None = Field(
+        None, validation_alias=_also("S3_SECRET_KEY"), description="Belongs to the access key."
+    )
+    s3_region: str = Field("us-east-1", description="The region of the bucket.")
+    s3_prefix: str = Field("", description="What the names of all objects begin with.")
+    s3_path_style: bool = Field(True, description="Name the bucket in the path of a URL, not before the host's name.")
+    s3_compress: bool = Field(
+        False, description="Compress artifacts in the bucket; then it cannot hand them out itself."
+    )
+    s3_link_s: int = Field(
+        900, ge=0, le=604_800, description="How long a link into the bucket is valid; 0 gives out none."
+    )
+    encryption_keys: SecretStr | None = Field(
+        None, description="`id:base64`, parted by commas: artifacts are encrypted with the first, read with any."
+    )
+    encryption_key_file: Path | None = Field(None, description="A file of such keys, one a line, instead.")
+    artifact_grace_s: int = Field(
+        86_400, ge=3600, description="How long the bytes of an artifact that nothing refers to are kept."
+    )
+    collect_interval_s: float = Field(3600.0, ge=1, description="How often such bytes are looked for.")
+    upload_part_bytes: int = Field(
+        32 * 1024**2, ge=65_536, le=1024**3, description="How large the parts are that a large upload is sent in."
+    )
+    upload_ttl_s: int = Field(7 * 86_400, ge=600, description="How long an unfinished upload is kept for its sender.")
 
     # Identity
     token_ttl_s: int = Field(3600, ge=60, le=86_400, description="How long an access token is valid.")
@@ -129,6 +171,12 @@ def load_settings(**overrides: Any) -> Settings:
         ) from wrong
 
 
+def environment_names(setting: str) -> list[str]:
+    """Return the environment variables that a setting is read from, first wins."""
+    known = Settings.model_fields[setting].validation_alias
+    return [str(name) for name in known.choices] if isinstance(known, AliasChoices) else [f"MODELOPS_{setting.upper()}"]
+
+
 def where_from(settings: Settings, overrides: dict[str, Any] | None = None) -> dict[str, str]:
     """Tell for each setting where its value came from: `argument`, `environment`, `file` or `default`."""
 
@@ -137,7 +185,7 @@ def where_from(settings: Settings, overrides: dict[str, Any] | None = None) -> d
     for name in Settings.model_fields:
         if (overrides or {}).get(name) is not None:
             origin[name] = "argument"
-        elif os.environ.get(f"MODELOPS_{name.upper()}"):
+        elif any(os.environ.get(variable) for variable in environment_names(name)):
             origin[name] = "environment"
         else:
             origin[name] = "file" if name in file else "default"

@@ -12,6 +12,7 @@ from modelops.contracts.roles import Role
 from modelops.kernel.context import RolePermissions
 from modelops.kernel.door import Door
 from modelops.kernel.edge import Router
+from modelops.kernel.holding import Holders, Holds
 from modelops.kernel.outbox import Handler, Handlers
 from modelops.kernel.reconciler import Reconciler
 
@@ -27,6 +28,7 @@ class Manifest:
         permissions: Each permission it asks for, and the least role that has it.
         reconcilers: What it drives outside of the database.
         on: Event type -> idempotent handler.
+        holds: Tells which blobs its rows refer to; what nobody holds is collected in time.
         provides: Port -> what this domain implements of it for the rooms below.
     """
 
@@ -36,6 +38,7 @@ class Manifest:
     permissions: Mapping[str, Role] = field(default_factory=dict)
     reconcilers: Sequence[Reconciler] = ()
     on: Mapping[str, Handler] = field(default_factory=dict)
+    holds: Holds | None = None
     provides: Mapping[type, Any] = field(default_factory=dict)
 
 
@@ -52,6 +55,11 @@ def handlers_of(manifests: Sequence[Manifest]) -> Handlers:
             name = f"{manifest.name}:{getattr(handler, '__name__', 'handler')}"
             found.setdefault(kind, []).append((name, handler))
     return found
+
+
+def holders_of(manifests: Sequence[Manifest]) -> Holders:
+    """Return what tells which blobs are needed."""
+    return Holders({manifest.name: manifest.holds for manifest in manifests if manifest.holds is not None})
 
 
 def permissions_of(manifests: Sequence[Manifest]) -> RolePermissions:

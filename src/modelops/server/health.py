@@ -8,7 +8,8 @@ from sqlalchemy import select, text
 
 from modelops.contracts import plugins
 from modelops.contracts.errors import MLOpsError
-from modelops.contracts.platform import Health, HealthCheck, VersionInfo
+from modelops.contracts.platform import HealthCheck, VersionInfo
+from modelops.contracts.ports import BlobStore
 from modelops.kernel import outbox
 from modelops.kernel.context import Context
 from modelops.kernel.tables import LeaseRow
@@ -16,10 +17,17 @@ from modelops.kernel.tables import LeaseRow
 _LOW_DISK_BYTES = 1024**3
 
 
-def check_health(ctx: Context) -> Health:
-    """Run every check."""
-    checks = [_database(ctx), _disk(ctx), _outbox(ctx), _controllers(ctx), *_plugins()]
-    return Health(healthy=all(check.healthy for check in checks), checks=checks)
+def check_health(ctx: Context) -> list[HealthCheck]:
+    """Run every check that a unit of work can."""
+    return [_database(ctx), _disk(ctx), _outbox(ctx), _controllers(ctx), *_plugins()]
+
+
+def check_artifacts(blobs: BlobStore) -> HealthCheck:
+    """Tell whether artifacts can be written and read, and where they lie. Talks to the world."""
+    try:
+        return HealthCheck(name="artifacts", healthy=True, detail=blobs.check())
+    except MLOpsError as broken:
+        return HealthCheck(name="artifacts", healthy=False, detail=str(broken))
 
 
 def version_info() -> VersionInfo:

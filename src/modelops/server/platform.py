@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from modelops.adapters.local.blobs import LocalBlobStore
 from modelops.adapters.local.deployer import LocalDeployer
 from modelops.adapters.local.jobs import LocalJobBackend
 from modelops.contracts.clock import Clock, SystemClock
@@ -20,13 +19,15 @@ from modelops.domains.experiments.ports import ArtifactCatalog
 from modelops.domains.identity import service as identity
 from modelops.kernel.context import Context, RolePermissions
 from modelops.kernel.database import Database, sqlite_url
+from modelops.kernel.holding import Holders
 from modelops.kernel.housekeeping import Housekeeping
 from modelops.kernel.leases import expire_leases
-from modelops.kernel.manifest import Manifest, discover, handlers_of, permissions_of
+from modelops.kernel.manifest import Manifest, discover, handlers_of, holders_of, permissions_of
 from modelops.kernel.reconciler import Controller
 from modelops.kernel.secrets import SecretBox
 from modelops.kernel.work import PlatformUrl, Watching, Workplace
 from modelops.server.app import build_app
+from modelops.server.artifacts import open_blobs
 from modelops.server.migrate import upgrade
 
 
@@ -71,11 +72,12 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     url = PlatformUrl(settings.public_url)
     deployer = LocalDeployer(home / "deployments", clock or SystemClock())
     ports: dict[type, Any] = {
-        BlobStore: LocalBlobStore(home / "blobs"),
+        BlobStore: open_blobs(settings),
         JobBackend: LocalJobBackend(home / "jobs"),
         Deployer: deployer,
         SecretBox: SecretBox(_secret_key(settings)),
         RolePermissions: permissions_of(manifests),
+        Holders: holders_of(manifests),
         PlatformUrl: url,
         Watching: Watching(),
     }
@@ -109,7 +111,7 @@ def database_url(settings: Settings) -> Any:
 
 def _artifact_facts(ctx: Context, digest: str) -> tuple[int, str]:
     """Tell experiments what data knows: the two are neighbours on one floor and do not import each other."""
-    artifact = data.require_artifacts(ctx, [digest])[digest]
+    artifact = data.hold_artifacts(ctx, [digest])[digest]
     return artifact.size, artifact.media_type
 
 

@@ -13,7 +13,7 @@ import typer
 from modelops.cli.lazy import load_command
 from modelops.cli.root import app
 from modelops.contracts import plugins
-from modelops.contracts.settings import Settings
+from modelops.contracts.settings import Settings, environment_names
 from modelops.server.openapi import document
 
 _MADE = "<!-- Written by `make docs`. -->\n"
@@ -37,7 +37,8 @@ def _settings() -> Iterator[str]:
     for name, field in Settings.model_fields.items():
         default = "~/.modelops" if name == "home" else field.default
         shown = "" if default is None else f"`{default}`"
-        yield f"| `{name}` | `MODELOPS_{name.upper()}` | {shown} | {field.description} |"
+        variables = ", ".join(f"`{variable}`" for variable in environment_names(name))
+        yield f"| `{name}` | {variables} | {shown} | {field.description} |"
 
 
 def _commands() -> Iterator[str]:

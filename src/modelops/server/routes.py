@@ -12,6 +12,7 @@ from sqlalchemy import text
 from modelops.contracts.errors import InvalidInput, Unavailable
 from modelops.contracts.events import Event
 from modelops.contracts.platform import Health, HealthCheck, VersionInfo
+from modelops.contracts.ports import BlobStore
 from modelops.domains.identity import service as identity
 from modelops.domains.identity.schemas import JsonWebKeySet
 from modelops.kernel import outbox
@@ -19,7 +20,7 @@ from modelops.kernel.context import Context
 from modelops.kernel.edge import Router
 from modelops.kernel.scope import Scope
 from modelops.kernel.work import Workplace
-from modelops.server.health import check_health, version_info
+from modelops.server.health import check_artifacts, check_health, version_info
 
 router = Router("platform")
 unversioned = Router("platform")
@@ -66,9 +67,12 @@ def get_version(ctx: Context) -> VersionInfo:
 
 
 @router.get("/health")
-def get_health(ctx: Context) -> Health:
+def get_health(scope: Scope) -> Health:
     """Check each part of the platform: what `mops doctor` shows."""
-    return check_health(ctx)
+    with scope.work(write=False) as ctx:
+        checks = check_health(ctx)
+    checks.append(check_artifacts(scope.place.ports[BlobStore]))
+    return Health(healthy=all(check.healthy for check in checks), checks=checks)
 
 
 @router.get(

@@ -4,11 +4,13 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from modelops.contracts.errors import ArtifactCorrupted, InvalidInput, NotFound
 from modelops.contracts.ports import BlobInfo, BlobStore
+from modelops.testing.waiting import wait_for
 
 TEXT = b"The same words again and again. " * 50_000
 NOISE = random.Random(7).randbytes(3 * 1024 * 1024 + 17)  # noqa: S311 - bytes that do not compress
@@ -85,6 +87,8 @@ class BlobStoreContract:
             lambda: store.open(digest),
             lambda: store.stat(digest),
             lambda: store.delete(digest),
+            lambda: list(store.read_range(digest, 0, 1)),
+            lambda: list(store.walk(after=digest)),
             lambda: store.put([b""], expected=digest),
         ]
         for operation in operations:
@@ -98,6 +102,47 @@ class BlobStoreContract:
         store.delete(digest)
         with pytest.raises(NotFound):
             store.open(digest)
+
+    @pytest.mark.parametrize("content", [b"x", TEXT, NOISE], ids=["tiny", "text", "noise"])
+    def test_a_part_is_that_part(self, store: BlobStore, content: bytes) -> None:
+        """Ranges are cut as Python cuts, at chunk borders, across them, and behind the end."""
+        digest = store.put([content]).digest
+        mebibyte = 1024 * 1024
+        for start, stop in [(0, 1), (0, 0), (5, 3), (mebibyte - 3, mebibyte + 3), (7, 10**9), (len(content), 10**9)]:
+            assert b"".join(store.read_range(digest, start, stop)) == content[start:stop]
+        with pytest.raises(NotFound):
+            list(store.read_range(digest_of(b"nothing"), 0, 1))
+
+    def test_walk_names_every_blob_in_order(self, store: BlobStore) -> None:
+        """A walk can go on where another ended."""
+        assert list(store.walk()) == []
+        before = datetime.now(UTC) - timedelta(seconds=5)
+        infos = sorted((store.put([b"%d" % n]) for n in range(20)), key=lambda info: info.digest)
+        found = list(store.walk())
+        assert [(blob.digest, blob.stored_size) for blob in found] == [(i.digest, i.stored_size) for i in infos]
+        assert all(blob.stored_at >= before for blob in found)
+        assert list(store.walk(after=infos[7].digest)) == found[8:]
+
+    def test_a_young_blob_is_kept(self, store: BlobStore) -> None:
+        """A deletion of old blobs spares one that was put again since."""
+        now = datetime.now(UTC)
+        digest = store.put([TEXT]).digest
+        assert not store.delete(digest, unless_put_since=now - timedelta(minutes=1))
+        assert store.stat(digest) is not None
+        assert store.delete(digest, unless_put_since=now + timedelta(minutes=1))
+        assert store.stat(digest) is None
+        assert not store.delete(digest, unless_put_since=now + timedelta(minutes=1))
+
+    def test_a_second_put_renews_the_age(self, store: BlobStore) -> None:
+        """What is put again counts as put now."""
+        digest = store.put([TEXT]).digest
+        first = next(store.walk()).stored_at
+        wait_for(lambda: store.put([TEXT]).digest == digest and next(store.walk()).stored_at > first, every_s=0.3)
+
+    def test_the_store_tells_that_it_works(self, store: BlobStore) -> None:
+        """`check` leaves nothing behind."""
+        assert store.check()
+        assert list(store.walk()) == []
 
     def test_an_opened_blob_is_seekable(self, store: BlobStore) -> None:
         """Libraries that read models seek in them."""

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ids import new_id
-from modelops.domains.data.rules import MEDIA_TYPE, check_name, format_of, is_version_id, parse_ref, parse_version
+from modelops.domains.data.rules import check_name, format_of, is_version_id, parse_ref, parse_version
+from modelops.domains.data.schemas import MEDIA_TYPE
 
 
 @given(st.text(max_size=20))

@@ -1,12 +1,14 @@
 """Files that are there whole or not at all, and stay there after a power cut."""
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from modelops.contracts.errors import StorageFull
@@ -54,6 +56,28 @@ def sync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """Hold off others, in any process, that take their turn in the folder."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def written_at(facts: os.stat_result) -> datetime:
+    """Return when a file was last written."""
+    return datetime.fromtimestamp(facts.st_mtime_ns / 1e9, UTC)
+
+
+def renew(path: Path) -> None:
+    """Let a file count as written now."""
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
 
 
 def delete_tree(path: Path) -> None:

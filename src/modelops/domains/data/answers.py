@@ -38,11 +38,7 @@ class FileAnswer(StreamingResponse):
         digest: str | None = None,
         size: int | None = None,
     ) -> None:
-        headers = {
-            "Content-Type": media_type,
-            "Content-Disposition": f'attachment; filename="{filename}"',
-            "Content-Security-Policy": "sandbox; default-src 'none'",
-        }
+        headers = _headers(media_type, filename)
         if digest is not None:
             headers["ETag"] = f'"{digest}"'
         if size is not None:
@@ -56,6 +52,29 @@ class FileAnswer(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._file.close()
+
+
+class PartAnswer(StreamingResponse):
+    """A part of a file, as a range request asked for it.
+
+    Args:
+        chunks: The bytes of the part.
+        span: Where it begins, and what it stops before.
+        size: Of the whole, in bytes.
+        media_type, filename, digest: Of the whole, as of a `FileAnswer`.
+    """
+
+    def __init__(
+        self, chunks: Iterable[bytes], span: tuple[int, int], size: int, *, media_type: str, filename: str, digest: str
+    ) -> None:
+        start, stop = span
+        headers = {
+            **_headers(media_type, filename),
+            "ETag": f'"{digest}"',
+            "Content-Length": str(stop - start),
+            "Content-Range": f"bytes {start}-{stop - 1}/{size}",
+        }
+        super().__init__(chunks, status_code=206, headers=headers)
 
 
 def check_key(scope: Scope) -> None:
@@ -99,6 +118,14 @@ def create_once(scope: Scope, digest: str, create: Callable[[Context], BaseModel
                 )
             )
     return Response(body, 201, media_type="application/json")
+
+
+def _headers(media_type: str, filename: str) -> dict[str, str]:
+    return {
+        "Content-Type": media_type,
+        "Content-Disposition": f'attachment; filename="{filename}"',
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
 
 
 def _fingerprint(scope: Scope, digest: str) -> str:

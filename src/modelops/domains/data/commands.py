@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page, show_rows
+from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page, show_rows
 from modelops.domains.data.client import Data
 from modelops.domains.data.schemas import DataFormat
 
@@ -18,6 +18,7 @@ app = typer.Typer(help="Artifacts and datasets.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A file.")]
 Target = Annotated[Path, typer.Argument(help="Where to write it.")]
 Digest = Annotated[str, typer.Argument(help="sha256:<64 hex digits>")]
+UploadArg = Annotated[str, typer.Argument(help="The id of an upload.")]
 DatasetArg = Annotated[str, typer.Argument(help="A dataset, by name or id.")]
 Version = Annotated[str, typer.Argument(help="A version's number, or latest.")]
 Tag = Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeat it.")]
@@ -61,6 +62,64 @@ def download_artifact(ctx: typer.Context, digest: Digest, to: Target) -> None:
     with _progress(to.name, data.get_artifact(digest).size) as progress:
         data.download_artifact(digest, to, progress=progress)
     say(f"{to} is there, verified.")
+
+
+@app.command()
+def delete_artifact(ctx: typer.Context, digest: Digest) -> None:
+    """Let go of an artifact that nothing in the project refers to."""
+    group(ctx, Data).delete_artifact(digest)
+    say(f"{digest} is let go of. Its bytes are removed after the time of grace, if nothing else refers to them.")
+
+
+@app.command()
+@paged
+def list_uploads(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
+    """List the uploads in parts that are under way, and those just completed."""
+    columns = ["id", "state", "size", "parts", "digest", "created_at"]
+    empty = "There are no uploads. Large files are sent in parts: mops data upload-artifact FILE"
+    show_page(group(ctx, Data).list_uploads(**page), columns, as_json=as_json, empty=empty)
+
+
+@app.command()
+def get_upload(ctx: typer.Context, upload: UploadArg, as_json: AsJson = False) -> None:
+    """Show an upload, and which of its parts are there."""
+    show(group(ctx, Data).get_upload(upload), as_json=as_json)
+
+
+@app.command()
+def delete_upload(ctx: typer.Context, upload: UploadArg) -> None:
+    """Give an upload up, and remove its parts."""
+    group(ctx, Data).delete_upload(upload)
+    say(f"{upload} is given up.")
+
+
+@app.command()
+def collect_garbage(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove artifacts' bytes that nothing has referred to for the time of grace."""
+    done = group(ctx, Data).collect_garbage(dry_run=dry_run)
+    if as_json:
+        show(done, as_json=True)
+        return
+    say(f"{done.examined} blobs ({_bytes(done.examined_size)}) are stored; nothing refers to {done.unheld} of them")
+    say(f"({_bytes(done.unheld_size)}), of which {done.waiting} wait for the end of their time of grace.")
+    say("Nothing was removed." if dry_run else f"{done.removed} were removed ({_bytes(done.removed_size)}).")
+
+
+@app.command()
+def rewrap_keys(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Wrap the keys of encrypted artifacts with the first encryption key, so that older ones can be thrown away."""
+    done = group(ctx, Data).rewrap_keys()
+    if as_json:
+        show(done, as_json=True)
+        return
+    say(f"{done.rewrapped} keys were wrapped with the first encryption key, {done.current} were before.")
+    if done.failed:
+        note(f"{len(done.failed)} could not be opened with the keys at hand, the first of them is {done.failed[0]}.")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -178,6 +237,14 @@ def download_dataset_version(
     with _progress(to.name, None) as progress:
         group(ctx, Data).download_dataset_version(dataset, version, to, format=format, progress=progress)
     say(f"{to} is there.")
+
+
+def _bytes(size: int) -> str:
+    amount, units = float(size), iter(["B", "KiB", "MiB", "GiB", "TiB"])
+    unit = next(units)
+    while amount >= 1024 and unit != "TiB":
+        amount, unit = amount / 1024, next(units)
+    return f"{amount:.4g} {unit}"
 
 
 @contextmanager

@@ -3,14 +3,16 @@
 import os
 from typing import Annotated, Any, BinaryIO
 
-from fastapi import Path, Query, Response
+from fastapi import Header, Path, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
+from modelops.contracts.ports import BlobStore
 from modelops.contracts.schemas import Digest, Page
 from modelops.domains.data import service
-from modelops.domains.data.answers import FileAnswer, check_key, create_once
-from modelops.domains.data.rules import MEDIA_TYPE
+from modelops.domains.data.answers import FileAnswer, PartAnswer, check_key, create_once
+from modelops.domains.data.rules import parse_range
 from modelops.domains.data.schemas import (
+    MEDIA_TYPE,
     Artifact,
     DataFormat,
     Dataset,
@@ -18,10 +20,16 @@ from modelops.domains.data.schemas import (
     DatasetRef,
     DatasetUpdate,
     DatasetVersion,
+    GarbageCollection,
+    KeyRotation,
     Preview,
+    Upload,
+    UploadCreate,
+    UploadPart,
+    UploadState,
 )
 from modelops.domains.data.tabular import preview, stream_as
-from modelops.domains.data.uploads import file_chunks, store_body, store_table
+from modelops.domains.data.uploads import file_chunks, in_lane, join_parts, store_body, store_part, store_table
 from modelops.kernel.context import Context
 from modelops.kernel.edge import Listing, Ref, Router
 from modelops.kernel.problems import documented
@@ -40,6 +48,13 @@ Parents = Annotated[list[DatasetRef], Query(max_length=50, description="Dataset 
 BYTES: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 BODY = {"requestBody": {"required": True, **BYTES}}
 DOWNLOAD: dict[int | str, dict[str, Any]] = {200: {"description": "The bytes", **BYTES}, **documented(500)}
+
+PARTIAL_DOWNLOAD: dict[int | str, dict[str, Any]] = {
+    **DOWNLOAD,
+    206: {"description": "A part of the bytes", **BYTES},
+    307: {"description": "`Location` is a link to the bytes that needs no credentials and is valid for a while."},
+    416: {"description": "The range lies behind the end."},
+}
 
 
 @router.post("/artifacts", status_code=201, response_model=Artifact, openapi_extra=BODY, responses=documented(500))
@@ -68,16 +83,116 @@ def get_artifact(ctx: Context, digest: DigestInPath) -> Artifact:
     return service.get_artifact(ctx, digest)
 
 
-@router.get("/artifacts/{digest}", responses=DOWNLOAD, response_class=Response)
-def download_artifact(scope: Scope, digest: DigestInPath) -> Response:
-    """Download an artifact; its bytes are verified before the first is sent."""
+@router.get("/artifacts/{digest}", responses=PARTIAL_DOWNLOAD, response_class=Response)
+def download_artifact(
+    scope: Scope,
+    digest: DigestInPath,
+    redirect: Annotated[
+        bool,
+        Query(description="Answer 307 with a link into the artifact store, where the store can be asked directly."),
+    ] = False,
+    part: Annotated[str | None, Header(alias="Range", max_length=100, description="`bytes=FIRST-LAST`")] = None,
+) -> Response:
+    """Download an artifact; its bytes are verified before the first is sent, those of a part as far as the store can."""
     with scope.work(write=False) as ctx:
         artifact, open_blob = service.download_artifact(ctx, digest)
+    store: BlobStore = scope.place.ports[BlobStore]
+    name, seconds = digest.partition(":")[2], scope.place.settings.s3_link_s
+    if redirect and seconds:
+        with service.lost_as_damage(digest):
+            url = store.link(digest, seconds=seconds, filename=name, media_type=artifact.media_type)
+        if url is not None:
+            return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"})
+    about: dict[str, Any] = {"media_type": artifact.media_type, "filename": name, "digest": digest}
+    try:
+        span = parse_range(part, artifact.size)
+    except IndexError:
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{artifact.size}"})
+    if span is not None:
+        with service.lost_as_damage(digest):
+            return PartAnswer(store.read_range(digest, *span), span, artifact.size, **about)
     file = open_blob()
-    name = digest.partition(":")[2]
-    return FileAnswer(
-        file, file_chunks(file), media_type=artifact.media_type, filename=name, digest=digest, size=artifact.size
-    )
+    return FileAnswer(file, file_chunks(file), **about, size=artifact.size)
+
+
+@router.delete("/artifacts/{digest}", status_code=204)
+def delete_artifact(ctx: Context, digest: DigestInPath) -> None:
+    """Let go of an artifact that nothing in the project refers to; its bytes stay until they are collected."""
+    service.delete_artifact(ctx, digest)
+
+
+@router.post("/uploads", status_code=201)
+def create_upload(ctx: Context, body: UploadCreate) -> Upload:
+    """Begin to send a file in parts, or go on with the caller's open upload of the same content."""
+    return service.create_upload(ctx, body)
+
+
+@router.get("/uploads")
+def list_uploads(ctx: Context, page: Listing) -> Page[Upload]:
+    """List the uploads that are under way, and those just completed."""
+    return service.list_uploads(ctx, page)
+
+
+@router.get("/uploads/{upload}")
+def get_upload(ctx: Context, upload: Ref) -> Upload:
+    """Return an upload, with the parts that are there."""
+    return service.get_upload(ctx, upload)
+
+
+@router.put(
+    "/uploads/{upload}/parts/{number}", response_model=UploadPart, openapi_extra=BODY, responses=documented(500)
+)
+async def put_upload_part(
+    scope: Scope,
+    upload: Ref,
+    number: Annotated[int, Path(ge=1, le=10_000)],
+    digest: Annotated[Digest | None, Query(description="Refuse a body that has another one.")] = None,
+) -> UploadPart:
+    """Send a part of an upload; it is there when this is answered, and replaces one of the same number."""
+    size = await run_in_threadpool(_check_part, scope, upload, number)
+    blob, part = await store_part(scope, number, size, digest)
+
+    def record() -> None:
+        with scope.work() as ctx:
+            replaced = service.put_upload_part(ctx, upload, part, blob)
+        if replaced is not None:
+            scope.place.ports[BlobStore].delete(replaced)
+
+    await run_in_threadpool(record)
+    return part
+
+
+@router.post("/uploads/{upload}/complete", status_code=201, response_model=Artifact, responses=documented(500))
+async def complete_upload(scope: Scope, upload: Ref) -> Response:
+    """Put the parts of an upload together; a second time, the artifact is answered again."""
+    artifact = await in_lane(lambda: _complete(scope, upload))
+    return Response(artifact.model_dump_json(), 201, media_type="application/json")
+
+
+@router.delete("/uploads/{upload}", status_code=204)
+def delete_upload(scope: Scope, upload: Ref) -> None:
+    """Give an upload up, and remove its parts."""
+    with scope.work() as ctx:
+        blobs = service.delete_upload(ctx, upload)
+    _remove_parts(scope, blobs)
+
+
+@router.post("/artifact-store/collect-garbage")
+def collect_garbage(
+    scope: Scope, dry_run: Annotated[bool, Query(description="Only tell what would be done.")] = False
+) -> GarbageCollection:
+    """Look for artifacts' bytes that nothing refers to, and remove those whose time of grace is over."""
+    with scope.work(write=not dry_run) as ctx:
+        service.check_collection(ctx)
+    return service.collect_garbage(scope.place, dry_run=dry_run)
+
+
+@router.post("/artifact-store/rewrap-keys")
+def rewrap_keys(scope: Scope) -> KeyRotation:
+    """Wrap the keys of encrypted artifacts with the first encryption key; the artifacts themselves are not written."""
+    with scope.work() as ctx:
+        service.check_collection(ctx)
+    return service.rewrap_keys(scope.place)
 
 
 @router.post("/datasets", status_code=201)
@@ -175,6 +290,29 @@ def download_dataset_version(
     except BaseException:
         file.close()
         raise
+
+
+def _check_part(scope: Scope, upload: str, number: int) -> int:
+    with scope.work(write=False) as ctx:
+        return service.check_part(ctx, upload, number)
+
+
+def _complete(scope: Scope, upload: str) -> Artifact:
+    with scope.work(write=False) as ctx:
+        found, blobs = service.parts_of(ctx, upload)
+        if found.state is UploadState.COMPLETED:
+            return service.get_artifact(ctx, found.digest)
+    blob = join_parts(scope.place.ports[BlobStore], blobs, found)
+    with scope.work() as ctx:
+        artifact = service.upload_artifact(ctx, blob, found.media_type)
+        done = service.complete_upload(ctx, upload, artifact)
+    _remove_parts(scope, done)
+    return artifact
+
+
+def _remove_parts(scope: Scope, blobs: list[str]) -> None:
+    for blob in blobs:
+        scope.place.ports[BlobStore].delete(blob)
 
 
 def _check_upload(scope: Scope) -> None:

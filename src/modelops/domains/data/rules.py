@@ -1,4 +1,4 @@
-"""Decisions about names, versions and media types of data."""
+"""Decisions about names and versions of data."""
 
 import re
 
@@ -9,12 +9,8 @@ MAX_VERSION = 2**31 - 1
 ANY_DATASET = "-"
 """Stands for the dataset where a version is named by its id."""
 
-_RESTRICTED_NAME = r"[A-Za-z0-9!#$&^_.+-]{1,127}"
-_PARAMETER = rf' ?; ?{_RESTRICTED_NAME}=({_RESTRICTED_NAME}|"[A-Za-z0-9!#$&^_.+ -]{{0,127}}")'
-MEDIA_TYPE = rf"^{_RESTRICTED_NAME}/{_RESTRICTED_NAME}({_PARAMETER})*$"
-"""A media type (RFC 6838, section 4.2), with parameters."""
-
 _VERSION_ID = re.compile(id_pattern("dsv"))
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _RESERVED = re.compile(r"^(dst|dsv)_[0-9a-f]{32}$")
 _FORMATS = {
     "csv": "csv",
@@ -62,3 +58,31 @@ def check_name(name: str) -> None:
 def format_of(name: str) -> str | None:
     """Tell a file's format from its name; None where it cannot be told."""
     return _FORMATS.get(name.lower().rpartition(".")[2])
+
+
+def part_sizes(size: int, part_size: int) -> list[int]:
+    """Cut a file of `size` bytes into parts: all but the last have `part_size` bytes; an empty file has none."""
+    return [min(part_size, size - start) for start in range(0, size, part_size)]
+
+
+def parse_range(text: str | None, size: int) -> tuple[int, int] | None:
+    """Read a `Range` header (RFC 9110, section 14.2) as where the part begins and what it stops before.
+
+    None means the whole: there is no header, or one that may be ignored, such as of several ranges.
+
+    Raises:
+        IndexError: the range lies behind the end.
+    """
+    match = _RANGE.fullmatch((text or "").strip())
+    if match is None or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        if int(match[2]) == 0 or size == 0:
+            raise IndexError(text)
+        return max(size - int(match[2]), 0), size
+    start, stop = int(match[1]), min(int(match[2]) + 1, size) if match[2] else size
+    if match[2] and int(match[2]) < int(match[1]):
+        return None
+    if start >= size:
+        raise IndexError(text)
+    return start, stop

@@ -7,6 +7,11 @@ from pydantic import Field
 
 from modelops.contracts.schemas import Digest, Json, Name, Schema, Tags, Text, UtcTime
 
+_RESTRICTED_NAME = r"[A-Za-z0-9!#$&^_.+-]{1,127}"
+_PARAMETER = rf' ?; ?{_RESTRICTED_NAME}=({_RESTRICTED_NAME}|"[A-Za-z0-9!#$&^_.+ -]{{0,127}}")'
+MEDIA_TYPE = rf"^{_RESTRICTED_NAME}/{_RESTRICTED_NAME}({_PARAMETER})*$"
+"""A media type (RFC 6838, section 4.2), with parameters."""
+
 DatasetRef = Annotated[
     str,
     Field(
@@ -25,6 +30,73 @@ class Artifact(Schema):
     media_type: str
     created_at: UtcTime
     created_by: str
+
+
+class UploadState(StrEnum):
+    """How far an upload in parts is."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+
+
+class UploadCreate(Schema):
+    """A file that will be sent in parts. `size` is in bytes."""
+
+    digest: Digest
+    size: Annotated[int, Field(ge=0, le=2**60)]
+    media_type: Annotated[str, Field(max_length=200, pattern=MEDIA_TYPE)] = "application/octet-stream"
+
+
+class Upload(Schema):
+    """A file that is sent in parts: all but the last have `part_size` bytes, and their numbers begin at 1.
+
+    `received` are the numbers of the parts that are there; they stay there until the upload is completed, deleted, or not
+    heard of for the time of the setting `upload_ttl_s`.
+    """
+
+    id: str
+    project_id: str
+    digest: Digest
+    size: int
+    media_type: str
+    part_size: int
+    parts: int
+    received: list[int]
+    state: UploadState
+    created_at: UtcTime
+    created_by: str
+
+
+class UploadPart(Schema):
+    """A part that has arrived."""
+
+    number: int
+    size: int
+    digest: Digest
+
+
+class GarbageCollection(Schema):
+    """What a look at every stored blob found and did. Sizes are in bytes, as they are stored.
+
+    `unheld` blobs are referred to by nothing; `waiting` are those of them whose time of grace is not over.
+    """
+
+    dry_run: bool
+    examined: int
+    examined_size: int
+    unheld: int
+    unheld_size: int
+    waiting: int
+    removed: int
+    removed_size: int
+
+
+class KeyRotation(Schema):
+    """What a pass over the keys of encrypted artifacts did. `failed` are digests of blobs that no key at hand opens."""
+
+    rewrapped: int
+    current: int
+    failed: list[Digest]
 
 
 class DataFormat(StrEnum):

@@ -1,17 +1,20 @@
 """What data does. Context first, one verb a function; the edge commits."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from modelops.contracts.errors import AlreadyExists, ArtifactCorrupted, NotFound
+from modelops.contracts.errors import AlreadyExists, ArtifactCorrupted, Conflict, NotFound
 from modelops.contracts.ids import new_id
 from modelops.contracts.ports import BlobInfo, BlobStore
 from modelops.contracts.schemas import Page
+from modelops.domains.data.collecting import check_collection, collect_garbage, rewrap_keys
+from modelops.domains.data.holding import uses_of
 from modelops.domains.data.rules import ANY_DATASET, check_name, is_version_id, parse_ref, parse_version
 from modelops.domains.data.schemas import (
     Artifact,
@@ -24,8 +27,33 @@ from modelops.domains.data.schemas import (
 )
 from modelops.domains.data.tables import ArtifactRow, DatasetRow, DatasetVersionRow
 from modelops.domains.data.tabular import Conversion
+from modelops.domains.data.uploading import (
+    check_part,
+    complete_upload,
+    create_upload,
+    delete_upload,
+    get_upload,
+    list_uploads,
+    parts_of,
+    put_upload_part,
+)
 from modelops.kernel.context import Context
+from modelops.kernel.holding import Holders
 from modelops.kernel.listing import PageQuery, list_rows
+
+__all__ = [
+    "check_collection",
+    "check_part",
+    "collect_garbage",
+    "complete_upload",
+    "create_upload",
+    "delete_upload",
+    "get_upload",
+    "list_uploads",
+    "parts_of",
+    "put_upload_part",
+    "rewrap_keys",
+]
 
 Opener = Callable[[], BinaryIO]
 """Opens a blob, verified. Raises ArtifactCorrupted where its bytes are damaged or gone. The caller closes the file."""
@@ -79,7 +107,7 @@ def get_artifact(ctx: Context, digest: str) -> Artifact:
     return require_artifacts(ctx, [digest])[digest]
 
 
-def require_artifacts(ctx: Context, digests: Iterable[str]) -> dict[str, Artifact]:
+def require_artifacts(ctx: Context, digests: Iterable[str], *, lock: bool = False) -> dict[str, Artifact]:
     """Return artifacts of the project by digest (for the domains above).
 
     Raises:
@@ -90,6 +118,8 @@ def require_artifacts(ctx: Context, digests: Iterable[str]) -> dict[str, Artifac
     for start in range(0, len(wanted), _AT_ONCE):
         part = wanted[start : start + _AT_ONCE]
         query = select(ArtifactRow).where(ArtifactRow.project_id == ctx.project_id, ArtifactRow.digest.in_(part))
+        if lock:
+            query = query.with_for_update(read=True, key_share=True)
         found |= {row.digest: _artifact(row) for row in ctx.session.scalars(query)}
     missing = [digest for digest in wanted if digest not in found]
     if missing:
@@ -100,6 +130,12 @@ def require_artifacts(ctx: Context, digests: Iterable[str]) -> dict[str, Artifac
             extra={"missing": missing[:100]},
         )
     return {digest: found[digest] for digest in wanted}
+
+
+def hold_artifacts(ctx: Context, digests: Iterable[str]) -> dict[str, Artifact]:
+    """Return artifacts as `require_artifacts`, for rows that will refer to them: until those rows are committed, no
+    deletion comes between (for the domains above)."""
+    return require_artifacts(ctx, digests, lock=True)
 
 
 def list_artifacts(ctx: Context, page: PageQuery) -> Page[Artifact]:
@@ -114,6 +150,31 @@ def list_artifacts(ctx: Context, page: PageQuery) -> Page[Artifact]:
 def download_artifact(ctx: Context, digest: str) -> tuple[Artifact, Opener]:
     """Return an artifact and what opens its verified bytes, to be called after the unit of work has ended."""
     return get_artifact(ctx, digest), _opener(ctx, digest)
+
+
+def delete_artifact(ctx: Context, digest: str) -> None:
+    """Let go of an artifact that nothing in the project refers to; its bytes stay until they are collected.
+
+    Raises:
+        Conflict: something refers to it; the error tells what.
+    """
+    ctx.require("artifacts.delete")
+    require_artifacts(ctx, [digest])
+    row = ctx.session.get(ArtifactRow, (ctx.project_id, digest), with_for_update=True)
+    if row is None:
+        return  # another request was as fast
+    holders = ctx.port(Holders).of(ctx, ctx.project_id, digest)
+    users = [name for name in holders if name != "data"]
+    if uses_of(ctx, [digest]) & {(ctx.project_id, digest)}:
+        users.append("data")
+    if users:
+        raise Conflict(
+            f"The artifact is referred to by: {', '.join(sorted(users))}.",
+            hint="What refers to it would be broken; delete that first.",
+            extra={"held_by": sorted(users)},
+        )
+    ctx.session.delete(row)
+    ctx.emit("modelops.data.artifact_deleted", digest, size=row.size)
 
 
 def create_dataset(ctx: Context, body: DatasetCreate) -> Dataset:
@@ -266,14 +327,21 @@ def resolve_dataset_version(ctx: Context, ref: str) -> DatasetVersion:
     return _version_of(ctx, _find(ctx, name), version)
 
 
+@contextmanager
+def lost_as_damage(digest: str) -> Iterator[None]:
+    """Raise ArtifactCorrupted where the bytes of an artifact that the project holds are gone from the store."""
+    try:
+        yield
+    except NotFound as gone:
+        raise ArtifactCorrupted(f"The bytes of the artifact '{digest}' are gone from the store.") from gone
+
+
 def _opener(ctx: Context, digest: str) -> Opener:
     store = ctx.port(BlobStore)
 
     def open_blob() -> BinaryIO:
-        try:
+        with lost_as_damage(digest):
             return store.open(digest)
-        except NotFound as gone:
-            raise ArtifactCorrupted(f"The bytes of the artifact '{digest}' are gone from the store.") from gone
 
     return open_blob
 

@@ -23,6 +23,54 @@ class ArtifactRow(Base):
     created_by: Mapped[str] = mapped_column(String(100))
 
 
+class UnheldBlobRow(Base):
+    """A blob that nothing refers to, and since when that was seen."""
+
+    __tablename__ = "unheld_blobs"
+
+    digest: Mapped[str] = mapped_column(String(80), primary_key=True)
+    stored_size: Mapped[int] = mapped_column(BigInteger)
+    since: Mapped[datetime] = mapped_column(Moment, index=True)
+
+
+class GarbageWalkRow(Base):
+    """The last walk over the store, the only row of its kind: behind which digest it is, and whether it has ended."""
+
+    __tablename__ = "garbage_walks"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    after: Mapped[str | None] = mapped_column(String(80))
+    begun_at: Mapped[datetime] = mapped_column(Moment)
+    ended: Mapped[bool]
+
+
+class UploadRow(Tracked, InProject, Base):
+    """A file that is sent in parts. `artifact` is set once they were put together."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("ix_uploads_sought", "project_id", "digest", "created_by"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(80))
+    size: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str] = mapped_column(String(200))
+    part_size: Mapped[int]
+    state: Mapped[str] = mapped_column(String(20))
+    heard_at: Mapped[datetime] = mapped_column(Moment, index=True)
+
+
+class UploadPartRow(Base):
+    """A part that has arrived: a blob of `salt`, which makes it the only one of its digest, and the part's bytes."""
+
+    __tablename__ = "upload_parts"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    blob: Mapped[str] = mapped_column(String(80), index=True)
+    digest: Mapped[str] = mapped_column(String(80))
+    size: Mapped[int]
+
+
 class DatasetRow(Tracked, Revised, InProject, Base):
     __tablename__ = "datasets"
     __table_args__ = (UniqueConstraint("project_id", "name"),)

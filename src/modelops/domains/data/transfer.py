@@ -1,15 +1,18 @@
 """Files on their way between this machine and a platform: whole, verified, and as large as they like."""
 
 import hashlib
+import io
 import secrets
+import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import httpx
 
-from modelops.contracts.errors import ArtifactCorrupted, InvalidInput
+from modelops.contracts.errors import ArtifactCorrupted, InvalidInput, Unavailable
 from modelops.domains.data.rules import format_of
 from modelops.domains.data.schemas import DataFormat
 
@@ -58,31 +61,52 @@ class Sending:
                 self._progress(sent)
 
 
-def fetch(answer: httpx.Response, digest: str) -> bytes:
-    """Return the content of an answer, verified."""
-    content = b"".join(answer.iter_bytes(_CHUNK))
-    _verify(hashlib.sha256(content).hexdigest(), digest)
-    return content
+OpenAt = Callable[[int], AbstractContextManager[httpx.Response]]
+"""Opens a content as an answer that begins at a position."""
 
 
-def save(answer: httpx.Response, to: Path, digest: str | None, progress: Progress | None) -> Path:
-    """Write the content of an answer into a file, which appears whole or not at all; one that was there is replaced.
+def fetch(open_at: OpenAt, digest: str, patience_s: float) -> bytes:
+    """Return a content, verified. A broken connection is taken up where it broke, as `save` does."""
+    content = io.BytesIO()
+    _verify(_receive(open_at, content, None, patience_s), digest)
+    return content.getvalue()
+
+
+def save(open_at: OpenAt, to: Path, digest: str | None, progress: Progress | None, patience_s: float = 0.0) -> Path:
+    """Write a content into a file, which appears whole or not at all; one that was there is replaced.
+
+    Args:
+        open_at: Opens the content; asked again, from where it was, when the connection breaks.
+        to: The file.
+        digest: Of the content; None where only the answer tells it, in its ETag, or nobody does.
+        progress: Called with the bytes received so far.
+        patience_s: How long to try again after a break that nothing more has come since.
 
     Raises:
         ArtifactCorrupted: it does not have the digest.
         InvalidInput: there can be no such file.
+        Unavailable: the connection broke for good.
     """
     fresh = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
     try:
-        found = _write(answer, fresh, progress)
-        if digest is not None:
-            _verify(found, digest)
+        with fresh.open("xb") as file:
+            found = _receive(open_at, file, progress, patience_s)
+        _verify(found, digest)
         fresh.replace(to)
     except OSError as wrong:
         raise InvalidInput(f"'{to}' cannot be written: {wrong.strerror}.", hint="Name another file.") from wrong
     finally:
         fresh.unlink(missing_ok=True)
     return to
+
+
+def digest_of(path: Path) -> str:
+    """Return the digest of a file's content."""
+    hasher = hashlib.sha256()
+    with _opened(path) as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return f"sha256:{hasher.hexdigest()}"
 
 
 def table_source(source: Any, given: DataFormat | str | None) -> tuple[Path | bytes | BinaryIO, str]:
@@ -110,20 +134,48 @@ def _opened(path: Path) -> BinaryIO:
         raise InvalidInput(f"'{path}' cannot be read: {wrong.strerror}.", hint="Check its name.") from wrong
 
 
-def _write(answer: httpx.Response, path: Path, progress: Progress | None) -> str:
-    hasher, received = hashlib.sha256(), 0
-    with path.open("xb") as file:
+class _Received:
+    """What has arrived of a content, and its digest."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self.sink, self.hasher, self.size = sink, hashlib.sha256(), 0
+        self.named = ""
+
+    def take(self, answer: httpx.Response, progress: Progress | None) -> Iterator[int]:
+        """Write an answer that begins where this ends, and yield the size after each chunk."""
+        if self.size and answer.status_code != httpx.codes.PARTIAL_CONTENT:  # all of it comes again
+            self.sink.seek(0)
+            self.sink.truncate()
+            self.hasher, self.size = hashlib.sha256(), 0
+        self.named = answer.headers.get("etag", "").strip('"')
         for chunk in answer.iter_bytes(_CHUNK):
-            file.write(chunk)
-            hasher.update(chunk)
-            received += len(chunk)
+            self.sink.write(chunk)
+            self.hasher.update(chunk)
+            self.size += len(chunk)
             if progress is not None:
-                progress(received)
-    return hasher.hexdigest()
+                progress(self.size)
+            yield self.size
 
 
-def _verify(found: str, digest: str) -> None:
-    if f"sha256:{found}" != digest:
+def _receive(open_at: OpenAt, sink: BinaryIO, progress: Progress | None, patience_s: float) -> _Received:
+    received, deadline = _Received(sink), None
+    while True:
+        try:
+            with open_at(received.size) as answer:
+                for _ in received.take(answer, progress):
+                    deadline = None
+            return received
+        except Unavailable:
+            now = time.monotonic()
+            deadline = deadline or now + patience_s
+            if now >= deadline:
+                raise
+            time.sleep(0.3)
+
+
+def _verify(received: _Received, digest: str | None) -> None:
+    digest = digest or (received.named if received.named.startswith("sha256:") else None)
+    if digest is not None and f"sha256:{received.hasher.hexdigest()}" != digest:
         raise ArtifactCorrupted(
             f"What arrived is not '{digest}'.", hint="It was changed on its way; download it again."
         )

@@ -1,6 +1,7 @@
 """How experiments enters the platform."""
 
 from modelops.contracts.roles import Role
+from modelops.domains.experiments.holding import holds
 from modelops.domains.experiments.reconcilers import Heartbeats, Removal
 from modelops.domains.experiments.routes import router
 from modelops.kernel.manifest import Manifest
@@ -15,4 +16,5 @@ manifest = Manifest(
         "views.manage": Role.PROJECT_ADMIN,
     },
     reconcilers=[Heartbeats(), Removal()],
+    holds=holds,
 )

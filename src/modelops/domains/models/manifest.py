@@ -1,6 +1,7 @@
 """How the registry enters the platform."""
 
 from modelops.contracts.roles import Role
+from modelops.domains.models.holding import holds
 from modelops.domains.models.routes import router
 from modelops.kernel.manifest import Manifest
 
@@ -14,4 +15,5 @@ manifest = Manifest(
         "models.approve": Role.ML_ENGINEER,
         "models.delete": Role.ML_ENGINEER,
     },
+    holds=holds,
 )
