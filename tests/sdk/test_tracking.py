@@ -15,12 +15,14 @@ import pytest
 
 from modelops.contracts.errors import ExperimentError, InvalidInput, MLOpsError, Unavailable
 from modelops.contracts.rest import Rest
-from modelops.domains.experiments.rules import ParameterChanged, RunEnded
+from modelops.domains.experiments.client import Experiments
+from modelops.domains.experiments.rules import ParameterChanged
 from modelops.domains.experiments.schemas import RunStatus
 from modelops.sdk import tracking
 from modelops.sdk.client import Client
 from modelops.sdk.tracking import ExperimentTracker
 from modelops.server.listener import Listener
+from modelops.testing.waiting import wait_for
 
 
 class Line(httpx.BaseTransport):
@@ -213,18 +215,19 @@ def test_a_lost_answer_doubles_nothing(tracker, line, seen):
 
 
 @pytest.mark.usefixtures("hurried")
-def test_an_end_without_the_platform_says_what_is_missing(tracker, line, seen):
-    run = tracker.start_experiment()
-
-    def program():
-        with run:
-            line.up = False
-            run.log_metric("m", 1)
-
-    with pytest.raises(Unavailable, match=r"1 logged values could not be delivered.*the line is cut"):
-        program()
+def test_an_end_without_the_platform_breaks_nothing_says_what_waits_and_is_sent_later(tracker, line, seen, caplog):
+    with tracker.start_experiment() as run:
+        line.up = False
+        run.log_metric("m", 1)
+    assert "2 logged entries could not be delivered yet" in caplog.text
+    assert "the line is cut" in caplog.text
+    assert str(tracker.spool) in caplog.text
     assert not run.is_open
-    assert seen.get_run(run.id).status is RunStatus.RUNNING  # until its heartbeats are missed
+    assert seen.get_run(run.id).status is RunStatus.RUNNING
+    line.up = True
+    kept = wait_for(lambda: (found := seen.get_run(run.id)).ended_at and found)
+    assert (kept.status, kept.metrics) == (RunStatus.FINISHED, {"m": 1.0})
+    wait_for(lambda: list(tracker.spool.iterdir()) == [])
 
 
 @pytest.mark.usefixtures("hurried")
@@ -271,7 +274,7 @@ def test_a_run_that_has_ended_takes_nothing_more(tracker, seen):
             attempt()
     kept = seen.get_run(run.id)
     assert (kept.status, kept.reason, kept.metrics) == (RunStatus.CANCELED, "enough", {})
-    assert not run._sender.is_alive()
+    wait_for(lambda: not any(run.id in thread.name for thread in threading.enumerate()))
 
 
 def test_another_value_of_a_parameter_is_told_at_once(tracker, seen):
@@ -283,7 +286,7 @@ def test_another_value_of_a_parameter_is_told_at_once(tracker, seen):
     assert seen.get_run(run.id).parameters == {"lr": 0.1, "depth": 3}
 
 
-def test_what_another_program_recorded_otherwise_shows_at_the_end(tracker, seen):
+def test_what_another_program_recorded_otherwise_shows_at_the_end(tracker, seen, caplog):
     run = tracker.start_experiment()
     seen.log_batch(run.id, parameters={"lr": 0.1})
 
@@ -292,14 +295,14 @@ def test_what_another_program_recorded_otherwise_shows_at_the_end(tracker, seen)
             run.log_params({"lr": 0.2})
             run.log_metric("m", 1)
 
-    with pytest.raises(ParameterChanged, match="'lr'"):
-        program()
+    program()
+    assert "'lr'" in caplog.text
     kept = seen.get_run(run.id)
     assert (kept.status, kept.parameters, kept.metrics) == (RunStatus.FAILED, {"lr": 0.1}, {"m": 1.0})
     assert kept.reason.startswith("Its record is incomplete: ParameterChanged:")
 
 
-def test_a_run_that_somebody_else_ended_says_so(tracker, seen):
+def test_a_run_that_somebody_else_ended_says_so(tracker, seen, caplog):
     run = tracker.start_experiment()
     seen.update_run(run.id, status="canceled", reason="not this one")
 
@@ -307,30 +310,30 @@ def test_a_run_that_somebody_else_ended_says_so(tracker, seen):
         with run:
             run.log_metric("m", 1)
 
-    with pytest.raises(RunEnded):
-        program()
+    program()
+    assert "RunEnded" in caplog.text or "has ended as canceled" in caplog.text
     kept = seen.get_run(run.id)
     assert (kept.status, kept.reason, kept.metrics) == (RunStatus.CANCELED, "not this one", {})
 
 
-def test_a_client_that_is_closed_too_early_is_told_without_waiting(tracker, client):
+def test_a_client_that_is_closed_too_early_is_told_without_waiting(tracker, client, caplog):
     def program():
         with tracker.start_experiment() as run:
             client.close()
             run.log_metric("m", 1)
 
     began = time.monotonic()
-    with pytest.raises(ExperimentError, match="closed"):
-        program()
+    program()
+    assert "The client was closed before all was delivered" in caplog.text
     assert time.monotonic() - began < 5
 
 
-def test_flushing_from_many_threads_loses_and_doubles_nothing(tracker, seen, client, monkeypatch):
-    def slow(*arguments, real=client.experiments.log_batch, **options):
+def test_flushing_from_many_threads_loses_and_doubles_nothing(tracker, seen, monkeypatch):
+    def slow(*arguments, real=Experiments.log_json):
         time.sleep(0.05)
-        return real(*arguments, **options)
+        real(*arguments)
 
-    monkeypatch.setattr(client.experiments, "log_batch", slow)
+    monkeypatch.setattr(Experiments, "log_json", slow)
     with tracker.start_experiment() as run:
 
         def work(number):
