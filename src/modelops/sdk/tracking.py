@@ -336,15 +336,14 @@ class ActiveRun:
         if trouble is not None:
             error.add_note(f"The record of the run '{self.id}' is incomplete: {trouble}")
 
-    def _finish(self, status: RunStatus, reason: str | None, within_s: float = _PATIENCE_S) -> Exception | None:
+    def _finish(self, status: RunStatus, reason: str | None, within_s: float | None = None) -> Exception | None:
         """End the run whether or not all of it can be delivered now, and return what went wrong, after telling it."""
         with self._ending:
             if not self._ended:
                 self._ended = True
                 self._courier.end(End(status, reason, whole_only=True))
-            away = self._courier.failure is not None
             try:
-                self._courier.wait_for_end(min(within_s, _HURRY_S) if away else within_s)
+                self._courier.wait_for_end(_PATIENCE_S if within_s is None else within_s, _HURRY_S)
             except MLOpsError as waiting:
                 log.warning("The run '%s' is not sent yet: %s", self.id, waiting)
                 return waiting
@@ -360,7 +359,8 @@ class ActiveRun:
                 self.flush(within_s=within_s)
                 self._ended = True
                 self._courier.end(End(status, reason, whole_only=False))
-            self._courier.wait_for_end(max(_HURRY_S, deadline - time.monotonic()))
+            left = max(_HURRY_S, deadline - time.monotonic())
+            self._courier.wait_for_end(left, left)
             refusal, self._courier.sender.refusal = self._courier.sender.refusal, None
             if refusal is not None:
                 raise refusal

@@ -1,6 +1,7 @@
 """The courier: two threads of the program that makes a run. One sends its spool, the other tells that the program lives."""
 
 import logging
+import math
 import random
 import threading
 import time
@@ -76,9 +77,9 @@ class Courier:
         if self.over is not None:
             self._release()
 
-    def wait_for_end(self, within_s: float) -> None:
-        """Wait until the end of the run was sent. Raises as `wait`."""
-        self._wait(lambda: self.sender.progress.ended and self.is_done, within_s)
+    def wait_for_end(self, within_s: float, away_s: float) -> None:
+        """Wait until the end of the run was sent, or no longer than `away_s` for a platform that is away. Raises as `wait`."""
+        self._wait(lambda: self.sender.progress.ended and self.is_done, within_s, away_s)
 
     def join(self, within_s: float) -> None:
         """Wait for the threads to end."""
@@ -86,8 +87,8 @@ class Courier:
             if thread is not threading.current_thread():
                 thread.join(within_s)
 
-    def _wait(self, is_reached: Callable[[], bool], within_s: float) -> None:
-        deadline = time.monotonic() + within_s
+    def _wait(self, is_reached: Callable[[], bool], within_s: float, away_s: float = math.inf) -> None:
+        began = time.monotonic()
         with self._news:
             self._hurried += 1
             try:
@@ -95,9 +96,10 @@ class Courier:
                 while not is_reached():
                     if self.over is not None:
                         raise self.over
-                    if time.monotonic() >= deadline:
+                    left = min(within_s, math.inf if self.failure is None else away_s) - (time.monotonic() - began)
+                    if left <= 0:
                         raise self._late()
-                    self._news.wait(min(_HURRY_S, max(0.0, deadline - time.monotonic())))
+                    self._news.wait(min(_HURRY_S, left))
             finally:
                 self._hurried -= 1
 
@@ -112,7 +114,7 @@ class Courier:
                 if not passes(failure):
                     self.over = failure
                     break
-                failures, self.failure = failures + 1, failure
+                failures, self.failure = failures + (not self._hurried), failure
                 pause = self._pause_after(failures, failure)
             self._tell()
             self._rest(pause)

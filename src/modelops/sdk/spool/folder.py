@@ -99,7 +99,10 @@ class SpoolFolder:
         with _guard:
             if self.path in _held:
                 return False
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # it was sent, and is gone
+                return False
             try:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -174,11 +177,13 @@ class SpoolFolder:
 
     def take_refused_back(self) -> None:
         """Put what was set aside behind what waits, so that it is sent once more."""
+        if not (self.path / "refused").exists():
+            return
         progress = self.progress()
         number = max([progress.segment, *segments(self.path)]) + 1
         lines = b"".join(write(entry) for _, entry in self.refused())
         self._replace(segment_path(self.path, number).name, lines)
-        self.save(progress.model_copy(update={"refused": 0}))
+        self.save(progress.model_copy(update={"refused": 0, "ended": False}))
         (self.path / "refused").unlink(missing_ok=True)
 
     def remove(self) -> None:
