@@ -23,6 +23,7 @@ _HOMES = {
     "MonitoringError": "modelops.contracts.errors",
     "Role": "modelops.contracts.roles",
     "ModelDeployment": "modelops.sdk.serving",
+    "autolog": "modelops.sdk.autolog",
     "create_mlops_stack": "modelops.sdk.stack",
     "deploy_model": "modelops.sdk.serving",
     "detect_drift": "modelops.domains.monitoring.detectors",

@@ -77,6 +77,8 @@ RUNS = {
     "mops experiments restore-experiment": "trials",
     "mops experiments get-metric-history": "{run} loss",
     "mops experiments list-run-artifacts": "{run}",
+    "mops runs pending": "",
+    "mops runs sync": "",
     "mops models create-model": "empty",
     "mops models list-models": "",
     "mops models get-model": "numbers",

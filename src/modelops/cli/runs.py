@@ -24,6 +24,7 @@ PathArg = Annotated[
 _COLUMNS = ["experiment", "run_name", "run_id", "state", "waiting_bytes", "refused", "dropped", "began_at", "path"]
 _EMPTY = "Nothing is left behind: all that programs logged here was sent."
 _EVERY_S = 2.0
+_PATIENCE_S = 10.0
 
 
 @app.command()
@@ -81,7 +82,9 @@ def _send(spool: "SpoolFolder", clients: "_Clients", again: bool) -> "Left":
     from modelops.sdk.spool.leftovers import send
 
     told = _told if sys.stderr.isatty() else None
-    left = send(spool, clients.of, again=again, told=told)
+    left = send(spool, clients.of, again=again, patience_s=clients.patience_s, told=told)
+    if left.state == "waiting":
+        clients.patience_s = 0.0  # of what else waits, each is asked for once
     if told is not None:
         sys.stderr.write("\r\x1b[K")
     return left
@@ -119,6 +122,7 @@ class _Clients:
 
     def __init__(self, ctx: typer.Context) -> None:
         self._session = session_of(ctx)
+        self.patience_s = _PATIENCE_S
         self._open: dict[tuple[str | None, str | None], Client] = {}
 
     def of(self, header: "Header") -> "Client":
