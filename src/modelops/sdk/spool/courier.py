@@ -34,6 +34,7 @@ class Courier:
         self.sender, self._writer = sender, writer
         self._heartbeat_s, self._on_done = heartbeat_s, on_done
         self._final: End | None = None
+        self._is_closed = False
         self.failure: Exception | None = None
         """Why the last attempt failed, while it may pass."""
         self.over: Exception | None = None
@@ -73,6 +74,7 @@ class Courier:
         """Have the run end when all was sent. On a full disk that is kept in memory alone."""
         if not self._writer.append(write(end), anyway=True):
             self._final = end
+        self._is_closed = True
         self._wake.set()
         if self.over is not None:
             self._release()
@@ -94,7 +96,7 @@ class Courier:
             try:
                 self._wake.set()
                 while not is_reached():
-                    if self.over is not None:
+                    if self.over is not None and self.is_done:
                         raise self.over
                     left = min(within_s, math.inf if self.failure is None else away_s) - (time.monotonic() - began)
                     if left <= 0:
@@ -155,6 +157,8 @@ class Courier:
                 log.warning("Of the run %s, %s. See: mops runs pending", progress.run_id, progress.gaps)
         elif self.over is not None:
             log.warning("What is logged stays in %s: %s", self.sender.spool.path, sentence(self.over))
+            if self._is_closed:
+                self._release()
         self._stopped.set()
         self._on_done()
         self._tell()
