@@ -24,6 +24,8 @@ from modelops.sdk.spool.folder import spools
 from modelops.sdk.spool.leftovers import pending, send
 from modelops.sdk.tracking import ExperimentTracker
 from modelops.server.listener import Listener
+from modelops.testing.clock import VirtualClock
+from modelops.testing.platform import running_platform
 from modelops.testing.waiting import wait_for
 
 
@@ -331,6 +333,30 @@ def test_what_is_refused_takes_nothing_with_it_and_can_be_sent_again(tracker, cl
     assert pending(tracker.spool)[0].state == "refused"
     again = sync(again=True)
     assert (again.state, again.refused) == ("refused", 2)
+
+
+def test_a_run_that_was_taken_for_dead_goes_on_when_its_program_is_heard_again(tmp_path):
+    clock = VirtualClock()
+    with running_platform(tmp_path / "home", clock=clock) as platform:
+        client, seen = platform.client(), platform.client().experiments
+        line = Line(client.rest.http._transport)
+        client.rest.http._transport = line
+        tracker = ExperimentTracker(client, experiment="trials")
+        run, other = tracker.start_experiment(), tracker.start_experiment()
+        run.log_metric("m", 1)
+        run.flush()
+        line.up = False
+        run.log_metric("m", 2, step=1)
+        other.log_metric("m", 2)
+        clock.advance(61)
+        platform.controller.turn()
+        assert seen.get_run(run.id).reason.startswith("Not heard of")
+        line.up = True
+        run.flush()
+        kept = seen.get_run(run.id)
+        assert (kept.status, kept.reason, kept.ended_at, kept.metrics) == (RunStatus.RUNNING, None, None, {"m": 2.0})
+        assert run.end().status is RunStatus.FINISHED
+        assert other.end("failed", "its own reason").reason == "its own reason"
 
 
 @pytest.mark.usefixtures("hurried")

@@ -17,6 +17,7 @@ from modelops.contracts.errors import (
 from modelops.contracts.rest import Rest
 from modelops.domains.data.client import Data
 from modelops.domains.experiments.client import Experiments, RunEnded
+from modelops.domains.experiments.rules import RunDeleted
 from modelops.domains.experiments.schemas import Run, RunStatus
 from modelops.sdk.client import Client
 from modelops.sdk.spool.folder import SpoolFolder
@@ -27,7 +28,7 @@ REASON = 4_000
 """The longest reason that is told for the end of a run."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC, as what is added to it
-_ALL_ALIKE = (RunEnded, NotFound, PermissionDenied)
+_ALL_ALIKE = (RunEnded, RunDeleted, NotFound, PermissionDenied)
 
 
 class ClientClosed(ExperimentError):
@@ -70,6 +71,7 @@ class Sender:
         self.handled = 0
         self.refusal: Exception | None = None
         self.ended_run: Run | None = None
+        self._is_over = False
         self._http = client.rest.http
         rest = Rest(self._http, retry_for_s=0)
         self.runs, self._data = Experiments(rest), Data(rest)
@@ -156,11 +158,23 @@ class Sender:
         except Exception as failure:
             if passes(failure):
                 raise
+            if isinstance(failure, RunEnded) and self._goes_on():
+                return self._send(entries)
             if len(entries) == 1 or isinstance(failure, _ALL_ALIKE):
                 return [(entries, failure)]
             middle = len(entries) // 2
             return self._send(entries[:middle]) + self._send(entries[middle:])
         return []
+
+    def _goes_on(self) -> bool:
+        """Tell whether the run goes on: one that the platform took for dead does, now that its maker is heard of."""
+        if self._is_over:
+            return False
+        try:
+            self.runs.update_run(self._run_id, status=RunStatus.RUNNING)
+        except RunEnded:
+            self._is_over = True
+        return not self._is_over
 
     def _send_file(self, file: File) -> list[tuple[Sequence[Entry], Exception]]:
         content = self.spool.content(file)
