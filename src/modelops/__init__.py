@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "ActiveRun": "modelops.sdk.tracking",
+    "ActiveRun": "modelops.sdk.active_run",
     "BaseMLOpsComponent": "modelops.sdk.stack",
     "Client": "modelops.sdk.client",
     "DeploymentError": "modelops.contracts.errors",

@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -194,6 +196,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_never_saw_the_platform_is_there_after_sync(tmp_path):
     platform = PlatformProcess(tmp_path / "home")
     platform.start()
@@ -320,3 +323,53 @@ def test_forked_children_and_threads_do_no_harm(bench, seen):
     assert run.status is RunStatus.FINISHED
     for number in range(4):
         assert [point.step for point in points(seen, run.id, f"m{number}")] == list(range(2000))
+
+
+@pytest.mark.slow
+def test_what_the_page_says_works(bench, seen):
+    page = (Path(__file__).parents[2] / "docs" / "tracking.md").read_text()
+    scripts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(scripts) == 2
+    prepare = """
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+rows = np.arange(60.0).reshape(30, 2)
+labels = (rows[:, 0] > 30).astype(int)
+"""
+    for script in scripts:
+        _, err = (program := bench.start(script="import modelops\n" + prepare + script)).communicate(timeout=120)
+        assert program.returncode == 0, err
+    assert sorted(run.experiment for run in seen.list_runs().items) == ["autolog", "churn"]
+    acknowledged(bench.start(), 100)
+    commands = [line.partition("#")[0].split() for line in page.splitlines() if line.startswith("mops ")]
+    assert len(commands) >= 6
+    for _, *words in commands:
+        if "--watch" not in words:  # another test has it
+            places = {"/mnt/spool": str(bench.home / "runs"), "URL": bench.url}
+            bench.mops(*(places.get(word, word) for word in words))
+    assert bench.pending() == []
+    check_whole(seen, seen_run(seen), 99)
+
+
+def test_what_was_refused_is_listed_with_the_reason_and_sent_again_where_that_is_asked(bench, seen):
+    last = acknowledged(bench.start(), 300)
+    [left] = bench.pending()
+    seen.update_run(left["run_id"], status="canceled", reason="on purpose")
+    [refused] = bench.sync(code=1)
+    assert (refused["state"], refused["refused"] > 0) == ("refused", True)
+    assert "has ended as canceled" in refused["detail"]
+    assert bench.sync(code=1)[0]["state"] == "refused"
+    assert bench.sync("--refused", code=1)[0]["refused"] >= refused["refused"] - 1
+    assert "has ended as canceled" in bench.mops("runs", "sync", str(bench.home / "runs"), code=1).stderr
+    assert last > 0
+
+
+def test_the_setting_says_where_the_spool_lies(bench, tmp_path):
+    away = f"http://127.0.0.1:{free_port()}"
+    program = bench.start(steps=5, MODELOPS_URL=away, MODELOPS_TRACKING_SPOOL=str(tmp_path / "elsewhere"))
+    _, err = program.communicate(timeout=120)
+    assert program.returncode == 0, err
+    assert bench.pending() == []
+    [spool] = (tmp_path / "elsewhere").iterdir()
+    assert [item["state"] for item in bench.sync(str(spool), code=1)] == ["waiting"]
+    assert json.loads(bench.mops("--url", bench.url, "runs", "sync", "--json", str(spool)).stdout)[0]["state"] == "sent"

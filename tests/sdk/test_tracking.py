@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -18,7 +19,7 @@ from modelops.contracts.rest import Rest
 from modelops.domains.experiments.client import Experiments
 from modelops.domains.experiments.rules import ParameterChanged
 from modelops.domains.experiments.schemas import RunStatus
-from modelops.sdk import tracking
+from modelops.sdk import active_run
 from modelops.sdk.client import Client
 from modelops.sdk.spool.folder import spools
 from modelops.sdk.spool.leftovers import pending, send
@@ -76,8 +77,8 @@ def tracker(client):
 @pytest.fixture
 def hurried(monkeypatch):
     """Ends do not wait for a platform that is away."""
-    monkeypatch.setattr(tracking, "_PATIENCE_S", 0.05)
-    monkeypatch.setattr(tracking, "_HURRY_S", 0.05)
+    monkeypatch.setattr(active_run, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(active_run, "_HURRY_S", 0.05)
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ def test_values_of_numpy_and_friends(tracker, seen):
         "list": (np.int8(1), {"k": np.float16(2)}),
         "none": None,
         "enum": Colour.RED,
-        "path": tracking.Path("a/b"),
+        "path": Path("a/b"),
         "array": np.array(7),
     }
     with tracker.start_experiment(parameters=parameters) as run:

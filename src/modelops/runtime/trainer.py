@@ -28,9 +28,10 @@ from modelops.domains.models.schemas import ModelVersion
 from modelops.domains.training.recipe import RECIPES, Recipe
 from modelops.domains.training.schemas import JobReport
 from modelops.runtime.transfers import PatientData
+from modelops.sdk.active_run import ActiveRun
 from modelops.sdk.client import Client
 from modelops.sdk.registry import ModelRegistry
-from modelops.sdk.tracking import ActiveRun, ExperimentTracker
+from modelops.sdk.tracking import ExperimentTracker
 
 if TYPE_CHECKING:
     import pyarrow as pa

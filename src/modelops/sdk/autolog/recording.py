@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from modelops.domains.experiments.schemas import RunStatus
+from modelops.sdk.active_run import ActiveRun, current_run
 from modelops.sdk.spool.sender import sentence
-from modelops.sdk.tracking import ActiveRun, ExperimentTracker, current_run, default_tracker
+from modelops.sdk.tracking import ExperimentTracker, default_tracker
 
 log = logging.getLogger(__name__)
 

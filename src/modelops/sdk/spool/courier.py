@@ -83,12 +83,6 @@ class Courier:
         """Wait until the end of the run was sent, or no longer than `away_s` for a platform that is away. Raises as `wait`."""
         self._wait(lambda: self.sender.progress.ended and self.is_done, within_s, away_s)
 
-    def join(self, within_s: float) -> None:
-        """Wait for the threads to end."""
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(within_s)
-
     def _wait(self, is_reached: Callable[[], bool], within_s: float, away_s: float = math.inf) -> None:
         began = time.monotonic()
         with self._news:
