@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "ActiveRun": "modelops.sdk.tracking",
+    "ActiveRun": "modelops.sdk.active_run",
     "BaseMLOpsComponent": "modelops.sdk.stack",
     "Client": "modelops.sdk.client",
     "DeploymentError": "modelops.contracts.errors",
@@ -25,6 +25,7 @@ _HOMES = {
     "Role": "modelops.contracts.roles",
     "ModelDeployment": "modelops.sdk.serving",
     "compare_experiments": "modelops.sdk.comparison",
+    "autolog": "modelops.sdk.autolog",
     "create_mlops_stack": "modelops.sdk.stack",
     "deploy_model": "modelops.sdk.serving",
     "detect_drift": "modelops.domains.monitoring.detectors",

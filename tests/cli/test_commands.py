@@ -96,6 +96,8 @@ RUNS = {
     "mops experiments update-view": "mine --group-by parameters.lr",
     "mops experiments list-view-runs": "best",
     "mops experiments delete-view": "mine",
+    "mops runs pending": "",
+    "mops runs sync": "",
     "mops models create-model": "empty",
     "mops models list-models": "",
     "mops models get-model": "numbers",

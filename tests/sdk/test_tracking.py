@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -15,27 +16,40 @@ import pytest
 
 from modelops.contracts.errors import ExperimentError, InvalidInput, MLOpsError, Unavailable
 from modelops.contracts.rest import Rest
-from modelops.domains.experiments.rules import ParameterChanged, RunEnded
+from modelops.domains.experiments.client import Experiments
+from modelops.domains.experiments.rules import ParameterChanged
 from modelops.domains.experiments.schemas import RunStatus
-from modelops.sdk import tracking
+from modelops.sdk import active_run
 from modelops.sdk.client import Client
+from modelops.sdk.spool.folder import spools
+from modelops.sdk.spool.leftovers import pending, send
 from modelops.sdk.tracking import ExperimentTracker
 from modelops.server.listener import Listener
+from modelops.testing.clock import VirtualClock
+from modelops.testing.platform import running_platform
+from modelops.testing.waiting import wait_for
 
 
 class Line(httpx.BaseTransport):
-    """A line to the platform that can be cut (`up` is False), or lose `lost` answers to logged batches."""
+    """A line to the platform that can be cut (`up` is False), or lose `lost` answers to posts whose path ends so.
+
+    `answers` are given instead of the platform's, as status and headers, to logged batches.
+    """
 
     def __init__(self, inner):
         self.inner = inner
         self.up = True
-        self.lost = 0
+        self.lost, self.losing = 0, "/log"
+        self.answers = []
 
     def handle_request(self, request):
         if not self.up:
             raise httpx.ConnectError("the line is cut", request=request)
+        if self.answers and request.url.path.endswith("/log"):
+            status, headers = self.answers.pop(0)
+            return httpx.Response(status, headers=headers, json={"detail": "not now"})
         answer = self.inner.handle_request(request)
-        if self.lost and request.url.path.endswith("/log"):
+        if self.lost and request.method == "POST" and request.url.path.endswith(self.losing):
             self.lost -= 1
             answer.read()
             raise httpx.ReadError("the answer is lost", request=request)
@@ -63,8 +77,8 @@ def tracker(client):
 @pytest.fixture
 def hurried(monkeypatch):
     """Ends do not wait for a platform that is away."""
-    monkeypatch.setattr(tracking, "_PATIENCE_S", 0.05)
-    monkeypatch.setattr(tracking, "_HURRY_S", 0.05)
+    monkeypatch.setattr(active_run, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(active_run, "_HURRY_S", 0.05)
 
 
 @pytest.fixture
@@ -146,7 +160,7 @@ def test_values_of_numpy_and_friends(tracker, seen):
         "list": (np.int8(1), {"k": np.float16(2)}),
         "none": None,
         "enum": Colour.RED,
-        "path": tracking.Path("a/b"),
+        "path": Path("a/b"),
         "array": np.array(7),
     }
     with tracker.start_experiment(parameters=parameters) as run:
@@ -212,19 +226,154 @@ def test_a_lost_answer_doubles_nothing(tracker, line, seen):
     assert seen.get_metric_history(run.id, "m").total == 2500
 
 
+def test_an_overloaded_platform_is_asked_again_no_sooner_than_it_says(tracker, line, seen):
+    line.answers = [(429, {"Retry-After": "1"}), (503, {}), (507, {}), (502, {"Retry-After": "Fri, 01 Jan 2027"})]
+    began = time.monotonic()
+    with tracker.start_experiment() as run:
+        run.log_metric("m", 1)
+    assert time.monotonic() - began > 1
+    assert (line.answers, seen.get_run(run.id).metrics) == ([], {"m": 1.0})
+
+
+def test_a_run_whose_first_answer_was_lost_is_begun_once(tracker, line, seen):
+    line.lost, line.losing = 2, "/runs"
+    with tracker.start_experiment(run_name="once", parameters={"a": 1}) as run:
+        run.log_metric("m", 1)
+    [kept] = seen.list_runs("trials").items
+    assert (kept.id, kept.status, kept.metrics, kept.parameters) == (run.id, "finished", {"m": 1.0}, {"a": 1})
+
+
+def test_a_run_that_began_without_the_platform_is_sent_when_that_is_back(tracker, line, seen, tmp_path, caplog):
+    line.up = False
+    (tmp_path / "notes.txt").write_text("hello")
+    with tracker.start_experiment("fresh", tags={"a": "1"}) as run:
+        assert run.id.startswith("local_")
+        assert "until it can be sent" in caplog.text
+        run.log_params({"p": 1})
+        run.log_metric("m", 1)
+        run.log_artifact(tmp_path / "notes.txt")
+        (tmp_path / "notes.txt").write_text("changed afterwards")
+        with pytest.raises(Unavailable):
+            run.flush(within_s=0.1)
+        line.up = True
+        run.flush()
+        assert run.id.startswith("run_")
+        content = seen.list_run_artifacts(run.id).items[0]
+        assert (content.path, content.size) == ("notes.txt", 5)
+    kept = seen.get_run(run.id)
+    assert (kept.status, kept.experiment, kept.parameters, kept.tags) == ("finished", "fresh", {"p": 1}, {"a": "1"})
+
+
+def test_who_wants_no_run_without_the_platform_is_told(client, line):
+    line.up = False
+    tracker = ExperimentTracker(client, experiment="trials", offline=False)
+    with pytest.raises(Unavailable, match="the line is cut"):
+        tracker.start_experiment()
+    assert list(tracker.spool.iterdir()) == []
+
+
+def test_a_full_spool_is_told_once_and_never_stops_the_program(client, seen, caplog, line):
+    settings = client.settings.model_copy(update={"tracking_spool_bytes": 70_000})
+    client.settings = settings
+    tracker = ExperimentTracker(client, experiment="trials")
+    line.up = False
+    with tracker.start_experiment() as run:
+        for step in range(3_000):
+            run.log_metric("m", step, step=step)
+        run.log_artifact(b"x" * 100_000, "large.bin")
+        assert 1_000 < run.dropped < 3_000
+        line.up = True
+    assert caplog.text.count("is not recorded whole") == 1
+    kept = seen.get_run(run.id)
+    assert kept.status is RunStatus.FAILED
+    assert kept.reason.startswith("Its record is incomplete: ")
+    assert "entries found no room on the disk" in kept.reason
+    steps = [point.step for point in seen.get_metric_history(run.id, "m", limit=1000).items]
+    assert steps == list(range(len(steps)))
+
+
+def test_what_has_no_room_in_the_spool_goes_to_the_platform_at_once(client, seen):
+    client.settings = client.settings.model_copy(update={"tracking_spool_bytes": 70_000})
+    with ExperimentTracker(client, experiment="trials").start_experiment() as run:
+        digest = run.log_artifact(b"x" * 100_000, "large.bin")
+        assert seen.list_run_artifacts(run.id).items[0].digest == digest
+    assert seen.get_run(run.id).status is RunStatus.FINISHED
+
+
+def test_what_is_refused_takes_nothing_with_it_and_can_be_sent_again(tracker, client, line, seen):
+    line.up = False
+    with tracker.start_experiment(run_name="r") as run:
+        for step in range(10):
+            run.log_metric("m", step, step=step)
+            run.log_params({f"p{step}": step})
+        client.close()
+    [left] = pending(tracker.spool)
+    assert (left.state, left.run_name, left.run_id) == ("waiting", "r", None)
+    [spool] = spools(tracker.spool)
+    line.up = True
+
+    def sync(**options):
+        http = httpx.Client(transport=line.inner, base_url="http://test", headers=client.rest.http.headers)
+        return send(spool, lambda _: Client.over(Rest(http, retry_for_s=0)), patience_s=0, **options)
+
+    began = {}
+
+    def quarrel(self, run, batch, real=Experiments.log_json):
+        if not began:  # somebody is faster
+            began["run"] = run
+            seen.log_batch(run, parameters={"p3": "other", "p7": "other"})
+        real(self, run, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiments, "log_json", quarrel)
+        assert (found := sync()).state == "refused"
+    assert (found.refused, found.detail.split(":")[0]) == (2, "ParameterChanged")
+    kept = seen.get_run(began["run"])
+    assert kept.parameters == {f"p{step}": "other" if step in (3, 7) else step for step in range(10)}
+    assert seen.get_metric_history(kept.id, "m").total == 10
+    assert pending(tracker.spool)[0].state == "refused"
+    again = sync(again=True)
+    assert (again.state, again.refused) == ("refused", 2)
+
+
+def test_a_run_that_was_taken_for_dead_goes_on_when_its_program_is_heard_again(tmp_path):
+    clock = VirtualClock()
+    with running_platform(tmp_path / "home", clock=clock) as platform:
+        client, seen = platform.client(), platform.client().experiments
+        line = Line(client.rest.http._transport)
+        client.rest.http._transport = line
+        tracker = ExperimentTracker(client, experiment="trials")
+        run, other = tracker.start_experiment(), tracker.start_experiment()
+        run.log_metric("m", 1)
+        run.flush()
+        line.up = False
+        run.log_metric("m", 2, step=1)
+        other.log_metric("m", 2)
+        clock.advance(61)
+        platform.controller.turn()
+        assert seen.get_run(run.id).reason.startswith("Not heard of")
+        line.up = True
+        run.flush()
+        kept = seen.get_run(run.id)
+        assert (kept.status, kept.reason, kept.ended_at, kept.metrics) == (RunStatus.RUNNING, None, None, {"m": 2.0})
+        assert run.end().status is RunStatus.FINISHED
+        assert other.end("failed", "its own reason").reason == "its own reason"
+
+
 @pytest.mark.usefixtures("hurried")
-def test_an_end_without_the_platform_says_what_is_missing(tracker, line, seen):
-    run = tracker.start_experiment()
-
-    def program():
-        with run:
-            line.up = False
-            run.log_metric("m", 1)
-
-    with pytest.raises(Unavailable, match=r"1 logged values could not be delivered.*the line is cut"):
-        program()
+def test_an_end_without_the_platform_breaks_nothing_says_what_waits_and_is_sent_later(tracker, line, seen, caplog):
+    with tracker.start_experiment() as run:
+        line.up = False
+        run.log_metric("m", 1)
+    assert "2 logged entries could not be delivered yet" in caplog.text
+    assert "the line is cut" in caplog.text
+    assert str(tracker.spool) in caplog.text
     assert not run.is_open
-    assert seen.get_run(run.id).status is RunStatus.RUNNING  # until its heartbeats are missed
+    assert seen.get_run(run.id).status is RunStatus.RUNNING
+    line.up = True
+    kept = wait_for(lambda: (found := seen.get_run(run.id)).ended_at and found)
+    assert (kept.status, kept.metrics) == (RunStatus.FINISHED, {"m": 1.0})
+    wait_for(lambda: list(tracker.spool.iterdir()) == [])
 
 
 @pytest.mark.usefixtures("hurried")
@@ -271,7 +420,7 @@ def test_a_run_that_has_ended_takes_nothing_more(tracker, seen):
             attempt()
     kept = seen.get_run(run.id)
     assert (kept.status, kept.reason, kept.metrics) == (RunStatus.CANCELED, "enough", {})
-    assert not run._sender.is_alive()
+    wait_for(lambda: not any(run.id in thread.name for thread in threading.enumerate()))
 
 
 def test_another_value_of_a_parameter_is_told_at_once(tracker, seen):
@@ -283,7 +432,7 @@ def test_another_value_of_a_parameter_is_told_at_once(tracker, seen):
     assert seen.get_run(run.id).parameters == {"lr": 0.1, "depth": 3}
 
 
-def test_what_another_program_recorded_otherwise_shows_at_the_end(tracker, seen):
+def test_what_another_program_recorded_otherwise_shows_at_the_end(tracker, seen, caplog):
     run = tracker.start_experiment()
     seen.log_batch(run.id, parameters={"lr": 0.1})
 
@@ -292,14 +441,14 @@ def test_what_another_program_recorded_otherwise_shows_at_the_end(tracker, seen)
             run.log_params({"lr": 0.2})
             run.log_metric("m", 1)
 
-    with pytest.raises(ParameterChanged, match="'lr'"):
-        program()
+    program()
+    assert "'lr'" in caplog.text
     kept = seen.get_run(run.id)
     assert (kept.status, kept.parameters, kept.metrics) == (RunStatus.FAILED, {"lr": 0.1}, {"m": 1.0})
     assert kept.reason.startswith("Its record is incomplete: ParameterChanged:")
 
 
-def test_a_run_that_somebody_else_ended_says_so(tracker, seen):
+def test_a_run_that_somebody_else_ended_says_so(tracker, seen, caplog):
     run = tracker.start_experiment()
     seen.update_run(run.id, status="canceled", reason="not this one")
 
@@ -307,30 +456,30 @@ def test_a_run_that_somebody_else_ended_says_so(tracker, seen):
         with run:
             run.log_metric("m", 1)
 
-    with pytest.raises(RunEnded):
-        program()
+    program()
+    assert "RunEnded" in caplog.text or "has ended as canceled" in caplog.text
     kept = seen.get_run(run.id)
     assert (kept.status, kept.reason, kept.metrics) == (RunStatus.CANCELED, "not this one", {})
 
 
-def test_a_client_that_is_closed_too_early_is_told_without_waiting(tracker, client):
+def test_a_client_that_is_closed_too_early_is_told_without_waiting(tracker, client, caplog):
     def program():
         with tracker.start_experiment() as run:
             client.close()
             run.log_metric("m", 1)
 
     began = time.monotonic()
-    with pytest.raises(ExperimentError, match="closed"):
-        program()
+    program()
+    assert "The client was closed before all was delivered" in caplog.text
     assert time.monotonic() - began < 5
 
 
-def test_flushing_from_many_threads_loses_and_doubles_nothing(tracker, seen, client, monkeypatch):
-    def slow(*arguments, real=client.experiments.log_batch, **options):
+def test_flushing_from_many_threads_loses_and_doubles_nothing(tracker, seen, monkeypatch):
+    def slow(*arguments, real=Experiments.log_json):
         time.sleep(0.05)
-        return real(*arguments, **options)
+        real(*arguments)
 
-    monkeypatch.setattr(client.experiments, "log_batch", slow)
+    monkeypatch.setattr(Experiments, "log_json", slow)
     with tracker.start_experiment() as run:
 
         def work(number):

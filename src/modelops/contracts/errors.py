@@ -36,6 +36,8 @@ class MLOpsError(Exception):
         self.hint = self.default_hint if hint is None else hint
         self.extra = dict(extra or {})
         self.request_id: str | None = None
+        self.retry_after_s = 0.0
+        """How long the server asks to wait before the request is repeated."""
 
     def __str__(self) -> str:
         return f"{self.detail} {self.hint}".strip()

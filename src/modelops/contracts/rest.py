@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import httpx
@@ -119,7 +119,7 @@ class Rest:
                 failure = _error(answer)
                 if answer.status_code not in _RETRIED or not repeatable:
                     raise failure
-                pause = max(pause, float(answer.headers.get("Retry-After") or 0))
+                pause = max(pause, failure.retry_after_s)
             except httpx.TransportError as broken:
                 failure = _unreachable(self.http, broken)
                 if not repeatable:
@@ -174,7 +174,10 @@ def _error(answer: httpx.Response) -> MLOpsError:
         problem = answer.json()
     except ValueError:
         problem = {"detail": f"{answer.request.url} answered {answer.status_code}: {answer.text[:200]}"}
-    return MLOpsError.from_problem(problem if isinstance(problem, dict) else {}, answer.status_code)
+    error = MLOpsError.from_problem(problem if isinstance(problem, dict) else {}, answer.status_code)
+    with suppress(ValueError):  # a date, which our server never sends, says nothing here
+        error.retry_after_s = max(0.0, float(answer.headers.get("Retry-After") or 0))
+    return error
 
 
 def _unreachable(http: httpx.Client, why: Exception) -> Unavailable:

@@ -38,6 +38,14 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(None, description="The API key or access token that clients send.")
     project: str | None = Field(None, description="The project, by id or name, that clients work in.")
     request_timeout_s: float = Field(30.0, gt=0, description="How long a client waits for an answer.")
+    tracking_spool: Path | None = Field(
+        None, description="Where programs keep what they log until the platform has it; none means `runs/` in the home."
+    )
+    tracking_spool_bytes: int = Field(
+        4 * 1024**3,
+        ge=64 * 1024,
+        description="How large that may grow; what finds no room then is refused and counted.",
+    )
 
     # Platform
     environment: Literal["development", "production"] = Field(

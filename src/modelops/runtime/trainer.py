@@ -28,9 +28,10 @@ from modelops.domains.models.schemas import ModelVersion
 from modelops.domains.training.recipe import RECIPES, Recipe
 from modelops.domains.training.schemas import JobReport
 from modelops.runtime.transfers import PatientData
+from modelops.sdk.active_run import ActiveRun
 from modelops.sdk.client import Client
 from modelops.sdk.registry import ModelRegistry
-from modelops.sdk.tracking import ActiveRun, ExperimentTracker
+from modelops.sdk.tracking import ExperimentTracker
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,11 +58,11 @@ class Task(Schema):
 class Job:
     """A recipe's view of its job: the `JobContext` of the real thing."""
 
-    def __init__(self, task: Task, parameters: Schema, client: Client) -> None:
+    def __init__(self, task: Task, parameters: Schema, client: Client, spool: Path | None = None) -> None:
         self.task = task
         self.parameters = parameters
         self._client = client
-        self._tracker = ExperimentTracker(client, experiment=task.experiment)
+        self._tracker = ExperimentTracker(client, experiment=task.experiment, offline=False, spool=spool)
         self._runs: list[ActiveRun] = []
 
     @property
@@ -91,10 +92,10 @@ class Job:
         sys.stdout.flush()
 
     def end_runs(self, status: RunStatus, reason: str | None = None) -> None:
-        """End the runs that the recipe left open."""
+        """End the runs that the recipe left open, once all of them is delivered: what is missing would end with the job."""
         for run in self._runs:
             if run.is_open:
-                run.end(status, reason)
+                run.end(status, reason, within_s=self._client.rest.retry_for_s)
 
 
 def main() -> int:
@@ -111,17 +112,17 @@ def main() -> int:
     client = Client.over(rest)
     client.data = PatientData(rest)
     try:
-        return run_task(task, client)
+        return run_task(task, client, folder / "runs")
     finally:
         client.close()
 
 
-def run_task(task: Task, client: Client) -> int:
-    """Run the recipe, report what came of it, and return the exit code."""
+def run_task(task: Task, client: Client, spool: Path | None = None) -> int:
+    """Run the recipe, report what came of it, and return the exit code. What it logs lies in `spool` until it is sent."""
     job: Job | None = None
     try:
         recipe: Recipe = plugins.load(RECIPES, task.recipe)
-        job = Job(task, _parameters(recipe, task), client)
+        job = Job(task, _parameters(recipe, task), client, spool)
         result = recipe.run(job)
         job.end_runs(RunStatus.FINISHED)
         client.training.finish_job(task.job_id, JobReport(result=result))

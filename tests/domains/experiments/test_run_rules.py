@@ -24,6 +24,7 @@ from modelops.domains.experiments.rules import (
     join_value,
     name_some,
     same_value,
+    silence,
     split_value,
     to_microseconds,
 )
@@ -35,6 +36,14 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+@given(wanted=st.sampled_from(RunStatus))
+def test_a_run_that_failed_for_silence_alone_goes_on_or_ends_as_its_maker_says(wanted):
+    assert check_transition("r", RunStatus.FAILED, wanted, silence(60))
+    if wanted is not RunStatus.FAILED:
+        with pytest.raises(RunEnded):
+            check_transition("r", RunStatus.FAILED, wanted, "ValueError: boom")
 
 
 @given(present=st.sampled_from(RunStatus), wanted=st.sampled_from(RunStatus))

@@ -88,10 +88,11 @@ class Experiments(Group):
         name: str | None = None,
         parameters: Mapping[str, Json] | None = None,
         tags: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> Run:
-        """Begin a run in an experiment, named or by id."""
+        """Begin a run in an experiment, named or by id. Called again with the same `key`, it begins no second one."""
         body = RunCreate(experiment=experiment, name=name, parameters=dict(parameters or {}), tags=dict(tags or {}))
-        return self._post(Run, "/runs", body)
+        return self._post(Run, "/runs", body, headers={} if key is None else {"Idempotency-Key": key})
 
     def list_runs(self, experiment: str | None = None, **page: Any) -> Page[Run]:
         """List runs, newest first; filter and order also by `metrics.<key>`, `parameters.<key>`, `tags.<key>`."""
@@ -146,6 +147,10 @@ class Experiments(Group):
         """
         body = LogBatch(metrics=list(metrics), parameters=dict(parameters or {}), tags=dict(tags or {}))
         return self._post(Logged, f"/runs/{run}/log", body)
+
+    def log_json(self, run: str, batch: bytes) -> None:
+        """Record the JSON of a `LogBatch`, as `log_batch` does, without reading it first."""
+        self._rest.request("POST", f"/runs/{run}/log", content=batch, headers={"Content-Type": "application/json"})
 
     def heartbeat(self, run: str) -> None:
         """Tell that whoever makes the run is alive."""

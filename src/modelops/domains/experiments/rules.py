@@ -11,6 +11,8 @@ from modelops.domains.experiments.schemas import RunStatus
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+_SILENCE = "Not heard of for"
+
 LIVE = (RunStatus.SCHEDULED, RunStatus.RUNNING)
 """The states of a run that has not ended."""
 
@@ -33,12 +35,21 @@ class ParameterChanged(Conflict):
     code, title = "experiments.parameter_changed", "A parameter has another value"
 
 
-def check_transition(run: str, present: RunStatus, wanted: RunStatus) -> bool:
+def silence(seconds: float) -> str:
+    """Return the reason for which a run fails that nobody was heard of for so long."""
+    return f"{_SILENCE} {seconds:g} s: the trainer has gone."
+
+
+def check_transition(run: str, present: RunStatus, wanted: RunStatus, reason: str | None = None) -> bool:
     """Tell whether moving a run to a status changes it.
+
+    A run that failed for silence alone, as its `reason` tells, goes on or ends as its maker says, who is heard again.
 
     Raises:
         RunEnded: it has ended otherwise; how a run ended never changes.
     """
+    if present is RunStatus.FAILED and (reason or "").startswith(_SILENCE):
+        return True
     if present is wanted:
         return False
     if present not in LIVE:

@@ -14,7 +14,7 @@ from modelops.domains.experiments.finding import find_experiment, find_run_row, 
 from modelops.domains.experiments.ports import ArtifactCatalog
 from modelops.domains.experiments.reading import as_experiment, as_run
 from modelops.domains.experiments.retention import expired, remove
-from modelops.domains.experiments.rules import LIVE, check_reason, check_transition
+from modelops.domains.experiments.rules import LIVE, check_reason, check_transition, silence
 from modelops.domains.experiments.schemas import (
     Experiment,
     ExperimentCreate,
@@ -226,10 +226,10 @@ def update_run(ctx: Context, run: str, body: RunUpdate) -> Run:
     ctx.require("runs.write")
     check_reason(body.status, body.reason)
     row = own_run(ctx, run, lock=True)
-    if body.status is not None and check_transition(run, RunStatus(row.status), body.status):
+    if body.status is not None and check_transition(run, RunStatus(row.status), body.status, row.reason):
         ctx.check_revision(row)
         if body.status in LIVE:
-            row.status = body.status
+            row.status, row.reason, row.ended_at, row.heard_at = body.status, None, None, ctx.clock.now()
         else:
             _end(ctx, row, body.status, body.reason)
     elif body.name is not None:
@@ -339,8 +339,7 @@ def fail_silent_run(ctx: Context, run_id: str) -> None:
         return
     if row.heard_at is not None and row.heard_at < ctx.clock.now() - timedelta(seconds=timeout):
         row.touch()
-        reason = f"Not heard of for {timeout:g} s: the trainer has gone."
-        _end(ctx.within(row.project_id), row, RunStatus.FAILED, reason)
+        _end(ctx.within(row.project_id), row, RunStatus.FAILED, silence(timeout))
 
 
 def _end(ctx: Context, row: RunRow, status: RunStatus, reason: str | None) -> None:

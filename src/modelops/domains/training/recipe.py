@@ -20,7 +20,10 @@ P_co = TypeVar("P_co", bound=Schema, covariant=True)
 class TrackedRun(Protocol):
     """A run that a recipe records a candidate on."""
 
-    id: str
+    @property
+    def id(self) -> str:
+        """Return its id."""
+        ...
 
     def log_metrics(self, metrics: Mapping[str, Any], *, step: int = 0) -> None:
         """Record values of metrics at a step."""
