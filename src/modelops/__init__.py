@@ -33,6 +33,7 @@ _HOMES = {
     "rollback_deployment": "modelops.sdk.serving",
     "start_experiment": "modelops.sdk.tracking",
     "submit_job": "modelops.sdk.jobs",
+    "verify_webhook": "modelops.domains.webhooks.rules",
 }
 
 __all__ = sorted(_HOMES)

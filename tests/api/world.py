@@ -35,6 +35,8 @@ def _fill(admin):
     approval = admin.models.request_approval("numbers", 1)
     job = admin.training.submit_job("python-function", "numbers", parameters={"function": "json:dumps"})
     deployment = admin.serving.create_deployment("numbers", "numbers:1", replicas=0)
+    webhook = admin.webhooks.create_webhook("https://hooks.example.org/", ["modelops.webhooks.none"])
+    delivery = admin.webhooks.ping_webhook(webhook.id)
     report = _drift_report(admin, deployment.id, version, rows)
     return {
         "tenant": me.tenant_id,
@@ -57,6 +59,8 @@ def _fill(admin):
         "deployment": deployment.id,
         "index": "0",
         "report": report.id,
+        "webhook": webhook.id,
+        "delivery": delivery.id,
     }
 
 

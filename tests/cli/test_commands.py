@@ -112,6 +112,15 @@ RUNS = {
     "mops monitoring detect-drift": "numbers",
     "mops monitoring list-drift-reports": "",
     "mops monitoring get-drift-report": "{report}",
+    "mops webhooks create-webhook": "https://hooks.example.org/ --event modelops.models.*",
+    "mops webhooks list-webhooks": "",
+    "mops webhooks get-webhook": "{webhook}",
+    "mops webhooks ping-webhook": "{webhook}",
+    "mops webhooks list-deliveries": "{webhook}",
+    "mops webhooks redeliver": "{webhook} {delivery}",
+    "mops webhooks update-webhook": "{webhook} --description d",
+    "mops webhooks rotate-webhook-secret": "{webhook}",
+    "mops webhooks delete-webhook": "{webhook}",
 }
 
 
