@@ -5,10 +5,12 @@ from typing import Annotated, Any
 import typer
 
 from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page
+from modelops.domains.models import reviewing
 from modelops.domains.models.client import Models
 from modelops.domains.models.schemas import Stage
 
 app = typer.Typer(help="Models, versions, stages, aliases and approvals.", no_args_is_help=True)
+app.add_typer(reviewing.app)
 
 ModelArg = Annotated[str, typer.Argument(help="A model, by name or id.")]
 VersionArg = Annotated[str, typer.Argument(help="A version's number, latest, @alias, or id.")]

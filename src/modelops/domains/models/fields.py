@@ -7,7 +7,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from modelops.domains.models.tables import ApprovalRow, ModelRow, ModelVersionRow, StageRecordRow
+from modelops.domains.models.tables import ApprovalRow, ModelRow, ModelVersionRow, StageRecordRow, ValidationRow
 
 _NO_NUMBERS = ("nan", "inf", "-inf")
 
@@ -59,6 +59,7 @@ VERSION_FIELDS: dict[str, Any] = {
     "run_id": ModelVersionRow.run_id,
     "job_id": ModelVersionRow.job_id,
     "dataset_version_id": ModelVersionRow.dataset_version_id,
+    "parent_version_id": ModelVersionRow.parent_version_id,
     "created_at": ModelVersionRow.created_at,
     "created_by": ModelVersionRow.created_by,
     "metrics": _metric,
@@ -72,6 +73,14 @@ STAGE_FIELDS: dict[str, Any] = {
     "to_stage": StageRecordRow.to_stage,
     "changed_at": StageRecordRow.changed_at,
     "changed_by": StageRecordRow.changed_by,
+}
+
+VALIDATION_FIELDS: dict[str, Any] = {
+    "passed": ValidationRow.passed,
+    "champion": ValidationRow.champion,
+    "dataset_version_id": ValidationRow.dataset_version_id,
+    "created_at": ValidationRow.created_at,
+    "created_by": ValidationRow.created_by,
 }
 
 APPROVAL_FIELDS: dict[str, Any] = {

@@ -10,7 +10,9 @@ manifest = Manifest(
     permissions={
         "models.read": Role.VIEWER,
         "models.write": Role.DATA_SCIENTIST,
+        "models.validate": Role.DATA_SCIENTIST,
         "models.promote": Role.ML_ENGINEER,
         "models.approve": Role.ML_ENGINEER,
+        "models.govern": Role.PROJECT_ADMIN,
     },
 )

@@ -65,6 +65,12 @@ class ApprovalRefused(ModelRegistryError):
     code, title = "models.approval_refused", "The approval cannot be given so"
 
 
+class ValidationRequired(ModelRegistryError):
+    """The model's policy asks for checks that have not passed on this version."""
+
+    code, title = "models.validation_required", "A validation is needed"
+
+
 class AliasRefused(ModelRegistryError):
     """The alias cannot point there."""
 

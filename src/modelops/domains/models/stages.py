@@ -9,6 +9,7 @@ from modelops.domains.models.finding import find_model, find_version, to_version
 from modelops.domains.models.rules import check_transition
 from modelops.domains.models.schemas import ModelVersion, Stage, StageChange, StageRecord
 from modelops.domains.models.tables import ModelRow, ModelVersionRow, StageRecordRow
+from modelops.domains.models.validations import require_validations
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
 
@@ -25,6 +26,7 @@ def set_stage(ctx: Context, model: str, body: StageChange) -> ModelVersion:
     if present is body.stage:
         return to_version(ctx, version)
     check_transition(row.name, version.version, present, body.stage)
+    require_validations(ctx, version, body.stage)
     approval = approval_for(ctx, version, body.stage)
     ctx.check_revision(version)
     version.stage = body.stage
