@@ -11,8 +11,8 @@ from modelops.domains.models.validation.schemas import CheckResult, Validation, 
 from modelops.sdk.client import Client
 
 if TYPE_CHECKING:
+    from modelops.domains.models.validation.columns import Column
     from modelops.domains.models.validation.pipeline import ValidationPipeline
-    from modelops.domains.models.validation.tables import Column
     from modelops.domains.models.validation.trial import Contender, Task
 
 
@@ -126,7 +126,7 @@ class ModelValidation:
                 self.client.rest, candidate, data, target, pipeline=pipeline, champion=champion, task=task, store=False
             )
             return ValidationResult(checks=done if isinstance(done, list) else done.checks)
-        from modelops.domains.models.validation.tables import as_columns
+        from modelops.domains.models.validation.columns import as_columns
 
         columns = as_columns(data)
         against = None if champion is None else _contender("champion", champion, columns, target)
@@ -152,7 +152,7 @@ def _contender(label: str, model: Any, columns: "dict[str, Column]", target: str
     from modelops.domains.models.flavours import flavour_for
     from modelops.domains.models.schemas import ModelSignature
     from modelops.domains.models.signatures import infer_signature
-    from modelops.domains.models.validation.tables import plain
+    from modelops.domains.models.validation.columns import plain
     from modelops.domains.models.validation.trial import Contender
 
     kind = flavour_for(model)

@@ -17,9 +17,9 @@ from modelops.domains.models.client import Models
 from modelops.domains.models.loading import load_version
 from modelops.domains.models.rules import ANY_MODEL, CHAMPION, is_version_id, parse_ref
 from modelops.domains.models.schemas import ModelVersion
+from modelops.domains.models.validation.columns import Column, as_columns, digest_of_columns
 from modelops.domains.models.validation.pipeline import ValidationPipeline, make_trial
 from modelops.domains.models.validation.schemas import CheckResult, Validation, ValidationCreate
-from modelops.domains.models.validation.tables import Column, as_columns, digest_of_columns
 from modelops.domains.models.validation.trial import Contender, Task
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.schemas import FeatureType
-from modelops.domains.models.validation.tables import NUMERIC, Column, floats, objects
+from modelops.domains.models.validation.columns import NUMERIC, Column, floats, objects
 from modelops.domains.models.validation.trial import Contender, Finding, Task, Trial
 
 Array = NDArray[Any]

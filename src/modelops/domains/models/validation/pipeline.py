@@ -8,8 +8,8 @@ from typing import Any
 from modelops.contracts import plugins
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.schemas import Json, jsonable
+from modelops.domains.models.validation.columns import Column, plain
 from modelops.domains.models.validation.schemas import CheckResult
-from modelops.domains.models.validation.tables import Column, plain
 from modelops.domains.models.validation.trial import Check, Contender, Finding, Task, Trial, task_of
 
 GROUP = "modelops.checks"

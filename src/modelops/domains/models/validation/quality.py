@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.validation import scoring
+from modelops.domains.models.validation.columns import Column, floats, plain
 from modelops.domains.models.validation.significance import Difference, bootstrap, holm, mcnemar, slice_is_worse
-from modelops.domains.models.validation.tables import Column, floats, plain
 from modelops.domains.models.validation.trial import Finding, Task, Trial
 
 Array = NDArray[Any]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelops.domains.models.validation.tables import plain
+from modelops.domains.models.validation.columns import plain
 
 LOWER_IS_BETTER = frozenset({"rmse", "mae", "log_loss", "brier"})
 

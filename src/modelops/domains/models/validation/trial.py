@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.schemas import ModelSignature
 from modelops.domains.models.validation import scoring
-from modelops.domains.models.validation.tables import Column, floats, inputs_of
+from modelops.domains.models.validation.columns import Column, floats, inputs_of
 
 if TYPE_CHECKING:
     from modelops.domains.models.flavours import Predictor

@@ -47,7 +47,7 @@ def as_columns(data: Any) -> dict[str, Column]:
 
 
 def digest_of_columns(columns: Mapping[str, Column]) -> str:
-    """Return a digest of a table's names and values, the same for the same table however it came."""
+    """Return a digest of a table's names and values, whatever order its columns are in."""
     found = hashlib.sha256()
     for name in sorted(columns):
         column = columns[name]
