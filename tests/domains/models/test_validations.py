@@ -191,6 +191,8 @@ def test_policies_are_set_by_administrators_and_guarded_by_their_revision(platfo
         platform.member("ml_engineer").models.set_policy("churn", {})
     with pytest.raises(PermissionDenied):
         platform.member("viewer").models.record_validation("churn", 1, body(client.models.get_version("churn")))
+    with pytest.raises(InvalidInput, match="before Registration"):
+        client.models.set_policy("churn", {"Registration": ["metrics"]})
     assert client.models.set_policy("churn", {}).rules == {}
     with pytest.raises(NotFound):
         platform.stranger().models.get_policy("churn")

@@ -124,6 +124,18 @@ def check_transition(name: str, version: int, present: Stage, wanted: Stage) -> 
         )
 
 
+def check_rules(stages: Iterable[Stage]) -> None:
+    """Refuse to ask for something before a stage that versions are registered in at once, or that is their end.
+
+    Raises:
+        InvalidInput: names it.
+    """
+    for stage in stages:
+        if stage in FIRST or stage is Stage.RETIREMENT:
+            allowed = ", ".join(sorted(set(Stage) - FIRST - {Stage.RETIREMENT}))
+            raise InvalidInput(f"Nothing can be asked for before {stage}.", hint=f"Rules are for: {allowed}.")
+
+
 def check_request(name: str, version: int, present: Stage, wanted: Stage) -> None:
     """Refuse to ask for an approval that nothing could come of.
 

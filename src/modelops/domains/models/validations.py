@@ -17,7 +17,7 @@ from modelops.domains.identity import service as identity
 from modelops.domains.identity.schemas import KeyPurpose
 from modelops.domains.models.fields import VALIDATION_FIELDS
 from modelops.domains.models.finding import find_model, version_in_path, version_of_ref
-from modelops.domains.models.rules import ValidationRequired
+from modelops.domains.models.rules import ValidationRequired, check_rules
 from modelops.domains.models.schemas import Stage
 from modelops.domains.models.tables import ModelRow, ModelVersionRow, PolicyRow, ValidationRow
 from modelops.domains.models.validation.schemas import Policy, PolicySet, StageRule, Validation, ValidationCreate
@@ -104,6 +104,7 @@ def get_policy(ctx: Context, model: str) -> Policy:
 def set_policy(ctx: Context, model: str, body: PolicySet) -> Policy:
     """Say which checks must have passed on a version before it enters a stage."""
     ctx.require("models.govern")
+    check_rules(body.rules)
     row = find_model(ctx, model, lock=True)
     policy = ctx.session.get(PolicyRow, row.id)
     rules = body.model_dump(mode="json")["rules"]

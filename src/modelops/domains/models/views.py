@@ -97,7 +97,7 @@ class CardSet(Schema):
     pipeline_tag: Word | None = None
 
 
-class ModelCard(CardSet):
+class ModelCard(Schema):
     """A version's model card. `metadata` is its front matter, and `markdown` the whole file, `README.md` by custom.
 
     Where nobody wrote on this version, what was written on the newest one before it stands, and `written_for` tells on
@@ -106,6 +106,12 @@ class ModelCard(CardSet):
 
     model: str
     version: int
+    sections: dict[Section, str]
+    license: str | None
+    tags: list[str]
+    language: list[str]
+    base_model: str | None
+    pipeline_tag: str | None
     written_for: int | None
     metadata: dict[str, Json]
     markdown: str

@@ -144,9 +144,7 @@ class Courier:
             before = ctx.clock.now() - timedelta(seconds=ctx.settings.event_retention_s)
             ctx.session.execute(delete(DeliveryRow).where(DeliveryRow.finished_at < before))
         for delivery_id, reply in seen.items():
-            row = ctx.session.get(DeliveryRow, delivery_id, with_for_update=True, populate_existing=True)
-            if row is not None and row.state == DeliveryState.PENDING:
-                _settle(ctx, row, reply)
+            _settle(ctx, delivery_id, reply)
 
 
 def _due(ctx: Context, limit: int) -> list[tuple[DeliveryRow, WebhookRow]]:
@@ -161,24 +159,29 @@ def _due(ctx: Context, limit: int) -> list[tuple[DeliveryRow, WebhookRow]]:
     return [(delivery, webhook) for delivery, webhook in ctx.session.execute(query)]
 
 
-def _settle(ctx: Context, row: DeliveryRow, reply: Reply) -> None:
+def _settle(ctx: Context, delivery_id: str, reply: Reply) -> None:
+    """Write down what came of an attempt, unless the delivery or its webhook is gone, or another settled it."""
+    row = ctx.session.get(DeliveryRow, delivery_id)
+    webhook = ctx.session.get(WebhookRow, row.webhook_id, with_for_update=True, populate_existing=True) if row else None
+    if row is None or webhook is None:
+        return
+    ctx.session.refresh(row, with_for_update=True)
+    if row.state != DeliveryState.PENDING:
+        return
     now = ctx.clock.now()
     attempt = {"at": now.isoformat(), "status": reply.status, "error": reply.error, "duration_ms": reply.duration_ms}
     row.attempts += 1
     row.history = [*row.history, attempt][-_HISTORY:]
-    webhook = ctx.session.get(WebhookRow, row.webhook_id, with_for_update=True, populate_existing=True)
     if reply.error is None:
         row.state, row.finished_at, row.next_attempt_at = DeliveryState.DELIVERED, now, None
-        if webhook is not None:
-            webhook.failing_since = None
+        webhook.failing_since = None
         return
     if row.attempts >= MAX_ATTEMPTS:
         row.state, row.finished_at, row.next_attempt_at = DeliveryState.FAILED, now, None
     else:
         luck = random.random()  # noqa: S311 - jitter, not a secret
         row.next_attempt_at = now + timedelta(seconds=pause_s(row.attempts, luck, reply.retry_after_s))
-    if webhook is not None:
-        _blame(ctx, webhook, reply, now)
+    _blame(ctx, webhook, reply, now)
 
 
 def _blame(ctx: Context, webhook: WebhookRow, reply: Reply, now: datetime) -> None:

@@ -25,6 +25,10 @@ MAX_ATTEMPTS = 16
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 4.0, 6 * 3600.0
 _LONGEST_WAIT_ASKED_S = 6 * 3600.0
 _NAT64 = ip_network("64:ff9b::/96")
+_UNICAST = ip_network("2000::/3")
+"""The only part of IPv6 that is given out to the public internet (RFC 4291, IANA)."""
+_SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
+"""Set apart by IANA, and taken for global by some versions of Python."""
 
 
 class WebhookRefused(InvalidInput):
@@ -76,7 +80,7 @@ def check_address(address: Address, allowed: Sequence[Network] = ()) -> None:
     for inner in _carried(address):
         if any(inner in network for network in allowed):
             return
-        if not inner.is_global or inner.is_multicast:
+        if not _is_public(inner):
             raise WebhookRefused(
                 f"The address {address} is not of the public internet.",
                 hint=f"Whoever runs the platform allows it: MODELOPS_WEBHOOK_NETWORKS='[\"{address}\"]'.",
@@ -165,6 +169,12 @@ def _literal(host: str) -> Address | None:
         return ip_address(host.partition("%")[0])
     except ValueError:
         return None
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and address not in _UNICAST:
+        return False
+    return address.is_global and not address.is_multicast and not any(address in special for special in _SPECIAL)
 
 
 def _carried(address: Address) -> list[Address]:

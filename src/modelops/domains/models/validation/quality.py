@@ -15,6 +15,7 @@ from modelops.domains.models.validation.trial import Finding, Task, Trial
 
 Array = NDArray[Any]
 ALONE = "There is no champion to compare it with."
+_FEW, _MOST_VALUES = 12, 100
 
 
 class MetricsCheck:
@@ -146,23 +147,25 @@ class SlicesCheck:
 def slices(name: str, column: Column, bins: int) -> Iterator[tuple[str, Array]]:
     """Yield the parts of a column: one for each value where they are few, else between quantiles; and what is missing."""
     values = [plain(value) for value in column.tolist()]
-    missing = np.array([value is None for value in values])
-    if missing.any():
-        yield f"{name} is missing", missing
-    distinct = {value for value in values if value is not None}
-    if len(distinct) <= max(bins, 12) or column.dtype.kind not in "fiu":
-        if len(distinct) <= 100:
-            for value in sorted(distinct, key=str):
-                yield f"{name} = {value}", np.array([one == value and one is not None for one in values])
-        return
-    numbers = floats(name, column)
+    places: dict[Any, int] = {}
+    for value in values:
+        if value is not None:
+            places.setdefault(value, len(places))
+    codes = np.array([-1 if value is None else places[value] for value in values])
+    if (codes < 0).any():
+        yield f"{name} is missing", codes < 0
+    if len(places) > max(bins, _FEW) and column.dtype.kind in "fiu":
+        yield from _between_quantiles(name, floats(name, column), bins)
+    elif len(places) <= _MOST_VALUES:
+        for value in sorted(places, key=str):
+            yield f"{name} = {value}", codes == places[value]
+
+
+def _between_quantiles(name: str, numbers: Array, bins: int) -> Iterator[tuple[str, Array]]:
     edges = np.unique(np.nanquantile(numbers, np.linspace(0, 1, bins + 1)))
     for low, high in pairwise(edges):
-        last = high == edges[-1]
-        yield (
-            f"{name} from {low:.4g} to {high:.4g}",
-            (numbers >= low) & ((numbers <= high) if last else (numbers < high)),
-        )
+        below = numbers <= high if high == edges[-1] else numbers < high
+        yield f"{name} from {low:.4g} to {high:.4g}", (numbers >= low) & below
 
 
 def _paired(trial: Trial) -> Difference:
