@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.schemas import Schema
-from modelops.domains.models.validation.schemas import CheckResult, Validation, as_text
+from modelops.domains.models.validation.schemas import CheckResult, Task, Validation, as_text
 from modelops.sdk.client import Client
 
 if TYPE_CHECKING:
     from modelops.domains.models.validation.columns import Column
     from modelops.domains.models.validation.pipeline import ValidationPipeline
-    from modelops.domains.models.validation.trial import Contender, Task
+    from modelops.domains.models.validation.trial import Contender, Trial
 
 
 class ValidationResult(Schema):
@@ -68,7 +68,7 @@ class ModelValidation:
         target: str,
         *,
         champion: str | None = None,
-        task: "Task | str | None" = None,
+        task: Task | str | None = None,
         comment: str = "",
     ) -> Validation:
         """Validate a registered version, and keep the result with it.
@@ -86,24 +86,14 @@ class ModelValidation:
             InvalidInput: the data is no table, lacks the target or a feature, or misses truth.
             SignatureInvalid, ArtifactCorrupted: a package is not what was signed; nothing was opened.
         """
-        from modelops.domains.models.validating import validate_version
+        from modelops.domains.models.validating import keep, prepare
 
-        done = validate_version(
-            self.client.rest,
-            candidate,
-            data,
-            target,
-            pipeline=self.pipeline,
-            champion=champion,
-            task=task,
-            comment=comment,
-        )
-        if not isinstance(done, Validation):
-            raise TypeError("What is stored comes back as a validation.")
-        return done
+        rest = self.client.rest
+        prepared = prepare(rest, candidate, data, target, champion=champion, task=task)
+        return keep(rest, prepared, self._checks().run(prepared.trial), comment)
 
     def check(
-        self, candidate: Any, data: Any, target: str, *, champion: Any = None, task: "Task | str | None" = None
+        self, candidate: Any, data: Any, target: str, *, champion: Any = None, task: Task | str | None = None
     ) -> ValidationResult:
         """Run the checks on model objects, or on versions, and keep nothing.
 
@@ -115,23 +105,20 @@ class ModelValidation:
             champion: The same as `candidate`, or None.
             task: As for `validate`.
         """
-        from modelops.domains.models.validating import validate_version
-        from modelops.domains.models.validation.pipeline import ValidationPipeline, make_trial
-
-        pipeline = self.pipeline or ValidationPipeline()
         if isinstance(candidate, str):
+            from modelops.domains.models.validating import prepare
+
             if champion is not None and not isinstance(champion, str):
                 raise InvalidInput("Candidate and champion are both versions, or both model objects.")
-            done = validate_version(
-                self.client.rest, candidate, data, target, pipeline=pipeline, champion=champion, task=task, store=False
-            )
-            return ValidationResult(checks=done if isinstance(done, list) else done.checks)
-        from modelops.domains.models.validation.columns import as_columns
+            trial = prepare(self.client.rest, candidate, data, target, champion=champion, task=task).trial
+        else:
+            trial = _trial(candidate, champion, data, target, task)
+        return ValidationResult(checks=self._checks().run(trial))
 
-        columns = as_columns(data)
-        against = None if champion is None else _contender("champion", champion, columns, target)
-        trial = make_trial(_contender("candidate", candidate, columns, target), against, columns, target, task)
-        return ValidationResult(checks=pipeline.run(trial))
+    def _checks(self) -> "ValidationPipeline":
+        from modelops.domains.models.validation.pipeline import ValidationPipeline
+
+        return self.pipeline or ValidationPipeline()
 
     def close(self) -> None:
         """Close the connection, if it was opened here."""
@@ -145,6 +132,15 @@ class ModelValidation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _trial(candidate: Any, champion: Any, data: Any, target: str, task: Task | str | None) -> "Trial":
+    from modelops.domains.models.validation.columns import as_columns
+    from modelops.domains.models.validation.pipeline import make_trial
+
+    columns = as_columns(data)
+    against = None if champion is None else _contender("champion", champion, columns, target)
+    return make_trial(_contender("candidate", candidate, columns, target), against, columns, target, task)
 
 
 def _contender(label: str, model: Any, columns: "dict[str, Column]", target: str) -> "Contender":

@@ -163,7 +163,9 @@ def _trusted(ctx: Context) -> dict[str, str]:
 
 
 def _facts(row: ApprovalRow) -> dict[str, Any]:
-    return {"model": row.model, "version": row.version, "stage": row.stage, "state": row.state, "digest": row.digest}
+    named = ("model", "version", "stage", "state", "digest", "requested_by", "decided_by")
+    comment = row.request_comment if row.decided_by is None else row.decision_comment
+    return {**{name: getattr(row, name) for name in named}, "comment": comment}
 
 
 def _approval(row: ApprovalRow) -> Approval:

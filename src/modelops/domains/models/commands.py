@@ -142,7 +142,8 @@ def request_approval(
 @paged
 def list_approvals(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
     """List requests for approval, newest first."""
-    columns = ["id", "model", "version", "stage", "state", "requested_by", "decided_by", "request_comment"]
+    columns = ["id", "model", "version", "stage", "state", "requested_by", "request_comment"]
+    columns += ["decided_by", "decision_comment"]
     show_page(group(ctx, Models).list_approvals(**page), columns, as_json=as_json)
 
 

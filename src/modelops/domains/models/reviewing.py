@@ -20,7 +20,7 @@ from modelops.contracts.terminal import (
     show_rows,
 )
 from modelops.domains.models.client import Models
-from modelops.domains.models.validation.schemas import CheckResult, PolicySet
+from modelops.domains.models.validation.schemas import CheckResult, PolicySet, Task
 from modelops.domains.models.views import CardSet, Compared, Lineage, LineageNode, VersionComparison
 
 app = typer.Typer()
@@ -113,30 +113,21 @@ def validate(
         list[str] | None, typer.Option(help="Such as latency:budget_ms=5; repeat it. By default, the usual ones.")
     ] = None,
     against: Annotated[str | None, typer.Option(help="Compare with this version; by default, the champion.")] = None,
-    task: Annotated[str | None, typer.Option(help="classification or regression; by default, told from both.")] = None,
+    task: Annotated[Task | None, typer.Option(help="classification or regression; by default, told from both.")] = None,
     comment: Comment = "",
     store: Annotated[bool, typer.Option("--store/--no-store", help="Whether the result is kept.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Check a version on data against the champion, on this machine, and keep the result. Ends with 3 if a check failed."""
-    from modelops.domains.models.validating import validate_version
+    from modelops.domains.models.validating import keep, prepare
     from modelops.domains.models.validation.pipeline import ValidationPipeline
 
-    models = group(ctx, Models)
-    subject = models.get_version(model, version)
-    done = validate_version(
-        session_of(ctx).rest,
-        subject.id,
-        data,
-        target,
-        pipeline=ValidationPipeline(check),
-        champion=against,
-        task=task,
-        comment=comment,
-        store=store,
-    )
-    checks = done if isinstance(done, list) else done.checks
-    print_json(done) if as_json else show_checks(checks)
+    rest, pipeline = session_of(ctx).rest, ValidationPipeline(check)
+    subject = group(ctx, Models).get_version(model, version)
+    prepared = prepare(rest, subject.id, data, target, champion=against, task=task)
+    checks = pipeline.run(prepared.trial)
+    kept = keep(rest, prepared, checks, comment) if store else None
+    print_json(kept or checks) if as_json else show_checks(checks)
     if not all(one.passed for one in checks):
         raise typer.Exit(3)
 
@@ -204,16 +195,17 @@ def show_comparison(found: VersionComparison, everything: bool) -> None:
     shown = False
     for part in ("facts", "metrics", "parameters", "inputs", "outputs", "requirements", "checks"):
         compared: list[Compared] = getattr(found, part)
-        rows = [
-            {part: one.name, **dict(zip(found.versions, one.values, strict=True))}
-            for one in compared
-            if everything or not one.same
-        ]
+        rows = [{"name": one.name, **_numbered(one.values)} for one in compared if everything or not one.same]
         if rows:
-            show_rows(rows, [part, *found.versions], as_json=False, empty="")
+            columns = ["name", *_numbered(found.versions)]
+            show_rows(rows, columns, as_json=False, empty="", heads=[part, *found.versions])
             shown = True
     if not shown:
         say("They do not differ.")
+
+
+def _numbered(values: Sequence[Any]) -> dict[str, Any]:
+    return {str(number): value for number, value in enumerate(values)}
 
 
 def show_lineage(found: Lineage) -> None:

@@ -1,5 +1,7 @@
 """Stages: where a version stands, how it moves, and what was moved when by whom."""
 
+from typing import Any
+
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page
 from modelops.domains.models.aliases import follow_move
@@ -33,8 +35,14 @@ def set_stage(ctx: Context, model: str, body: StageChange) -> ModelVersion:
     ctx.session.add(_record(ctx, row, version, present, approval, body.comment))
     ctx.session.flush()
     follow_move(ctx, row, version.version, body.stage)
-    facts = {"model": row.name, "version": version.version, "from_stage": present, "to_stage": body.stage}
-    ctx.emit("modelops.models.stage_changed", row.id, **facts, id=version.id)
+    facts: dict[str, Any] = {
+        "model": row.name,
+        "version": version.version,
+        "from_stage": present,
+        "to_stage": body.stage,
+    }
+    facts |= {"id": version.id, "by": ctx.actor.id, "comment": body.comment, "approval_id": approval}
+    ctx.emit("modelops.models.stage_changed", row.id, **facts)
     return to_version(ctx, version)
 
 

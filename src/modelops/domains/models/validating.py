@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +19,35 @@ from modelops.domains.models.loading import load_version
 from modelops.domains.models.rules import ANY_MODEL, CHAMPION, is_version_id, parse_ref
 from modelops.domains.models.schemas import ModelVersion
 from modelops.domains.models.validation.columns import Column, as_columns, digest_of_columns
-from modelops.domains.models.validation.pipeline import ValidationPipeline, make_trial
-from modelops.domains.models.validation.schemas import CheckResult, Validation, ValidationCreate
-from modelops.domains.models.validation.trial import Contender, Task
+from modelops.domains.models.validation.pipeline import make_trial
+from modelops.domains.models.validation.schemas import CheckResult, Task, Validation, ValidationCreate
+from modelops.domains.models.validation.trial import Contender, Trial
 
 
-def validate_version(
-    rest: Rest,
-    ref: str,
-    data: Any,
-    target: str,
-    *,
-    pipeline: ValidationPipeline | None = None,
-    champion: str | None = None,
-    task: Task | str | None = None,
-    comment: str = "",
-    store: bool = True,
-) -> Validation | list[CheckResult]:
-    """Validate a registered version on a table, here, and keep with it what was found.
+@dataclass(frozen=True)
+class Prepared:
+    """A registered version and what it is compared with, both loaded, on a table. `data_digest` is the table's, and
+    `dataset_version_id` tells where the platform holds it."""
+
+    version: ModelVersion
+    champion: ModelVersion | None
+    trial: Trial
+    data_digest: str
+    dataset_version_id: str | None
+
+
+def prepare(
+    rest: Rest, ref: str, data: Any, target: str, *, champion: str | None = None, task: Task | str | None = None
+) -> Prepared:
+    """Download, verify and load what checks are run on.
 
     Args:
         rest: The connection.
         ref: The candidate: `name`, `name:3`, `name@alias`, or an id.
-        data: A dataset version (`name:3`), the path of a CSV or Parquet file, or a table.
+        data: A dataset version (`name:3`), the path of a CSV, Parquet or Arrow file, or a table.
         target: The column with the truth.
-        pipeline: The checks; by default all that need no parameter.
         champion: The version to compare with; by default the model's alias `champion`, where it has one.
         task: By default told from the model and the truth.
-        comment: Kept with the result.
-        store: Whether the result is kept; else the results alone are returned.
 
     Raises:
         InvalidInput: the data is no table, lacks the target or a feature, or misses truth.
@@ -58,20 +59,22 @@ def validate_version(
     columns, data_digest, dataset = _read(Data(rest), data)
     against = None if rival is None else _contender(rest, rival)
     trial = make_trial(_contender(rest, candidate), against, columns, target, task)
-    checks = (pipeline or ValidationPipeline()).run(trial)
-    if not store:
-        return checks
+    return Prepared(candidate, rival, trial, data_digest, dataset)
+
+
+def keep(rest: Rest, prepared: Prepared, checks: list[CheckResult], comment: str = "") -> Validation:
+    """Keep with the version what checks found of it."""
     body = ValidationCreate(
-        digest=candidate.digest,
-        champion=None if rival is None else rival.id,
-        dataset_version_id=dataset,
-        data_digest=data_digest,
-        rows=trial.rows,
-        target=target,
+        digest=prepared.version.digest,
+        champion=None if prepared.champion is None else prepared.champion.id,
+        dataset_version_id=prepared.dataset_version_id,
+        data_digest=prepared.data_digest,
+        rows=prepared.trial.rows,
+        target=prepared.trial.target,
         checks=checks,
         comment=comment,
     )
-    return models.record_validation(candidate.name, candidate.version, body)
+    return Models(rest).record_validation(prepared.version.name, prepared.version.version, body)
 
 
 def find_version(models: Models, ref: str) -> ModelVersion:

@@ -15,7 +15,8 @@ from modelops.domains.models.validation.columns import as_columns, digest_of_col
 from modelops.domains.models.validation.fairness import FairnessCheck
 from modelops.domains.models.validation.pipeline import GROUP, ValidationPipeline, make_trial, parse_check
 from modelops.domains.models.validation.quality import MetricsCheck, SignificanceCheck, SlicesCheck
-from modelops.domains.models.validation.trial import Check, Contender, Finding, Task
+from modelops.domains.models.validation.schemas import Task
+from modelops.domains.models.validation.trial import Check, Contender, Finding
 
 ROWS = 600
 LUCK = np.random.default_rng(7)
@@ -237,6 +238,29 @@ def test_a_check_that_breaks_has_failed_and_the_others_run():
     assert "RuntimeError: oh" in results[0].reason
     assert "Not on this data" in results[1].reason
     assert results[2].parameters == {"metric": None, "tolerance": 0.01, "minimum": {}}
+
+
+def test_a_check_that_says_what_cannot_be_kept_has_failed():
+    class Odd:
+        name = "odd"
+
+        def run(self, trial):
+            return Finding(True, "fine", {"k" * 300: 1.0})
+
+    class Nul:
+        name = "nul"
+
+        def run(self, trial):
+            raise RuntimeError("a\x00b")
+
+    results = ValidationPipeline([Odd(), Nul()]).run(trial(GOOD))
+    assert [one.passed for one in results] == [False, False]
+    assert results[1].reason == "It broke: RuntimeError: ab"
+    Odd.name = "Not a name"
+    with pytest.raises(InvalidInput, match="cannot name a check"):
+        ValidationPipeline([Odd()])
+    with pytest.raises(InvalidInput, match="no task 'nope'"):
+        trial(GOOD, task="nope")
 
 
 def test_a_models_failure_is_the_checks_result():

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.schemas import FeatureType
 from modelops.domains.models.validation.columns import NUMERIC, Column, floats, objects
-from modelops.domains.models.validation.trial import Contender, Finding, Task, Trial
+from modelops.domains.models.validation.schemas import Task
+from modelops.domains.models.validation.trial import Contender, Finding, Trial
 
 Array = NDArray[Any]
 _WARM = 5

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.validation import scoring
 from modelops.domains.models.validation.quality import slices
-from modelops.domains.models.validation.trial import Finding, Task, Trial
+from modelops.domains.models.validation.schemas import Task
+from modelops.domains.models.validation.trial import Finding, Trial
 
 Array = NDArray[Any]
 CRITERIA = ("demographic_parity", "equalized_odds")

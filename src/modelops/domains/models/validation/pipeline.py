@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,8 @@ from modelops.contracts import plugins
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.schemas import Json, jsonable
 from modelops.domains.models.validation.columns import Column, plain
-from modelops.domains.models.validation.schemas import CheckResult
-from modelops.domains.models.validation.trial import Check, Contender, Finding, Task, Trial, task_of
+from modelops.domains.models.validation.schemas import CHECK_NAME, CheckResult, Task
+from modelops.domains.models.validation.trial import Check, Contender, Trial, task_of
 
 GROUP = "modelops.checks"
 USUAL = ("metrics", "significance", "slices", "noise", "missing", "latency")
@@ -30,6 +31,9 @@ class ValidationPipeline:
 
     def __init__(self, checks: Sequence[Check | str] | None = None) -> None:
         self.checks = [parse_check(one) if isinstance(one, str) else one for one in checks or USUAL]
+        for check in self.checks:
+            if not re.fullmatch(CHECK_NAME, check.name):
+                raise InvalidInput(f"'{check.name[:100]}' cannot name a check.", hint="Use a-z, 0-9, '.', '_' and '-'.")
 
     def run(self, trial: Trial) -> list[CheckResult]:
         """Run each check."""
@@ -82,6 +86,8 @@ def make_trial(
     lacking = sum(plain(value) is None for value in columns[target].tolist())
     if lacking:
         raise InvalidInput(f"{lacking} rows have no truth in '{target}'.", hint="Leave them out.")
+    if task is not None and task not in list(Task):
+        raise InvalidInput(f"There is no task '{task}'.", hint=f"There are: {', '.join(Task)}.")
     chosen = Task(task) if task is not None else task_of(candidate, columns, target)
     return Trial(candidate, champion, columns, target, chosen)
 
@@ -102,18 +108,23 @@ def _parts(listed: str) -> list[str]:
 def _result(check: Check, trial: Trial) -> CheckResult:
     try:
         found = check.run(trial)
+        figures = {name: float(value) for name, value in list(found.figures.items())[:_MAX_FIGURES]}
+        return CheckResult(
+            name=check.name,
+            passed=bool(found.passed),
+            reason=_kept(found.reason),
+            figures=figures,
+            parameters=_parameters(check),
+        )
     except InvalidInput as wrong:
-        found = Finding(False, f"It could not be run: {wrong}")
+        reason = f"It could not be run: {wrong}"
     except Exception as wrong:
-        found = Finding(False, f"It broke: {type(wrong).__name__}: {str(wrong)[:500]}")
-    figures = dict(list(found.figures.items())[:_MAX_FIGURES])
-    return CheckResult(
-        name=check.name,
-        passed=bool(found.passed),
-        reason=found.reason[:5_000],
-        figures=figures,
-        parameters=_parameters(check),
-    )
+        reason = f"It broke: {type(wrong).__name__}: {str(wrong)[:500]}"
+    return CheckResult(name=check.name, passed=False, reason=_kept(reason))
+
+
+def _kept(reason: str) -> str:
+    return reason.replace("\x00", "")[:5_000]
 
 
 def _parameters(check: Check) -> dict[str, Json]:

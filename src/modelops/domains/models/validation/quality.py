@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.validation import scoring
 from modelops.domains.models.validation.columns import Column, floats, plain
+from modelops.domains.models.validation.schemas import Task
 from modelops.domains.models.validation.significance import Difference, bootstrap, holm, mcnemar, slice_is_worse
-from modelops.domains.models.validation.trial import Finding, Task, Trial
+from modelops.domains.models.validation.trial import Finding, Trial
 
 Array = NDArray[Any]
 ALONE = "There is no champion to compare it with."

@@ -1,6 +1,7 @@
 """Payloads of validations and of the policy that asks for them."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -9,7 +10,16 @@ from modelops.contracts.schemas import Digest, Json, Key, Schema, Text, UtcTime
 from modelops.contracts.signing import Signature
 from modelops.domains.models.schemas import ModelRef, Stage
 
-CheckName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+
+class Task(StrEnum):
+    """What a model is for."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+
+
+CHECK_NAME = r"^[a-z0-9][a-z0-9_.-]{0,99}$"
+CheckName = Annotated[str, StringConstraints(pattern=CHECK_NAME)]
 
 
 class CheckResult(Schema):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -13,19 +12,13 @@ from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.schemas import ModelSignature
 from modelops.domains.models.validation import scoring
 from modelops.domains.models.validation.columns import Column, floats, inputs_of
+from modelops.domains.models.validation.schemas import Task
 
 if TYPE_CHECKING:
     from modelops.domains.models.flavours import Predictor
 
 Array = NDArray[Any]
 _FEW_VALUES = 20
-
-
-class Task(StrEnum):
-    """What a model is for."""
-
-    CLASSIFICATION = "classification"
-    REGRESSION = "regression"
 
 
 @dataclass(frozen=True)
