@@ -148,6 +148,7 @@ class ModelRegistry:
 
         Raises:
             ApprovalRequired: the stage needs an approval that is not there.
+            ValidationRequired: the model's policy asks for checks that have not passed on this version.
             StageTransitionRefused: the stage cannot be reached from where the version is.
         """
         return self.client.models.set_stage(name, Stage(stage), version=version, comment=comment)

@@ -1,4 +1,4 @@
-"""Checks run one after the other: `ValidationPipeline`, and what it says of a registered version."""
+"""Checks run one after the other: `ValidationPipeline`."""
 
 import inspect
 import json
