@@ -71,9 +71,8 @@ class Contender:
 
     def chances(self, columns: Mapping[str, Column]) -> Array | None:
         """Return its probabilities, shape (rows, classes), if it gives any."""
-        if self.predictor.classes is None:
-            return None
-        return np.asarray(self.predictor.predict_proba(self.inputs(columns)), dtype=np.float64)
+        given = None if self.predictor.classes is None else self.predictor.predict_proba(self.inputs(columns))
+        return None if given is None else np.asarray(given, dtype=np.float64)
 
 
 @dataclass(frozen=True)
