@@ -21,11 +21,13 @@ _HOMES = {
     "ModelOpsClient": "modelops.sdk.client",
     "ModelRegistry": "modelops.sdk.registry",
     "ModelRegistryError": "modelops.contracts.errors",
+    "ModelValidation": "modelops.sdk.validation",
     "MonitoringError": "modelops.contracts.errors",
     "Role": "modelops.contracts.roles",
     "ModelDeployment": "modelops.sdk.serving",
     "compare_experiments": "modelops.sdk.comparison",
     "autolog": "modelops.sdk.autolog",
+    "ValidationPipeline": "modelops.domains.models.validation.pipeline",
     "create_mlops_stack": "modelops.sdk.stack",
     "deploy_model": "modelops.sdk.serving",
     "detect_drift": "modelops.domains.monitoring.detectors",
@@ -38,6 +40,7 @@ _HOMES = {
     "rollback_deployment": "modelops.sdk.serving",
     "start_experiment": "modelops.sdk.tracking",
     "submit_job": "modelops.sdk.jobs",
+    "verify_webhook": "modelops.domains.webhooks.rules",
 }
 
 __all__ = sorted(_HOMES)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from modelops.domains.models.validation.schemas import CheckResult, ValidationCreate
 from modelops.domains.monitoring.schemas import SketchBatch, SketchBatches
 from modelops.domains.monitoring.sketches import Sketcher, build_reference
 from modelops.sdk.registry import ModelRegistry
@@ -40,6 +41,9 @@ def _fill(admin):
     approval = admin.models.request_approval("numbers", 1)
     job = admin.training.submit_job("python-function", "numbers", parameters={"function": "json:dumps"})
     deployment = admin.serving.create_deployment("numbers", "numbers:1", replicas=0)
+    validation = admin.models.record_validation("numbers", 1, _validation(version))
+    webhook = admin.webhooks.create_webhook("https://hooks.example.org/", ["modelops.webhooks.none"])
+    delivery = admin.webhooks.ping_webhook(webhook.id)
     report = _drift_report(admin, deployment.id, version, rows)
     return {
         "tenant": me.tenant_id,
@@ -67,7 +71,17 @@ def _fill(admin):
         "deployment": deployment.id,
         "index": "0",
         "report": report.id,
+        "validation": validation.id,
+        "webhook": webhook.id,
+        "delivery": delivery.id,
     }
+
+
+def _validation(version):
+    check = CheckResult(name="metrics", passed=True, reason="accuracy is 1.", figures={"accuracy": 1.0})
+    return ValidationCreate(
+        digest=version.digest, data_digest="sha256:" + "0" * 64, rows=40, target="target", checks=[check]
+    )
 
 
 def _drift_report(admin, deployment, version, rows):

@@ -35,6 +35,8 @@ COMMAND_OF = {
     "experiments.log_batch": "programs log; people read",
     "experiments.link_run_artifact": "programs log; people read",
     "models.register_version": "a model object is registered from Python: modelops.register_model",
+    "models.record_validation": "models validate",
+    "models.get_card": "models card",
     "training.stream_job_log": "get-job-log --follow",
 }
 GROUP_OF = {"training": "jobs", "serving": "deployments"}

@@ -5,11 +5,14 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from tests.api.world import CSV, fill
 from typer.testing import CliRunner
 
 from modelops.cli.root import app
+from modelops.sdk.registry import ModelRegistry
 from modelops.testing.process import platform_process
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +120,15 @@ RUNS = {
     "mops models delete-version": "spare 1",
     "mops models list-approvals": "",
     "mops models decide-approval": "{reviewed} --reject",
+    "mops models validate": "numbers --data {folder}/v.csv --target target --check metrics --check noise:scale=0.001",
+    "mops models list-validations": "numbers 1",
+    "mops models get-validation": "{validation}",
+    "mops models get-policy": "numbers",
+    "mops models set-policy": "numbers --require Production=metrics,latency",
+    "mops models card": "numbers 1 --output {folder}/README.md",
+    "mops models set-card": "numbers 1 --section limitations=few --license mit --tag demo",
+    "mops models get-lineage": "numbers 1",
+    "mops models compare-versions": "numbers:1 numbers@other --all",
     "mops jobs list-recipes": "",
     "mops jobs submit-job": "python-function numbers -p function=modelops.testing.tasks:work",
     "mops jobs list-jobs": "",
@@ -137,6 +149,15 @@ RUNS = {
     "mops monitoring detect-drift": "numbers",
     "mops monitoring list-drift-reports": "",
     "mops monitoring get-drift-report": "{report}",
+    "mops webhooks create-webhook": "https://hooks.example.org/ --event modelops.models.*",
+    "mops webhooks list-webhooks": "",
+    "mops webhooks get-webhook": "{webhook}",
+    "mops webhooks ping-webhook": "{webhook}",
+    "mops webhooks list-deliveries": "{webhook}",
+    "mops webhooks redeliver": "{webhook} {delivery}",
+    "mops webhooks update-webhook": "{webhook} --description d",
+    "mops webhooks rotate-webhook-secret": "{webhook}",
+    "mops webhooks delete-webhook": "{spare}",
 }
 
 
@@ -152,7 +173,13 @@ def world(tmp_path_factory):
                 names["reviewed"] = asker.models.request_approval("numbers", 1).id
             parameters = {"function": "modelops.testing.tasks:hang"}
             names["submitted"] = client.training.submit_job("python-function", "numbers", parameters=parameters).id
+            rows = np.array([[n, n * n] for n in range(40)], dtype=float)
+            other = LogisticRegression(max_iter=1000).fit(rows, rows[:, 0] > 20)
+            ModelRegistry(client).register_model("numbers", other, sample=rows, parent="numbers:1")
+            client.models.set_alias("numbers", "other", 2)
+            names["spare"] = client.webhooks.create_webhook("https://spare.example.org/", ["*"]).id
         (folder / "t.csv").write_bytes(CSV)
+        (folder / "v.csv").write_text("x0,x1,target\n" + "".join(f"{n},{n * n},{n > 20}\n" for n in range(40)))
         yield platform, {**names, "folder": str(folder)}
 
 

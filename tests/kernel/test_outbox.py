@@ -140,3 +140,17 @@ def test_old_events_are_forgotten_and_the_stream_goes_on(place, clock):
     outbox.dispatch(place, handlers(), lease)
     with place.work() as ctx:
         assert outbox.forget(ctx.session, clock, 5) == 1
+
+
+def test_positions_are_counted_on_where_all_events_are_old(place, clock):
+    emit(place, ("a", 1), ("a", 2))
+    lease = lease_of(place)
+    outbox.dispatch(place, handlers(), lease)
+    clock.advance(10)
+    with place.work() as ctx:
+        assert outbox.newest(ctx.session) == 2
+        outbox.forget(ctx.session, clock, 5)
+    emit(place, ("a", 3))
+    outbox.dispatch(place, handlers(), lease)
+    with place.work(write=False) as ctx:
+        assert outbox.newest(ctx.session) == 3

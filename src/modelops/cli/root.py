@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -76,8 +76,16 @@ def run() -> None:
     except Exception as defect:
         if "--debug" in sys.argv:
             raise
+        if type(defect).__name__ == "ValidationError" and isinstance(defect, ValueError):
+            sys.stderr.write(f"Error: {_what_is_wrong(defect)}\n  → Correct it and run the command again.\n")
+            sys.exit(1)
         sys.stderr.write(
             f"Error: mops itself failed: {type(defect).__name__}: {defect}\n"
             "  → Run the command again with `mops --debug …` and report what it prints.\n"
         )
         sys.exit(70)
+
+
+def _what_is_wrong(refused: Any) -> str:
+    """Tell which of what was typed a payload refused (without importing Pydantic, which loads slowly)."""
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in refused.errors()) + "."

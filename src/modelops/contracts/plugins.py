@@ -5,6 +5,7 @@
 | `modelops.domains` | a `Manifest`: a domain of the control plane |
 | `modelops.commands` | a Typer app or a command function of `mops` |
 | `modelops.flavours` | a `Flavour`: how a kind of model is saved, loaded and explained |
+| `modelops.checks` | what makes a `Check`: one question to a candidate before its promotion |
 | `modelops.recipes` | a `Recipe`: what a training job runs |
 | `modelops.embedded` | the opener of a platform inside this process |
 """
@@ -15,7 +16,14 @@ from typing import Any
 
 from modelops.contracts.errors import MissingExtra, NotFound
 
-GROUPS = ("modelops.domains", "modelops.commands", "modelops.flavours", "modelops.recipes", "modelops.embedded")
+GROUPS = (
+    "modelops.domains",
+    "modelops.commands",
+    "modelops.flavours",
+    "modelops.checks",
+    "modelops.recipes",
+    "modelops.embedded",
+)
 
 
 @cache

@@ -7,6 +7,7 @@ A setting `name` is read from, first wins: an explicit argument, the environment
 import os
 import tomllib
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,6 +127,14 @@ class Settings(BaseSettings):
     drain_s: float = Field(10.0, ge=0, description="How long a runtime that ends may finish its requests.")
     idempotency_ttl_s: int = Field(86_400, ge=60, description="How long an `Idempotency-Key` is remembered.")
     event_retention_s: int = Field(30 * 86_400, ge=3600, description="How long delivered events stay in the stream.")
+
+    # Webhooks
+    webhook_networks: list[IPv4Network | IPv6Network] = Field(
+        [], description="Networks beside the public internet that webhooks may reach, such as `10.1.0.0/16`."
+    )
+    webhook_give_up_s: int = Field(
+        5 * 86_400, ge=60, description="A webhook that failed for so long, without a success, is disabled."
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -112,13 +112,20 @@ def show_page(page: "Page[Any]", columns: Sequence[str], *, as_json: bool, empty
 
 
 def show_rows(
-    items: Iterable[Any], columns: Sequence[str], *, as_json: bool, empty: str, more: str | None = None
+    items: Iterable[Any],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    empty: str,
+    more: str | None = None,
+    heads: Sequence[str] | None = None,
 ) -> None:
     """Print a listing as a table of the named fields (`a.b` reaches into `a`), or as a JSON array of whole items.
 
     Args:
         empty: The sentence printed where there are none: what to do to have one.
         more: The cursor of the next page, if there is one.
+        heads: What stands above the columns; by default their names in words.
     """
     rows = [_plain(item) for item in items]
     if as_json:
@@ -128,11 +135,12 @@ def show_rows(
         say(empty)
         return
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.split(".")[-1].replace("_", " "), overflow="fold")
+    for head in heads or [column.split(".")[-1].replace("_", " ") for column in columns]:
+        table.add_column(escape(head), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(_reach(row, column)) for column in columns))
     _print(table)

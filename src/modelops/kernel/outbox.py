@@ -102,15 +102,25 @@ def stream(session: Session, project_id: str, after: int, limit: int = 500) -> l
     return [to_event(row) for row in rows]
 
 
+def newest(session: Session) -> int:
+    """Return the position of the newest event that has one, of any project; 0 where there is none."""
+    return session.scalar(select(func.max(EventRow.position))) or 0
+
+
 def given_up(session: Session) -> int:
     """Count the events whose delivery was given up."""
     return session.scalar(select(func.count()).where(EventRow.failure.is_not(None), EventRow.done_at.is_not(None))) or 0
 
 
 def forget(session: Session, clock: Clock, older_than_s: float) -> int:
-    """Delete delivered events, and their receipts, that are older than the stream keeps."""
+    """Delete delivered events, and their receipts, that are older than the stream keeps.
+
+    The newest stays however old it is: positions are counted on from it, and readers remember them.
+    """
     old = select(EventRow.number).where(
-        EventRow.done_at < clock.now() - timedelta(seconds=older_than_s), EventRow.failure.is_(None)
+        EventRow.done_at < clock.now() - timedelta(seconds=older_than_s),
+        EventRow.failure.is_(None),
+        EventRow.position < newest(session),
     )
     session.execute(delete(ReceiptRow).where(ReceiptRow.event_number.in_(old)))
     return int(session.execute(delete(EventRow).where(EventRow.number.in_(old))).rowcount)  # type: ignore[attr-defined]
@@ -123,7 +133,7 @@ def _give_positions(ctx: Context, handlers: Handlers) -> None:
         select(EventRow.number, EventRow.type).where(EventRow.position.is_(None)).order_by(EventRow.number).limit(1000)
     )
     fresh = session.execute(query).all()
-    last = session.scalar(select(func.max(EventRow.position))) or 0
+    last = newest(session)
     positions = [
         {"number": number, "position": last + index, "done_at": None if handlers.get(type_) else now}
         for index, (number, type_) in enumerate(fresh, start=1)

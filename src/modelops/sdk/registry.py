@@ -11,8 +11,7 @@ from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.contracts.ids import id_pattern
 from modelops.contracts.schemas import jsonable
 from modelops.contracts.signing import digest
-from modelops.domains.models.flavours import flavour
-from modelops.domains.models.packages import statement_of, verify_package, verify_statement
+from modelops.domains.models.loading import load_version
 from modelops.domains.models.rules import ANY_MODEL, is_version_id, parse_ref
 from modelops.domains.models.schemas import Approval, ModelVersion, PackageFile, Stage, VersionCreate
 from modelops.sdk.client import Client
@@ -51,6 +50,7 @@ class ModelRegistry:
         metrics: Mapping[str, float] | None = None,
         parameters: Mapping[str, Any] | None = None,
         dataset_version_id: str | None = None,
+        parent: str | None = None,
         code: bytes | str | None = None,
         tags: Mapping[str, str] | None = None,
         description: str = "",
@@ -70,6 +70,7 @@ class ModelRegistry:
             metrics: How good it is.
             parameters: What it was trained with.
             dataset_version_id: The data it was trained on: an id, or `name:3`.
+            parent: The version that it was made from, such as by further training: `name:3`, `name@alias`, or an id.
             code: The training code, for its digest.
             tags: Labels.
             description: What it is for.
@@ -90,6 +91,7 @@ class ModelRegistry:
             signature=package.signature,
             run_id=run,
             dataset_version_id=dataset_version_id,
+            parent_version_id=parent,
             code_digest=None if code is None else digest(code.encode() if isinstance(code, str) else code),
             requirements=package.requirements,
             metrics={key: float(value) for key, value in (metrics or {}).items()},
@@ -129,16 +131,7 @@ class ModelRegistry:
             SignatureInvalid: the platform did not sign it so; nothing was opened.
             ArtifactCorrupted: a file is not what was signed; nothing was opened.
         """
-        version = self._find(ref)
-        subject, signature, keys = statement_of(version), version.platform_signature, self._trusted_keys()
-        verify_statement(subject, signature, keys)
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
-            for file in version.files:
-                (place / file.path).parent.mkdir(parents=True, exist_ok=True)
-                self.client.data.download_artifact(file.digest, place / file.path)
-            verify_package(place, subject, signature, keys)
-            return flavour(version.flavour).load(place)
+        return load_version(self.client.rest, self._find(ref))
 
     def request_approval(self, name: str, version: int | None = None, *, comment: str = "") -> Approval:
         """Ask for a version (the latest, where none is named) to be approved for Production."""
@@ -155,6 +148,7 @@ class ModelRegistry:
 
         Raises:
             ApprovalRequired: the stage needs an approval that is not there.
+            ValidationRequired: the model's policy asks for checks that have not passed on this version.
             StageTransitionRefused: the stage cannot be reached from where the version is.
         """
         return self.client.models.set_stage(name, Stage(stage), version=version, comment=comment)
@@ -195,10 +189,6 @@ class ModelRegistry:
             return self.client.models.get_version(ANY_MODEL, ref)
         name, number, alias = parse_ref(ref)
         return self.get_model(name, version=number, alias=alias)
-
-    def _trusted_keys(self) -> dict[str, str]:
-        keys = self.client.identity.list_signing_keys().items
-        return {key.id: key.public_key for key in keys if key.purpose == "models"}
 
     def _upload(self, folder: Path, files: list[PackageFile]) -> None:
         for file in files:

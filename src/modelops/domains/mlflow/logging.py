@@ -178,7 +178,7 @@ def _log_on_models(scope: Scope, run: str, metrics: list[Metric]) -> None:
         ModelMetric(
             metric.model_id,
             metric.key,
-            _number(metric.value),
+            float(metric.value),
             metric.timestamp * 1_000,
             metric.step,
             metric.dataset_name,

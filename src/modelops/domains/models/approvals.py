@@ -96,6 +96,12 @@ def list_approvals(ctx: Context, page: PageQuery) -> Page[Approval]:
     return Page(items=[_approval(row) for row in found.rows], next_cursor=found.next_cursor, total=found.total)
 
 
+def approvals_of(ctx: Context, version_id: str) -> list[Approval]:
+    """Return the requests for a version, newest first."""
+    query = ctx.query(ApprovalRow).where(ApprovalRow.model_version_id == version_id)
+    return [_approval(row) for row in ctx.session.scalars(query.order_by(ApprovalRow.id.desc()))]
+
+
 def approval_for(ctx: Context, version: ModelVersionRow, stage: Stage) -> str | None:
     """Return the approval that lets a version enter a stage; None where the stage needs none.
 
@@ -157,7 +163,9 @@ def _trusted(ctx: Context) -> dict[str, str]:
 
 
 def _facts(row: ApprovalRow) -> dict[str, Any]:
-    return {"model": row.model, "version": row.version, "stage": row.stage, "state": row.state, "digest": row.digest}
+    named = ("model", "version", "stage", "state", "digest", "requested_by", "decided_by")
+    comment = row.request_comment if row.decided_by is None else row.decision_comment
+    return {**{name: getattr(row, name) for name in named}, "comment": comment}
 
 
 def _approval(row: ApprovalRow) -> Approval:

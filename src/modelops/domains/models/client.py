@@ -1,6 +1,6 @@
 """The client of the registry."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ from modelops.domains.models.rules import (
     ApprovalRequired,
     DeletionRefused,
     StageTransitionRefused,
+    ValidationRequired,
 )
 from modelops.domains.models.schemas import (
     AliasSet,
@@ -31,6 +32,8 @@ from modelops.domains.models.schemas import (
     VersionCreate,
     VersionUpdate,
 )
+from modelops.domains.models.validation.schemas import Policy, PolicySet, StageRule, Validation, ValidationCreate
+from modelops.domains.models.views import CardSet, Lineage, ModelCard, VersionComparison
 
 # The errors too, so that a client far away can raise them.
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "DeletionRefused",
     "Models",
     "StageTransitionRefused",
+    "ValidationRequired",
 ]
 
 
@@ -137,7 +141,8 @@ class Models(Group):
         Raises:
             StageTransitionRefused: the stage cannot be reached from where the version is.
             ApprovalRequired: the stage needs an approval that is not there.
-            SignatureInvalid: the approval or the version was changed behind the platform's back.
+            ValidationRequired: the model's policy asks for checks that have not passed on this version.
+            SignatureInvalid: the approval, a validation or the version was changed behind the platform's back.
         """
         body = StageChange(stage=Stage(stage), version=version, comment=comment)
         return self._post(ModelVersion, f"/models/{_part(model)}/stage", body, headers=_if_match(revision))
@@ -174,6 +179,52 @@ class Models(Group):
         """Ask for a version to be approved for a stage."""
         body = ApprovalCreate(stage=Stage(stage), comment=comment)
         return self._post(Approval, f"/models/{_part(model)}/versions/{version}/approvals", body)
+
+    def record_validation(self, model: str, version: int | str, body: ValidationCreate) -> Validation:
+        """Keep what checks found of a version; `ModelValidation` runs them and does it."""
+        return self._post(Validation, f"/models/{_part(model)}/versions/{version}/validations", body)
+
+    def list_validations(self, model: str, version: int | str = "latest", **page: Any) -> Page[Validation]:
+        """List what was found of a version, newest first."""
+        return self._list(Validation, f"/models/{_part(model)}/versions/{version}/validations", **page)
+
+    def get_validation(self, validation: str) -> Validation:
+        """Return a validation."""
+        return self._get(Validation, f"/validations/{validation}")
+
+    def get_policy(self, model: str) -> Policy:
+        """Return what a model's versions need to enter a stage."""
+        return self._get(Policy, f"/models/{_part(model)}/policy")
+
+    def set_policy(
+        self, model: str, rules: Mapping[Any, StageRule | Sequence[str]], *, revision: int | None = None
+    ) -> Policy:
+        """Say which checks must have passed on a version before it enters a stage: `{"Production": ["metrics"]}`."""
+        made = {
+            Stage(stage): rule if isinstance(rule, StageRule) else StageRule(checks=list(rule))
+            for stage, rule in rules.items()
+        }
+        return self._put(Policy, f"/models/{_part(model)}/policy", PolicySet(rules=made), headers=_if_match(revision))
+
+    def get_card(self, model: str, version: int | str = "latest") -> ModelCard:
+        """Return a version's model card, filled with what is known now; `markdown` is the file."""
+        return self._get(ModelCard, f"/models/{_part(model)}/versions/{version}/card")
+
+    def set_card(
+        self, model: str, version: int | str, body: CardSet | None = None, *, revision: int | None = None, **said: Any
+    ) -> ModelCard:
+        """Write on a version's card what only people know: `sections`, `license`, `tags`, …, or all of it as `body`."""
+        written = body if body is not None else CardSet(**said)
+        path = f"/models/{_part(model)}/versions/{version}/card"
+        return self._put(ModelCard, path, written, headers=_if_match(revision))
+
+    def get_lineage(self, model: str, version: int | str = "latest") -> Lineage:
+        """Return where a version comes from and what came of it."""
+        return self._get(Lineage, f"/models/{_part(model)}/versions/{version}/lineage")
+
+    def compare_versions(self, *versions: str) -> VersionComparison:
+        """Return versions (`name:3`, `name@alias`, `mver_…`) side by side."""
+        return self._get(VersionComparison, "/model-comparisons", version=list(versions))
 
     def list_approvals(self, **page: Any) -> Page[Approval]:
         """List requests for approval, newest first."""

@@ -5,10 +5,12 @@ from typing import Annotated, Any
 import typer
 
 from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page
+from modelops.domains.models import reviewing
 from modelops.domains.models.client import Models
 from modelops.domains.models.schemas import Stage
 
 app = typer.Typer(help="Models, versions, stages, aliases and approvals.", no_args_is_help=True)
+app.add_typer(reviewing.app)
 
 ModelArg = Annotated[str, typer.Argument(help="A model, by name or id.")]
 VersionArg = Annotated[str, typer.Argument(help="A version's number, latest, @alias, or id.")]
@@ -174,7 +176,8 @@ def request_approval(
 @paged
 def list_approvals(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
     """List requests for approval, newest first."""
-    columns = ["id", "model", "version", "stage", "state", "requested_by", "decided_by", "request_comment"]
+    columns = ["id", "model", "version", "stage", "state", "requested_by", "request_comment"]
+    columns += ["decided_by", "decision_comment"]
     show_page(group(ctx, Models).list_approvals(**page), columns, as_json=as_json)
 
 

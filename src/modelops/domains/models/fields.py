@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Float, case, cast, null
 
-from modelops.domains.models.tables import ApprovalRow, ModelRow, ModelVersionRow, StageRecordRow
+from modelops.domains.models.tables import ApprovalRow, ModelRow, ModelVersionRow, StageRecordRow, ValidationRow
 from modelops.kernel.comparing import json_member
 
 _NO_NUMBERS = ("nan", "inf", "-inf")
@@ -40,6 +40,7 @@ VERSION_FIELDS: dict[str, Any] = {
     "dataset_version_id": ModelVersionRow.dataset_version_id,
     "source": ModelVersionRow.source,
     "logged_model_id": ModelVersionRow.logged_model_id,
+    "parent_version_id": ModelVersionRow.parent_version_id,
     "created_at": ModelVersionRow.created_at,
     "updated_at": ModelVersionRow.updated_at,
     "created_by": ModelVersionRow.created_by,
@@ -54,6 +55,14 @@ STAGE_FIELDS: dict[str, Any] = {
     "to_stage": StageRecordRow.to_stage,
     "changed_at": StageRecordRow.changed_at,
     "changed_by": StageRecordRow.changed_by,
+}
+
+VALIDATION_FIELDS: dict[str, Any] = {
+    "passed": ValidationRow.passed,
+    "champion": ValidationRow.champion,
+    "dataset_version_id": ValidationRow.dataset_version_id,
+    "created_at": ValidationRow.created_at,
+    "created_by": ValidationRow.created_by,
 }
 
 APPROVAL_FIELDS: dict[str, Any] = {

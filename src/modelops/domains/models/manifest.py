@@ -11,9 +11,11 @@ manifest = Manifest(
     permissions={
         "models.read": Role.VIEWER,
         "models.write": Role.DATA_SCIENTIST,
+        "models.validate": Role.DATA_SCIENTIST,
         "models.promote": Role.ML_ENGINEER,
         "models.approve": Role.ML_ENGINEER,
         "models.delete": Role.ML_ENGINEER,
+        "models.govern": Role.PROJECT_ADMIN,
     },
     holds=holds,
 )

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Path
+from fastapi import Path, Query
 
 from modelops.contracts.schemas import Page
 from modelops.domains.models import service
@@ -15,6 +15,7 @@ from modelops.domains.models.schemas import (
     Model,
     ModelCreate,
     ModelMetrics,
+    ModelRef,
     ModelRename,
     ModelUpdate,
     ModelVersion,
@@ -24,6 +25,8 @@ from modelops.domains.models.schemas import (
     VersionCreate,
     VersionUpdate,
 )
+from modelops.domains.models.validation.schemas import Policy, PolicySet, Validation, ValidationCreate
+from modelops.domains.models.views import CardSet, Lineage, ModelCard, VersionComparison
 from modelops.kernel.context import Context
 from modelops.kernel.edge import Listing, Ref, Router
 from modelops.kernel.problems import documented
@@ -149,6 +152,63 @@ def delete_alias(ctx: Context, model: Ref, alias: AliasInPath) -> None:
 def request_approval(ctx: Context, model: Ref, version: VersionInPath, body: ApprovalCreate) -> Approval:
     """Ask for a version to be approved for a stage."""
     return service.request_approval(ctx, model, version, body)
+
+
+@router.post("/models/{model}/versions/{version}/validations", status_code=201)
+def record_validation(ctx: Context, model: Ref, version: VersionInPath, body: ValidationCreate) -> Validation:
+    """Keep what checks found of a version."""
+    return service.record_validation(ctx, model, version, body)
+
+
+@router.get("/models/{model}/versions/{version}/validations")
+def list_validations(ctx: Context, model: Ref, version: VersionInPath, page: Listing) -> Page[Validation]:
+    """List what was found of a version, newest first."""
+    return service.list_validations(ctx, model, version, page)
+
+
+@router.get("/validations/{validation}")
+def get_validation(ctx: Context, validation: Ref) -> Validation:
+    """Return a validation."""
+    return service.get_validation(ctx, validation)
+
+
+@router.get("/models/{model}/policy")
+def get_policy(ctx: Context, model: Ref) -> Policy:
+    """Return what a model's versions need to enter a stage."""
+    return service.get_policy(ctx, model)
+
+
+@router.put("/models/{model}/policy")
+def set_policy(ctx: Context, model: Ref, body: PolicySet) -> Policy:
+    """Say which checks must have passed on a version before it enters a stage."""
+    return service.set_policy(ctx, model, body)
+
+
+@router.get("/models/{model}/versions/{version}/card")
+def get_card(ctx: Context, model: Ref, version: VersionInPath) -> ModelCard:
+    """Return a version's model card, filled with what is known now."""
+    return service.get_card(ctx, model, version)
+
+
+@router.put("/models/{model}/versions/{version}/card")
+def set_card(ctx: Context, model: Ref, version: VersionInPath, body: CardSet) -> ModelCard:
+    """Write on a version's card what only people know."""
+    return service.set_card(ctx, model, version, body)
+
+
+@router.get("/models/{model}/versions/{version}/lineage")
+def get_lineage(ctx: Context, model: Ref, version: VersionInPath) -> Lineage:
+    """Return where a version comes from and what came of it."""
+    return service.get_lineage(ctx, model, version)
+
+
+@router.get("/model-comparisons")
+def compare_versions(
+    ctx: Context,
+    version: Annotated[list[ModelRef], Query(min_length=2, max_length=20, description="Two versions or more.")],
+) -> VersionComparison:
+    """Return versions, of one model or of several, side by side."""
+    return service.compare_versions(ctx, version)
 
 
 @router.get("/approvals")

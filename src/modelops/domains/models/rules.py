@@ -77,6 +77,12 @@ class ApprovalRefused(ModelRegistryError):
     code, title = "models.approval_refused", "The approval cannot be given so"
 
 
+class ValidationRequired(ModelRegistryError):
+    """The model's policy asks for checks that have not passed on this version."""
+
+    code, title = "models.validation_required", "A validation is needed"
+
+
 class AliasRefused(ModelRegistryError):
     """The alias cannot point there."""
 
@@ -167,6 +173,18 @@ def check_transition(name: str, version: int, present: Stage, wanted: Stage) -> 
         raise StageTransitionRefused(
             f"{name}:{version} is in {present} and cannot go to {wanted} from there.", hint=f"It can go to: {ways}."
         )
+
+
+def check_rules(stages: Iterable[Stage]) -> None:
+    """Refuse to ask for something before a stage that versions are registered in at once, or that is their end.
+
+    Raises:
+        InvalidInput: names it.
+    """
+    for stage in stages:
+        if stage in FIRST or stage is Stage.RETIREMENT:
+            allowed = ", ".join(sorted(set(Stage) - FIRST - {Stage.RETIREMENT}))
+            raise InvalidInput(f"Nothing can be asked for before {stage}.", hint=f"Rules are for: {allowed}.")
 
 
 def check_request(name: str, version: int, present: Stage, wanted: Stage) -> None:

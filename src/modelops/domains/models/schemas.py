@@ -126,6 +126,9 @@ class VersionCreate(Schema):
     dataset_version_id: Annotated[
         str | None, Field(max_length=250, description="Its id; `name:3` is taken too, and kept as the id.")
     ] = None
+    parent_version_id: Annotated[
+        ModelRef | None, Field(description="The version that it was made from, such as by further training.")
+    ] = None
     code_digest: Annotated[Digest | None, Field(description="Of the training code.")] = None
     requirements: Annotated[list[Text], Field(max_length=1_000, description="Pinned Python packages.")] = []
     metrics: Annotated[dict[Key, float], Field(max_length=1_000)] = {}
@@ -164,6 +167,7 @@ class ModelVersion(Schema):
     run_id: str | None
     job_id: str | None
     dataset_version_id: str | None
+    parent_version_id: str | None
     code_digest: str | None
     requirements: list[str]
     metrics: dict[str, float]

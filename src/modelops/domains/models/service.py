@@ -12,6 +12,8 @@ from modelops.domains.identity import service as identity
 from modelops.domains.identity.schemas import KeyPurpose
 from modelops.domains.models.aliases import delete_alias, set_alias
 from modelops.domains.models.approvals import decide_approval, list_approvals, request_approval
+from modelops.domains.models.cards import get_card, set_card
+from modelops.domains.models.comparison import compare_versions
 from modelops.domains.models.fields import MODEL_FIELDS, VERSION_FIELDS
 from modelops.domains.models.finding import (
     find_model,
@@ -30,8 +32,13 @@ from modelops.domains.models.lifecycle import (
     tag_version,
     update_version,
 )
+from modelops.domains.models.lineage import get_lineage
 from modelops.domains.models.making import add_model, add_version, model_to_register
-from modelops.domains.models.packages import check_paths, statement_of, verify_package
+from modelops.domains.models.packages import (
+    check_paths,
+    statement_of,
+    verify_package,
+)
 from modelops.domains.models.references import register_reference
 from modelops.domains.models.rules import NO_INPUTS, check_features, check_first_stage, check_inputs, check_name
 from modelops.domains.models.schemas import (
@@ -47,24 +54,38 @@ from modelops.domains.models.schemas import (
 from modelops.domains.models.searching import newest_by_stage, search_models, search_versions
 from modelops.domains.models.stages import list_stage_history, set_stage
 from modelops.domains.models.tables import ModelRow, ModelVersionRow
+from modelops.domains.models.validations import (
+    get_policy,
+    get_validation,
+    list_validations,
+    record_validation,
+    set_policy,
+)
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
 
 __all__ = [
+    "compare_versions",
     "create_model",
     "decide_approval",
     "delete_alias",
     "delete_model",
     "delete_version",
+    "get_card",
+    "get_lineage",
     "get_model",
+    "get_policy",
+    "get_validation",
     "get_version",
     "get_version_by_id",
     "list_approvals",
     "list_metrics",
     "list_models",
     "list_stage_history",
+    "list_validations",
     "list_versions",
     "newest_by_stage",
+    "record_validation",
     "register_reference",
     "register_version",
     "rename_model",
@@ -73,6 +94,8 @@ __all__ = [
     "search_models",
     "search_versions",
     "set_alias",
+    "set_card",
+    "set_policy",
     "set_stage",
     "tag_model",
     "tag_version",
@@ -217,10 +240,10 @@ def _check_files(ctx: Context, files: list[PackageFile]) -> None:
 
 
 def _made_from(ctx: Context, body: VersionCreate) -> dict[str, str | None]:
-    """Return the run, job and dataset version that a version comes from; all of them are of this project.
+    """Return the run, job, dataset version and parent that a version comes from; all of them are of this project.
 
     Raises:
-        NotFound: the run or dataset version is not.
+        NotFound: the run, dataset version or parent is not.
         PermissionDenied: a job names a run that is not its own.
     """
     run = experiments.find_run(ctx, body.run_id) if body.run_id is not None else None
@@ -229,10 +252,12 @@ def _made_from(ctx: Context, body: VersionCreate) -> dict[str, str | None]:
         raise PermissionDenied(f"The run '{run.id}' is not this job's.")
     ref = body.dataset_version_id
     dataset = data.resolve_dataset_version(ctx, ref) if ref is not None else None
+    parent = version_of_ref(ctx, body.parent_version_id) if body.parent_version_id is not None else None
     return {
         "run_id": run.id if run else None,
         "job_id": run.job_id if run else job,
         "dataset_version_id": dataset.id if dataset else None,
+        "parent_version_id": parent.id if parent else None,
     }
 
 

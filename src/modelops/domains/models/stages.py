@@ -1,5 +1,7 @@
 """Stages: where a version stands, how it moves, and what was moved when by whom."""
 
+from typing import Any
+
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page
 from modelops.domains.models.aliases import follow_move
@@ -9,6 +11,7 @@ from modelops.domains.models.finding import find_model, find_version, to_version
 from modelops.domains.models.rules import check_transition
 from modelops.domains.models.schemas import ModelVersion, Stage, StageChange, StageRecord
 from modelops.domains.models.tables import ModelRow, ModelVersionRow, StageRecordRow
+from modelops.domains.models.validations import require_validations
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
 
@@ -25,6 +28,7 @@ def set_stage(ctx: Context, model: str, body: StageChange) -> ModelVersion:
     if present is body.stage:
         return to_version(ctx, version)
     check_transition(row.name, version.version, present, body.stage)
+    require_validations(ctx, version, body.stage)
     approval = approval_for(ctx, version, body.stage)
     ctx.check_revision(version)
     version.stage = body.stage
@@ -32,8 +36,14 @@ def set_stage(ctx: Context, model: str, body: StageChange) -> ModelVersion:
     ctx.session.add(_record(ctx, row, version, present, approval, body.comment))
     ctx.session.flush()
     follow_move(ctx, row, version.version, body.stage)
-    facts = {"model": row.name, "version": version.version, "from_stage": present, "to_stage": body.stage}
-    ctx.emit("modelops.models.stage_changed", row.id, **facts, id=version.id)
+    facts: dict[str, Any] = {
+        "model": row.name,
+        "version": version.version,
+        "from_stage": present,
+        "to_stage": body.stage,
+    }
+    facts |= {"id": version.id, "by": ctx.actor.id, "comment": body.comment, "approval_id": approval}
+    ctx.emit("modelops.models.stage_changed", row.id, **facts)
     return to_version(ctx, version)
 
 

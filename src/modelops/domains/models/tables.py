@@ -40,6 +40,7 @@ class ModelVersionRow(Tracked, Revised, InProject, Base):
     run_id: Mapped[str | None] = mapped_column(String(40), index=True)
     job_id: Mapped[str | None] = mapped_column(String(40), index=True)
     dataset_version_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    parent_version_id: Mapped[str | None] = mapped_column(String(40), index=True)
     code_digest: Mapped[str | None] = mapped_column(String(80))
     requirements: Mapped[list[str]] = mapped_column(JsonColumn)
     metrics: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
@@ -75,6 +76,52 @@ class StageRecordRow(InProject, Base):
     approval_id: Mapped[str | None] = mapped_column(String(40))
     changed_at: Mapped[datetime] = mapped_column(Moment)
     changed_by: Mapped[str] = mapped_column(String(100))
+
+
+class ValidationRow(Tracked, InProject, Base):
+    """`checks` is the JSON of the results, as a text: the platform's signature covers it to the letter."""
+
+    __tablename__ = "model_validations"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    model_version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), index=True)
+    model: Mapped[str] = mapped_column(String(200))
+    version: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(80))
+    champion: Mapped[str | None] = mapped_column(String(250))
+    champion_version_id: Mapped[str | None] = mapped_column(String(40))
+    champion_digest: Mapped[str | None] = mapped_column(String(80))
+    dataset_version_id: Mapped[str | None] = mapped_column(String(40))
+    data_digest: Mapped[str] = mapped_column(String(80))
+    rows: Mapped[int] = mapped_column(BigInteger)
+    target: Mapped[str] = mapped_column(String(250))
+    passed: Mapped[bool]
+    checks: Mapped[str] = mapped_column(Text)
+    comment: Mapped[str] = mapped_column(Text)
+    platform_signature: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
+
+
+class CardRow(Revised, InProject, Base):
+    """`said` is what people wrote, as `CardSet` has it."""
+
+    __tablename__ = "model_cards"
+    __table_args__ = (UniqueConstraint("model_id", "version"),)
+
+    model_version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    version: Mapped[int]
+    said: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
+    updated_at: Mapped[datetime] = mapped_column(Moment)
+    updated_by: Mapped[str] = mapped_column(String(100))
+
+
+class PolicyRow(Revised, InProject, Base):
+    __tablename__ = "model_policies"
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    rules: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
+    updated_at: Mapped[datetime] = mapped_column(Moment)
+    updated_by: Mapped[str] = mapped_column(String(100))
 
 
 class ApprovalRow(InProject, Base):

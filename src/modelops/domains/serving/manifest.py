@@ -3,7 +3,9 @@
 import atexit
 
 from modelops.contracts.roles import Role
+from modelops.domains.models.ports import Downstream
 from modelops.domains.serving.gateway import Gateway
+from modelops.domains.serving.lineage import deployments_of
 from modelops.domains.serving.reconcilers import DeploymentReconciler, OrphanReconciler
 from modelops.domains.serving.routes import router
 from modelops.kernel.manifest import Manifest
@@ -21,5 +23,5 @@ manifest = Manifest(
         "deployments.write": Role.ML_ENGINEER,
     },
     reconcilers=(DeploymentReconciler(), OrphanReconciler()),
-    provides={Gateway: _gateway},
+    provides={Gateway: _gateway, Downstream: deployments_of},
 )
