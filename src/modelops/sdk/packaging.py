@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelops.contracts.errors import InvalidInput
-from modelops.domains.models.flavours import flavour_for
+from modelops.domains.models.flavours import KnowsInputs, TracesRows, flavour_for
 from modelops.domains.models.packages import files_of
 from modelops.domains.models.schemas import Feature, ModelSignature, PackageFile
 
@@ -51,24 +51,36 @@ def write_package(
         InvalidInput: no flavour can save the model, the sample is no table or does not fit, or the model fails on it.
     """
     kind = flavour_for(model)
-    kind.save(model, folder)
-    names = _names(model, sample, feature_names)
-    if sample is None:
-        signature = _signature_without_sample(model, names)
-    else:
+    known = kind.signature(model) if isinstance(kind, KnowsInputs) else None
+    names = _names(model, sample, feature_names, known)
+    _save(kind, model, folder, sample, names)
+    if sample is not None:
         signature = _describe(folder, kind, model, sample, outputs, names)
+    else:
+        signature = known if known is not None and feature_names is None else _signature_without_sample(model, names)
     return Package(
         flavour=kind.name, files=files_of(folder), signature=signature, requirements=kind.requirements(model)
     )
 
 
-def _names(model: Any, sample: Any, given: Sequence[str] | None) -> list[str] | None:
+def _save(kind: "Flavour", model: Any, folder: Path, sample: Any, names: list[str] | None) -> None:
+    if sample is None or not isinstance(kind, TracesRows):
+        kind.save(model, folder)
+        return
+    from modelops.sdk.samples import Sample
+
+    kind.save_with_rows(model, folder, Sample(sample, names).for_predictor(wants_columns=False))
+
+
+def _names(model: Any, sample: Any, given: Sequence[str] | None, known: ModelSignature | None) -> list[str] | None:
     """Return the names of the inputs: as given, or those the model was fitted with where the sample has none."""
     from modelops.sdk.samples import has_names
 
     if given is not None:
         return [str(name) for name in given]
-    return None if has_names(sample) else _fitted_names(model)
+    if has_names(sample):
+        return None
+    return _fitted_names(model) or (None if known is None else [feature.name for feature in known.inputs])
 
 
 def _fitted_names(model: Any) -> list[str] | None:

@@ -7,11 +7,13 @@ what a caller sent (the signature does that before a predictor is asked).
 Only a flavour's own module imports the library it is for.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from modelops.contracts import plugins
-from modelops.contracts.errors import InvalidInput
+from modelops.contracts.errors import InvalidInput, MissingExtra
+from modelops.domains.models.schemas import ModelSignature
 
 GROUP = "modelops.flavours"
 
@@ -71,6 +73,24 @@ class Flavour(Protocol):
         ...
 
 
+@runtime_checkable
+class TracesRows(Protocol):
+    """A flavour that must see the model at work in order to save it."""
+
+    def save_with_rows(self, model: Any, folder: Path, rows: Any) -> list[str]:
+        """Save as `Flavour.save` does, with some rows as the predictor takes them."""
+        ...
+
+
+@runtime_checkable
+class KnowsInputs(Protocol):
+    """A flavour whose models tell what they take."""
+
+    def signature(self, model: Any) -> ModelSignature | None:
+        """Return the model's signature; None where this one does not tell."""
+        ...
+
+
 def flavour(name: str) -> Flavour:
     """Return the flavour of that name.
 
@@ -85,16 +105,19 @@ def flavour(name: str) -> Flavour:
 def flavour_for(model: Any) -> Flavour:
     """Return the flavour that a model is of.
 
-    A flavour that takes any callable is asked last, so that a callable estimator is still an estimator.
+    The most general ones are asked last: the estimators of XGBoost are scikit-learn's too, and many models can be called.
+    Those whose library is not installed are not asked: nobody can hold such a model.
 
     Raises:
         InvalidInput: no installed flavour knows this kind of object.
     """
-    names = sorted(plugins.discover(GROUP), key=lambda name: (name == "callable", name))
+    general = ("sklearn", "callable")
+    names = sorted(plugins.discover(GROUP), key=lambda name: (general.index(name) + 1 if name in general else 0, name))
     for name in names:
-        candidate = flavour(name)
-        if candidate.detect(model):
-            return candidate
+        with contextlib.suppress(MissingExtra):
+            candidate = flavour(name)
+            if candidate.detect(model):
+                return candidate
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     raise InvalidInput(
         f"No installed flavour knows how to save an object of type {kind}.",

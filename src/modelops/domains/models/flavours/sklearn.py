@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import pickling
+from modelops.domains.models.flavours.tables import frame
 
 _FILE = "model.pkl"
 
@@ -33,7 +34,7 @@ class SklearnPredictor:
     def table(self, rows: Any) -> Any:
         """Return rows as the estimator was fitted with them: a DataFrame, or the array as it is."""
         if isinstance(rows, dict) or self.feature_names is not None:
-            return _frame(rows, self.feature_names)
+            return frame(rows, self.feature_names)
         return rows
 
 
@@ -98,16 +99,6 @@ def _classes(model: Any) -> list[Any] | None:
         return None
     plain: list[Any] = classes.tolist()
     return plain
-
-
-def _frame(rows: Any, names: list[str] | None) -> Any:
-    import pandas as pd
-
-    if not isinstance(rows, dict):
-        return pd.DataFrame(rows, columns=names, copy=False)
-    if names is None or set(names) != set(rows):
-        return pd.DataFrame(rows, copy=False)
-    return pd.DataFrame({name: rows[name] for name in names}, copy=False)
 
 
 flavour = SklearnFlavour()
