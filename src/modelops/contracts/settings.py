@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(8 * 1024**2, ge=1024, description="The largest JSON body of a request.")
     max_upload_bytes: int = Field(1024**4, ge=1024, description="The largest upload of a dataset or artifact.")
 
+    # Models
+    model_imports: list[str] = Field(
+        [], description="Python modules that the files of registered models may import besides those that are known."
+    )
+
     # Identity
     token_ttl_s: int = Field(3600, ge=60, le=86_400, description="How long an access token is valid.")
     revocation_delay_s: float = Field(2.0, ge=0, le=60, description="How soon a revoked key or token stops working.")

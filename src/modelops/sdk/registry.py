@@ -54,12 +54,14 @@ class ModelRegistry:
         code: bytes | str | None = None,
         tags: Mapping[str, str] | None = None,
         description: str = "",
+        allow_unsafe: bool = False,
     ) -> ModelVersion:
         """Save a model, upload it, and register it as the next version of `name`, signed by the platform.
 
         Args:
             name: The model's name; the model is made if it is new.
-            model: A scikit-learn estimator or pipeline, or any callable that takes rows.
+            model: A model of a library that an installed flavour is for (scikit-learn, XGBoost, LightGBM, PyOD, ONNX,
+                PyTorch, Keras), the `Path` of an MLflow model folder, or any callable that takes rows.
             experiment_id: The id of the run that made it; or an experiment, by name or id, whose newest run did.
             stage: Development or Registration.
             sample: Inputs it was trained on, shape (rows, features): a frame, an array, an Arrow table or records. The
@@ -73,8 +75,10 @@ class ModelRegistry:
             code: The training code, for its digest.
             tags: Labels.
             description: What it is for.
+            allow_unsafe: Take what the registry's scan of the files refuses; needs the permission `models.unsafe`.
 
         Raises:
+            ScanRefused: the saved files import what models have no need of, or cannot be judged.
             InvalidInput: no flavour can save the model, the sample is no table, or the model fails on it.
             NotFound: the run, experiment or dataset version is none of the project's.
         """
@@ -97,6 +101,9 @@ class ModelRegistry:
             tags=dict(tags or {}),
             description=description,
             stage=Stage(stage),
+            # The object was in this process's memory, with its code; files from elsewhere are not vouched for.
+            runs_code=not isinstance(model, Path),
+            allow_unsafe=allow_unsafe,
         )
         return self.client.models.register_version(body)
 

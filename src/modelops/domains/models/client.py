@@ -5,7 +5,13 @@ from typing import Any
 
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Page
-from modelops.domains.models.rules import AliasRefused, ApprovalRefused, ApprovalRequired, StageTransitionRefused
+from modelops.domains.models.rules import (
+    AliasRefused,
+    ApprovalRefused,
+    ApprovalRequired,
+    ScanRefused,
+    StageTransitionRefused,
+)
 from modelops.domains.models.schemas import (
     AliasSet,
     Approval,
@@ -24,7 +30,7 @@ from modelops.domains.models.schemas import (
 )
 
 # The errors too, so that a client far away can raise them.
-__all__ = ["AliasRefused", "ApprovalRefused", "ApprovalRequired", "Models", "StageTransitionRefused"]
+__all__ = ["AliasRefused", "ApprovalRefused", "ApprovalRequired", "Models", "ScanRefused", "StageTransitionRefused"]
 
 
 class Models(Group):
@@ -58,7 +64,11 @@ class Models(Group):
         return self._patch(Model, f"/models/{model}", body, revision)
 
     def register_version(self, body: VersionCreate) -> ModelVersion:
-        """Register a version from files that were uploaded before; the model is made if it is new."""
+        """Register a version from files that were uploaded before; the model is made if it is new.
+
+        Raises:
+            ScanRefused: the files import or bring what nobody allowed, or cannot be judged.
+        """
         return self._post(ModelVersion, "/models/register", body)
 
     def list_versions(self, model: str, **page: Any) -> Page[ModelVersion]:

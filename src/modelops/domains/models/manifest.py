@@ -12,5 +12,6 @@ manifest = Manifest(
         "models.write": Role.DATA_SCIENTIST,
         "models.promote": Role.ML_ENGINEER,
         "models.approve": Role.ML_ENGINEER,
+        "models.unsafe": Role.PROJECT_ADMIN,
     },
 )

@@ -6,6 +6,7 @@ from fastapi import Path
 
 from modelops.contracts.schemas import Page
 from modelops.domains.models import service
+from modelops.domains.models.scans import scan_ahead
 from modelops.domains.models.schemas import (
     Alias,
     AliasSet,
@@ -23,7 +24,7 @@ from modelops.domains.models.schemas import (
     VersionCreate,
 )
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Listing, Ref, Router
+from modelops.kernel.edge import Listing, Ref, Router, before
 from modelops.kernel.problems import documented
 from modelops.kernel.scope import Scope
 
@@ -52,6 +53,7 @@ def list_models(ctx: Context, page: Listing) -> Page[Model]:
 
 
 @router.post("/models/register", status_code=201)
+@before(scan_ahead)
 def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
     """Register a version of a model and sign it; the model is made if it is new."""
     return service.register_version(ctx, body)

@@ -94,6 +94,17 @@ class Model(Schema):
     revision: int
 
 
+class ModelScan(Schema):
+    """What the registry found in a version's files, without running any of it, before it accepted them."""
+
+    imports: Annotated[list[str], Field(description="What loading them imports, as `module:name`.")]
+    code: Annotated[list[str], Field(description="Where they bring Python code of their own.")]
+    unsafe: Annotated[
+        list[str], Field(description="What is outside of the rules, and was accepted on somebody's word.")
+    ]
+    accepted_by: Annotated[str | None, Field(description="Who gave that word.")]
+
+
 class VersionCreate(Schema):
     """A new version of a model; the model is made if it does not exist. The package's files were uploaded before."""
 
@@ -112,6 +123,12 @@ class VersionCreate(Schema):
     tags: Tags = {}
     description: Text = ""
     stage: Stage = Stage.DEVELOPMENT
+    runs_code: Annotated[
+        bool, Field(description="The files may bring Python code of their own, which loading and predicting run.")
+    ] = False
+    allow_unsafe: Annotated[
+        bool, Field(description="Take what the scan refuses. Needs the permission `models.unsafe`, and is recorded.")
+    ] = False
 
 
 class ModelVersion(Schema):
@@ -143,6 +160,8 @@ class ModelVersion(Schema):
     created_at: UtcTime
     created_by: str
     revision: int
+    runs_code: Annotated[bool, Field(description="Loading or predicting runs Python code that the files bring.")]
+    scan: Annotated[ModelScan | None, Field(description="None for versions from before files were scanned.")]
 
 
 class StageChange(Schema):

@@ -27,6 +27,8 @@ from modelops.domains.models.finding import (
 )
 from modelops.domains.models.packages import STATEMENT_TYPE, digest_of, statement, statement_of, verify_package
 from modelops.domains.models.rules import check_features, check_first_stage, check_name
+from modelops.domains.models.scanning import judge
+from modelops.domains.models.scans import scan_of
 from modelops.domains.models.schemas import (
     Model,
     ModelCreate,
@@ -39,6 +41,7 @@ from modelops.domains.models.schemas import (
 )
 from modelops.domains.models.stages import list_stage_history, set_stage
 from modelops.domains.models.tables import ModelRow, ModelVersionRow
+from modelops.kernel import audit
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
 
@@ -100,13 +103,26 @@ def update_model(ctx: Context, model: str, body: ModelUpdate) -> Model:
 
 
 def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
-    """Register a version of a model from files that were uploaded before, and sign it; the model is made if it is new."""
+    """Register a version of a model from files that were uploaded before, and sign it; the model is made if it is new.
+
+    Every file is scanned first. `scan_ahead` does so before a unit of work is open; what it has not seen is read here.
+    """
     ctx.require("models.write")
     check_first_stage(body.stage)
     check_name(body.name)
     check_features(feature.name for feature in body.signature.inputs)
+    if body.allow_unsafe:
+        ctx.require("models.unsafe")
     digest = digest_of(body.files)
     _check_files(ctx, body.files)
+    scan, runs_code = judge(
+        scan_of(ctx, body.files),
+        body.flavour,
+        runs_code=body.runs_code,
+        allow_unsafe=body.allow_unsafe,
+        accepted_by=ctx.actor.id,
+        more=ctx.settings.model_imports,
+    )
     made_from = _made_from(ctx, body)
     model = _model_to_register(ctx, body.name)
     version_id, number = new_id("mver"), (model.latest_version or 0) + 1
@@ -124,7 +140,7 @@ def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
     )
     signature = identity.sign_document(ctx, KeyPurpose.MODELS, STATEMENT_TYPE, payload)
     row = ModelVersionRow(
-        **body.model_dump(mode="json", exclude={"name", "metrics", *made_from}),
+        **body.model_dump(mode="json", exclude={"name", "metrics", "runs_code", "allow_unsafe", *made_from}),
         **made_from,
         id=version_id,
         project_id=ctx.project_id,
@@ -138,10 +154,23 @@ def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
         revision=1,
         created_at=ctx.clock.now(),
         created_by=ctx.actor.id,
+        runs_code=runs_code,
+        scan=scan.model_dump(mode="json"),
     )
     ctx.session.add(row)
     ctx.session.flush()
-    facts = {"model": model.name, "version": number, "id": row.id, "stage": row.stage, "digest": digest, **made_from}
+    if scan.unsafe:
+        audit.record(ctx, "models.allow_unsafe", f"{model.name}:{number}: {'; '.join(scan.unsafe)}", "done")
+    facts = {
+        "model": model.name,
+        "version": number,
+        "id": row.id,
+        "stage": row.stage,
+        "digest": digest,
+        "runs_code": runs_code,
+        "unsafe": bool(scan.unsafe),
+        **made_from,
+    }
     ctx.emit("modelops.models.version_registered", model.id, **facts)
     return to_version(ctx, row)
 
