@@ -11,6 +11,7 @@ from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.contracts.ids import id_pattern
 from modelops.contracts.schemas import jsonable
 from modelops.contracts.signing import digest
+from modelops.domains.models.exporting import export_version
 from modelops.domains.models.flavours import flavour
 from modelops.domains.models.packages import statement_of, verify_package, verify_statement
 from modelops.domains.models.rules import ANY_MODEL, is_version_id, parse_ref
@@ -146,6 +147,15 @@ class ModelRegistry:
                 self.client.data.download_artifact(file.digest, place / file.path)
             verify_package(place, subject, signature, keys)
             return flavour(version.flavour).load(place)
+
+    def download_model(self, ref: str, folder: Path) -> ModelVersion:
+        """Download a version's files into an empty folder, with their OpenSSF signature in `model.sig`.
+
+        The signature is checked with OpenSSF's own tool by `model_signing verify key`, and the key that
+        `client.models.sign_version` gives.
+        """
+        found = self._find(ref)
+        return export_version(self.client.models, self.client.data, found.name, found.version, folder)
 
     def request_approval(self, name: str, version: int | None = None, *, comment: str = "") -> Approval:
         """Ask for a version (the latest, where none is named) to be approved for Production."""

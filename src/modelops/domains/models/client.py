@@ -17,11 +17,14 @@ from modelops.domains.models.schemas import (
     Approval,
     ApprovalCreate,
     ApprovalDecision,
+    BundleCheck,
+    BundleVerification,
     Model,
     ModelCreate,
     ModelMetrics,
     ModelUpdate,
     ModelVersion,
+    SignedBundle,
     Stage,
     StageChange,
     StageRecord,
@@ -82,6 +85,21 @@ class Models(Group):
     def verify_version(self, model: str, version: int | str = "latest") -> Verification:
         """Check a version's signature, and its stored files against their digests."""
         return self._post(Verification, f"/models/{model}/versions/{version}/verify")
+
+    def sign_version(self, model: str, version: int | str = "latest") -> SignedBundle:
+        """Have the platform sign a version's files in the OpenSSF model-signing format."""
+        return self._post(SignedBundle, f"/models/{model}/versions/{version}/sign")
+
+    def verify_bundle(
+        self, model: str, version: int | str, *, bundle: Mapping[str, Any], public_key: str
+    ) -> BundleVerification:
+        """Check whether somebody's signature in the OpenSSF model-signing format is over exactly a version's files.
+
+        Raises:
+            SignatureInvalid: it is not the key's, or over other files.
+        """
+        body = BundleCheck(bundle=dict(bundle), public_key=public_key)
+        return self._post(BundleVerification, f"/models/{model}/versions/{version}/verify-bundle", body)
 
     def set_stage(
         self,

@@ -13,11 +13,14 @@ from modelops.domains.models.schemas import (
     Approval,
     ApprovalCreate,
     ApprovalDecision,
+    BundleCheck,
+    BundleVerification,
     Model,
     ModelCreate,
     ModelMetrics,
     ModelUpdate,
     ModelVersion,
+    SignedBundle,
     StageChange,
     StageRecord,
     Verification,
@@ -95,6 +98,18 @@ def verify_version(scope: Scope, model: Ref, version: VersionInPath) -> Verifica
     with scope.work(write=False) as ctx:
         check = service.verify_version(ctx, model, version)
     return check()
+
+
+@router.post("/models/{model}/versions/{version}/sign")
+def sign_version(ctx: Context, model: Ref, version: VersionInPath) -> SignedBundle:
+    """Sign a version's files in the OpenSSF model-signing format."""
+    return service.sign_version(ctx, model, version)
+
+
+@router.post("/models/{model}/versions/{version}/verify-bundle")
+def verify_bundle(ctx: Context, model: Ref, version: VersionInPath, body: BundleCheck) -> BundleVerification:
+    """Check whether a signature in the OpenSSF model-signing format is over exactly a version's files."""
+    return service.verify_bundle(ctx, model, version, body)
 
 
 @router.post("/models/{model}/stage")

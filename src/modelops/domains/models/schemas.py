@@ -247,3 +247,27 @@ class Verification(Schema):
     signed_by: str
     files_checked: int
     bytes_checked: int
+
+
+class SignedBundle(Schema):
+    """A version's signature in the OpenSSF model-signing format, for `model_signing verify key` on the downloaded files."""
+
+    bundle: Annotated[dict[str, Json], Field(description="What belongs in the file `model.sig`: a Sigstore bundle.")]
+    public_key: Annotated[str, Field(description="The platform's key, PEM.")]
+    signed_by: Annotated[str, Field(description="The SHA-256 of that PEM, in hex.")]
+
+
+class BundleCheck(Schema):
+    """A signature in the OpenSSF model-signing format, by whoever holds the key, to be checked against a version."""
+
+    bundle: dict[str, Json]
+    public_key: Annotated[str, Field(max_length=10_000, description="The key to believe, PEM: P-256, P-384 or P-521.")]
+
+
+class BundleVerification(Schema):
+    """A bundle that is the key's signature over exactly the version's files."""
+
+    version_id: str
+    digest: Digest
+    signed_by: str
+    files_checked: int

@@ -14,6 +14,7 @@ from modelops.domains.data import service as data
 from modelops.domains.experiments import service as experiments
 from modelops.domains.identity import service as identity
 from modelops.domains.identity.schemas import KeyPurpose
+from modelops.domains.models import bundles
 from modelops.domains.models.aliases import delete_alias, set_alias
 from modelops.domains.models.approvals import decide_approval, list_approvals, request_approval
 from modelops.domains.models.fields import MODEL_FIELDS, VERSION_FIELDS
@@ -25,17 +26,27 @@ from modelops.domains.models.finding import (
     version_in_path,
     version_of_ref,
 )
-from modelops.domains.models.packages import STATEMENT_TYPE, digest_of, statement, statement_of, verify_package
+from modelops.domains.models.packages import (
+    STATEMENT_TYPE,
+    digest_of,
+    statement,
+    statement_of,
+    verify_package,
+    verify_statement,
+)
 from modelops.domains.models.rules import check_features, check_first_stage, check_name
 from modelops.domains.models.scanning import judge
 from modelops.domains.models.scans import scan_of
 from modelops.domains.models.schemas import (
+    BundleCheck,
+    BundleVerification,
     Model,
     ModelCreate,
     ModelMetrics,
     ModelUpdate,
     ModelVersion,
     PackageFile,
+    SignedBundle,
     Verification,
     VersionCreate,
 )
@@ -62,8 +73,10 @@ __all__ = [
     "resolve_version",
     "set_alias",
     "set_stage",
+    "sign_version",
     "trusted_keys",
     "update_model",
+    "verify_bundle",
     "verify_version",
 ]
 
@@ -212,6 +225,31 @@ def verify_version(ctx: Context, model: str, version: str) -> Callable[[], Verif
         )
 
     return check
+
+
+def sign_version(ctx: Context, model: str, version: str) -> SignedBundle:
+    """Sign a version's files in the OpenSSF model-signing format, after checking the platform's own statement of them."""
+    ctx.require("models.read")
+    found = to_version(ctx, version_in_path(ctx, model, version))
+    verify_statement(statement_of(found), found.platform_signature, trusted_keys(ctx))
+    payload = bundles.statement(found.name, found.files)
+    signature, public_key = identity.sign_for_bundle(ctx, bundles.PAYLOAD_TYPE, payload)
+    return SignedBundle(
+        bundle=bundles.bundle(payload, signature, public_key),
+        public_key=public_key,
+        signed_by=bundles.fingerprint(public_key),
+    )
+
+
+def verify_bundle(ctx: Context, model: str, version: str, body: BundleCheck) -> BundleVerification:
+    """Check somebody's signature in the OpenSSF model-signing format: whether it is over exactly a version's files."""
+    ctx.require("models.read")
+    found = to_version(ctx, version_in_path(ctx, model, version))
+    verify_statement(statement_of(found), found.platform_signature, trusted_keys(ctx))
+    signed_by = bundles.verify(body.bundle, body.public_key, found.files)
+    return BundleVerification(
+        version_id=found.id, digest=found.digest, signed_by=signed_by, files_checked=len(found.files)
+    )
 
 
 def list_metrics(ctx: Context, page: PageQuery) -> Page[ModelMetrics]:

@@ -149,11 +149,22 @@ class _Machine:
             return opcode.name, self._long(opcode.name)
         if opcode.arg is None:
             return opcode.name, None
+        if opcode.name in ("GLOBAL", "INST"):  # `pickletools` reads escapes in names, and Python's reader does not
+            return opcode.name, f"{self._line()} {self._line()}"
+        if opcode.name == "STRING":
+            text = self._line()
+            return opcode.name, _VALUE if "\\" in text else text.strip("'\"")
         try:
             reader: Any = opcode.arg.reader  # it asks for nothing but `read` and `readline`
             return opcode.name, reader(self.source)
         except (ValueError, UnicodeError) as wrong:
             raise Unreadable(f"the argument of {opcode.name} is none: {str(wrong)[:100]}") from wrong
+
+    def _line(self) -> str:
+        line = self.source.readline()
+        if not line.endswith(b"\n"):
+            raise Unreadable("it ends in the middle of a line")
+        return line[:-1].decode("utf-8", "replace")
 
     def _long(self, name: str) -> Any:
         digits = self.source.read(_LENGTHS[name])
@@ -304,8 +315,8 @@ class _Machine:
 
     def _imported(self, module: str, name: str) -> Name:
         if self.protocol < 3:  # so does Python's reader: names of Python 2
-            module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
-            module = _compat_pickle.IMPORT_MAPPING.get(module, module)
+            renamed = (_compat_pickle.IMPORT_MAPPING.get(module, module), name)
+            module, name = _compat_pickle.NAME_MAPPING.get((module, name), renamed)
         if not _MODULE.match(module) or not _MODULE.match(name):
             raise Unreadable(f"it imports '{name[:100]}' from '{module[:100]}', which are no names")
         found = Name(module, name)
@@ -374,7 +385,7 @@ def _layout(state: Any) -> tuple[int | None, int]:
     if found is None or not all(type(length) is int and length >= 0 for length in shape):
         _strange()
     kind, width = found[1], int(found[2] or 1)
-    if kind == "V":  # fields: they are told in the state, and may hold objects
+    if kind == "V" and not _plain_fields(dtype.state, width):
         _strange()
     if kind == "O":
         return None, 0
@@ -382,6 +393,16 @@ def _layout(state: Any) -> tuple[int | None, int]:
     for length in shape:
         count *= length
     return count, width * (4 if kind == "U" else 1)
+
+
+def _plain_fields(state: Any, width: int) -> bool:
+    """Tell whether a dtype of fields holds numbers alone, as its pickled state says (`numpy.dtype.__setstate__`)."""
+    if not isinstance(state, tuple) or len(state) < 8 or state[2] is not _VALUE or not isinstance(state[4], dict):
+        return False
+    kinds = [field[0] if isinstance(field, tuple) and field else None for field in state[4].values()]
+    codes = [kind.arguments[0] for kind in kinds if isinstance(kind, Made) and kind.arguments]
+    plain = [code for code in codes if isinstance(code, str) and re.match(r"^[?bBiufc]\d*$", code)]
+    return len(plain) == len(kinds) and state[5] == width and type(state[7]) is int and not state[7] & 1
 
 
 def _strange() -> Never:
