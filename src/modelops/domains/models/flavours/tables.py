@@ -24,6 +24,14 @@ def frame(rows: Any, names: list[str] | None) -> Any:
     return pd.DataFrame({name: rows[name] for name in names}, copy=False)
 
 
+def categories(table: Any) -> Any:
+    """Return a DataFrame whose columns of texts are categories."""
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    texts = [name for name in table.columns if not is_numeric_dtype(table[name]) and not is_bool_dtype(table[name])]
+    return table.astype(dict.fromkeys(texts, "category"))
+
+
 def one_a_row(outputs: Any) -> Any:
     """Return outputs as an array with one entry a row: a single column, shape (rows, 1), as shape (rows,)."""
     said = np.asarray(outputs)
