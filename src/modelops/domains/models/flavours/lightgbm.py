@@ -8,7 +8,7 @@ import numpy as np
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import pickling
-from modelops.domains.models.flavours.tables import categories, frame, is_of, matrix
+from modelops.domains.models.flavours.rows import categories, frame, is_of, matrix
 from modelops.domains.models.schemas import Feature, ModelSignature
 
 FILE, FACTS = "model.lgb", "flavour.json"

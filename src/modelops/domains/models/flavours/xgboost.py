@@ -6,7 +6,7 @@ from typing import Any
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import pickling
-from modelops.domains.models.flavours.tables import categories, frame, is_of, matrix
+from modelops.domains.models.flavours.rows import categories, frame, is_of, matrix
 from modelops.domains.models.schemas import Feature, FeatureType, ModelSignature
 
 FILE, FACTS = "model.ubj", "flavour.json"
