@@ -55,6 +55,7 @@ class ModelRegistry:
         code: bytes | str | None = None,
         tags: Mapping[str, str] | None = None,
         description: str = "",
+        runs_code: bool = False,
         allow_unsafe: bool = False,
     ) -> ModelVersion:
         """Save a model, upload it, and register it as the next version of `name`, signed by the platform.
@@ -76,6 +77,7 @@ class ModelRegistry:
             code: The training code, for its digest.
             tags: Labels.
             description: What it is for.
+            runs_code: Take the Python code that a model folder brings. Code of an object in memory is taken anyway.
             allow_unsafe: Take what the registry's scan of the files refuses; needs the permission `models.unsafe`.
 
         Raises:
@@ -103,7 +105,7 @@ class ModelRegistry:
             description=description,
             stage=Stage(stage),
             # The object was in this process's memory, with its code; files from elsewhere are not vouched for.
-            runs_code=not isinstance(model, Path),
+            runs_code=runs_code or not isinstance(model, Path),
             allow_unsafe=allow_unsafe,
         )
         return self.client.models.register_version(body)

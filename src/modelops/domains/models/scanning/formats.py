@@ -23,7 +23,7 @@ from modelops.domains.models.scanning.pickles import walk
 
 _DEEPEST = 6
 _MOST_MEMBERS = 50_000
-_MOST_UNPACKED = 32 * 1024**3
+_MOST_UNPACKED = 4 * 1024**3
 _MOST_DOCUMENT = 64 * 1024**2
 _CHUNK = 1024 * 1024
 
@@ -127,7 +127,7 @@ class _Scan:
         if _is_zip(stream):
             self._zip(stream, where, depth)
 
-    def _guess(self, stream: BinaryIO, where: str) -> None:
+    def _guess(self, stream: IO[bytes], where: str) -> None:
         """Tell a pickle of an old protocol, which has no mark at its beginning, by following it."""
         guessed = Notes()
         try:
@@ -154,10 +154,21 @@ class _Scan:
                 inner = reading_of(member.filename)
                 if is_script and "/code/" in member.filename:
                     inner = Reading.TEXT  # TorchScript's own language, which reaches nothing but tensors
+                if inner is Reading.ANY and self._is_data(archive, member):
+                    continue
                 with archive.open(member) as opened, self._spooled(opened) as file:
                     if inner is Reading.TEXT:
                         self._document(file, f"{where}!{member.filename}", names)
                     self.file(file, f"{where}!{member.filename}", inner, depth + 1)
+
+    def _is_data(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+        """Tell whether a member is plain data, such as a tensor's numbers: these are large, and so are not unpacked."""
+        with archive.open(member) as opened:
+            if _is_marked(opened.read(512)):
+                return False
+        with archive.open(member) as opened:
+            self._guess(opened, f"!{member.filename}")
+        return True
 
     def _document(self, file: BinaryIO, where: str, names: list[str]) -> None:
         """Read the JSON by which Keras and skops say what is to be built."""
@@ -238,6 +249,11 @@ class _Zlib(io.RawIOBase):
             if found := self._inflate.decompress(packed, size):
                 return found
         return b""
+
+
+def _is_marked(head: bytes) -> bool:
+    marks = (_ZIP, _NPY, _HDF5, *_NATIVE, b"\x80")
+    return head.startswith(marks) or head[257:262] == b"ustar" or _unpacker(head) is not None
 
 
 def _unpacker(head: bytes) -> Callable[[BinaryIO], Any] | None:

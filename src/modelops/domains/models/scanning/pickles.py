@@ -5,99 +5,24 @@ Python's own reader is more lenient than this one, the pickle is refused: an hon
 """
 
 import _compat_pickle
-import pickletools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Never
+from typing import IO, Any
 
 from modelops.domains.models.scanning.findings import Notes, Unreadable
+from modelops.domains.models.scanning.opcodes import Source
+from modelops.domains.models.scanning.symbols import VALUE, Made, Name, layout
 
 _MOST_OPCODES = 20_000_000
-_LONGEST_LINE = 1_000_000
-_LONGEST_TEXT = 65_536
-_CHUNK = 1024 * 1024
 _MODULE = re.compile(r"^[^\W\d]\w*(\.[^\W\d]\w*)*$")
 
 _BY_VALUE = "cloudpickle"
 _NO_CODE = re.compile(r"^(_make_dict_(keys|values|items)|_make_(empty_)?cell|_cell_set)$")
 _WRAPPER = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 
-_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 
-# Opcodes whose argument may be huge: how many bytes tell its length.
-_LENGTHS = {
-    "BINBYTES": 4,
-    "BINBYTES8": 8,
-    "BYTEARRAY8": 8,
-    "BINUNICODE": 4,
-    "BINUNICODE8": 8,
-    "SHORT_BINBYTES": 1,
-    "SHORT_BINUNICODE": 1,
-}
-_TEXTS = frozenset({"BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE"})
-
-
-@dataclass(frozen=True)
-class Name:
-    """Something imported."""
-
-    module: str
-    name: str
-
-
-@dataclass
-class Made:
-    """What a call returned. `by_value` tells that its callable is code which the pickle itself brought."""
-
-    of: Name | None
-    arguments: Any = ()
-    state: Any = None
-    by_value: bool = False
-
-
-class _Unknown:
-    """A value that does not matter."""
-
-
-_VALUE = _Unknown()
-
-
-class Source:
-    """A file that is read forwards."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._ahead = b""
-
-    def read(self, count: int) -> bytes:
-        """Return up to `count` bytes."""
-        first, self._ahead = self._ahead[:count], self._ahead[count:]
-        return first if len(first) == count else first + self._stream.read(count - len(first))
-
-    def readline(self) -> bytes:
-        """Return a line with its end."""
-        line = self._ahead + self._stream.readline(_LONGEST_LINE)
-        self._ahead = b""
-        if len(line) >= _LONGEST_LINE:
-            raise Unreadable("it holds a line that no writer of pickles makes")
-        return line
-
-    def at_end(self) -> bool:
-        """Tell whether nothing is left."""
-        self._ahead = self._ahead or self._stream.read(1)
-        return not self._ahead
-
-    def skip(self, count: int) -> None:
-        """Pass over bytes; they must be there."""
-        while count > 0:
-            passed = len(self.read(min(count, _CHUNK)))
-            if not passed:
-                raise Unreadable("it ends in the middle of a value")
-            count -= passed
-
-
-def walk(stream: BinaryIO, notes: Notes, where: str, *, joblib: bool = False) -> None:
+def walk(stream: IO[bytes], notes: Notes, where: str, *, joblib: bool = False) -> None:
     """Follow every pickle of a file, one after the other, to the file's end.
 
     Args:
@@ -130,7 +55,7 @@ class _Machine:
     def run(self) -> None:
         """Follow one pickle up to its `STOP`."""
         for _ in range(_MOST_OPCODES):
-            name, argument = self._next()
+            name, argument = self.source.next_opcode()
             if name == "STOP":
                 self._pop()
                 return
@@ -139,45 +64,6 @@ class _Machine:
                 raise Unreadable(f"it holds the opcode {name}, whose meaning depends on the process that reads it")
             step(self, argument)
         raise Unreadable(f"it has more than {_MOST_OPCODES:,} opcodes")
-
-    def _next(self) -> tuple[str, Any]:
-        code = self.source.read(1)
-        opcode = _OPCODES.get(code)
-        if opcode is None:
-            raise Unreadable("it ends too early" if not code else f"it holds {code!r}, which is no opcode")
-        if opcode.name in _LENGTHS:
-            return opcode.name, self._long(opcode.name)
-        if opcode.arg is None:
-            return opcode.name, None
-        if opcode.name in ("GLOBAL", "INST"):  # `pickletools` reads escapes in names, and Python's reader does not
-            return opcode.name, f"{self._line()} {self._line()}"
-        if opcode.name == "STRING":
-            text = self._line()
-            return opcode.name, _VALUE if "\\" in text else text.strip("'\"")
-        try:
-            reader: Any = opcode.arg.reader  # it asks for nothing but `read` and `readline`
-            return opcode.name, reader(self.source)
-        except (ValueError, UnicodeError) as wrong:
-            raise Unreadable(f"the argument of {opcode.name} is none: {str(wrong)[:100]}") from wrong
-
-    def _line(self) -> str:
-        line = self.source.readline()
-        if not line.endswith(b"\n"):
-            raise Unreadable("it ends in the middle of a line")
-        return line[:-1].decode("utf-8", "replace")
-
-    def _long(self, name: str) -> Any:
-        digits = self.source.read(_LENGTHS[name])
-        if len(digits) < _LENGTHS[name]:
-            raise Unreadable("it ends too early")
-        length = int.from_bytes(digits, "little")
-        if name not in _TEXTS or length > _LONGEST_TEXT:
-            self.source.skip(length)
-            return _VALUE
-        text = self.source.read(length)
-        if len(text) < length:
-            raise Unreadable("it ends in the middle of a text")
-        return text.decode("utf-8", "surrogatepass")
 
     # The stack
 
@@ -230,7 +116,7 @@ class _Machine:
 
     def collect(self, _: Any) -> None:
         self._to_mark()
-        self.push(_VALUE)
+        self.push(VALUE)
 
     def append(self, _: Any) -> None:
         self._pop()
@@ -305,11 +191,11 @@ class _Machine:
             self._array(state)
 
     def persistent(self, _: Any) -> None:
-        self.push(_VALUE)
+        self.push(VALUE)
 
     def persistent_from_stack(self, _: Any) -> None:
         self._pop()
-        self.push(_VALUE)
+        self.push(VALUE)
 
     # Imports and calls
 
@@ -363,7 +249,7 @@ class _Machine:
 
     def _array(self, state: Any) -> None:
         """Pass over the array that joblib writes behind its wrapper; one of objects is a pickle of its own."""
-        size, kind = _layout(state)
+        size, kind = layout(state)
         if size is None:
             _Machine(self.source, self.notes, self.where, joblib=False).run()
             return
@@ -371,42 +257,6 @@ class _Machine:
             padding = self.source.read(1)
             self.source.skip(padding[0] if padding else 1)
         self.source.skip(size * kind)
-
-
-def _layout(state: Any) -> tuple[int | None, int]:
-    """Return how many values an array has and how many bytes each takes; None for an array of objects."""
-    if not isinstance(state, dict):
-        _strange()
-    shape, dtype = state.get("shape"), state.get("dtype")
-    if not isinstance(shape, tuple) or not isinstance(dtype, Made) or dtype.of != Name("numpy", "dtype"):
-        _strange()
-    code = dtype.arguments[0] if isinstance(dtype.arguments, tuple) and dtype.arguments else None
-    found = re.match(r"^([?bBiufcmMSUOV])(\d*)$", code) if isinstance(code, str) else None
-    if found is None or not all(type(length) is int and length >= 0 for length in shape):
-        _strange()
-    kind, width = found[1], int(found[2] or 1)
-    if kind == "V" and not _plain_fields(dtype.state, width):
-        _strange()
-    if kind == "O":
-        return None, 0
-    count = 1
-    for length in shape:
-        count *= length
-    return count, width * (4 if kind == "U" else 1)
-
-
-def _plain_fields(state: Any, width: int) -> bool:
-    """Tell whether a dtype of fields holds numbers alone, as its pickled state says (`numpy.dtype.__setstate__`)."""
-    if not isinstance(state, tuple) or len(state) < 8 or state[2] is not _VALUE or not isinstance(state[4], dict):
-        return False
-    kinds = [field[0] if isinstance(field, tuple) and field else None for field in state[4].values()]
-    codes = [kind.arguments[0] for kind in kinds if isinstance(kind, Made) and kind.arguments]
-    plain = [code for code in codes if isinstance(code, str) and re.match(r"^[?bBiufc]\d*$", code)]
-    return len(plain) == len(kinds) and state[5] == width and type(state[7]) is int and not state[7] & 1
-
-
-def _strange() -> Never:
-    raise Unreadable("it holds an array of joblib whose layout cannot be told")
 
 
 _Step = Callable[[_Machine, Any], None]
@@ -434,8 +284,8 @@ _STEPS: dict[str, _Step] = {
     "TUPLE": _Machine.tuple_to_mark,
     "EMPTY_DICT": _pushes(lambda _: {}),
     "DICT": _Machine.dictionary,
-    "EMPTY_LIST": _pushes(lambda _: _VALUE),
-    "EMPTY_SET": _pushes(lambda _: _VALUE),
+    "EMPTY_LIST": _pushes(lambda _: VALUE),
+    "EMPTY_SET": _pushes(lambda _: VALUE),
     "LIST": _Machine.collect,
     "FROZENSET": _Machine.collect,
     "APPEND": _Machine.append,
@@ -460,8 +310,8 @@ _STEPS: dict[str, _Step] = {
     "BUILD": _Machine.build,
     "PERSID": _Machine.persistent,
     "BINPERSID": _Machine.persistent_from_stack,
-    **dict.fromkeys(("NONE", "NEWTRUE", "NEWFALSE"), _pushes(lambda _: _VALUE)),
-    **dict.fromkeys(("FLOAT", "BINFLOAT"), _pushes(lambda _: _VALUE)),
+    **dict.fromkeys(("NONE", "NEWTRUE", "NEWFALSE"), _pushes(lambda _: VALUE)),
+    **dict.fromkeys(("FLOAT", "BINFLOAT"), _pushes(lambda _: VALUE)),
     **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), _pushes(lambda argument: argument)),
     **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _pushes(lambda argument: argument)),
     **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2"), _pushes(lambda argument: argument)),
