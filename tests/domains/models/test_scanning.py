@@ -169,6 +169,13 @@ BY_HAND = {
 }
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zlib.compress])
+def test_what_lies_before_a_damage_is_still_seen(pack):
+    packed = pack(pickle.dumps(ATTACKS["posix:system"]) + os.urandom(300_000))
+    assert scan(packed[:-10], Reading.ANY).unreadable
+    assert scan(packed[:-10], Reading.JOBLIB).unreadable
+
+
 @pytest.mark.parametrize("name", BY_HAND)
 def test_tricks_are_refused(name):
     assert refused(BY_HAND[name])
@@ -291,6 +298,13 @@ def test_no_bytes_break_it(content, reading):
     assert isinstance(scan(content, reading), FileScan)
 
 
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=40), st.sampled_from(["<f4", "<f8", "<i8", "<i4", "u1"]))
+def test_numbers_are_data(numbers, kind):
+    content = (np.array(numbers) / (7 if "f" in kind else 1)).astype(kind).tobytes()
+    assert scan(content, Reading.ANY) == FileScan()
+    assert scan(zipped({"data/0": content}), Reading.ANY) == FileScan()
+
+
 @given(
     start=st.sampled_from(
         [zipped({"a/data.pkl": pickle.dumps([1, "x"])}), tarred({"a.pkl": b"N."}), gzip.compress(b"N.")]
@@ -324,6 +338,9 @@ def test_texts_are_no_pickles(text):
         b"x",
         b"model weights",
         b"\x08\x0a\x12\x07skl2onnx",
+        b"\x80\x04 numbers that begin as a pickle does",
+        b"]\x00\x00\x00\x00\x00\x00\x00" * 8,
+        b"\x1f\x8b\x00\x00" * 20,
     ],
 )
 def test_data_is_data(content):

@@ -7,7 +7,6 @@ import ast
 import bz2
 import contextlib
 import gzip
-import io
 import json
 import lzma
 import tarfile
@@ -27,6 +26,7 @@ _MOST_UNPACKED = 4 * 1024**3
 _MOST_DOCUMENT = 64 * 1024**2
 _CHUNK = 1024 * 1024
 
+_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _ZIP = b"PK\x03\x04"
 _NPY = b"\x93NUMPY"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -39,6 +39,8 @@ _COMPRESSED: tuple[tuple[bytes, Callable[[BinaryIO], Any]], ...] = (
 )
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _LZ4 = b"\x04\x22\x4d\x18"
+
+_DAMAGED = (lzma.LZMAError, zlib.error, EOFError, OSError)
 
 _SUFFIXES = {
     ".pkl": Reading.PICKLE,
@@ -80,7 +82,7 @@ def scan_file(stream: BinaryIO, reading: Reading) -> FileScan:
         _Scan(notes).file(stream, "", reading, 0)
     except Unreadable as wrong:
         return notes.done(str(wrong))
-    except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, RuntimeError) as wrong:
+    except (*_DAMAGED, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as wrong:
         return notes.done(f"it is damaged: {type(wrong).__name__}: {str(wrong)[:200]}")
     except (ValueError, NotImplementedError, RecursionError, MemoryError, OverflowError) as wrong:
         return notes.done(f"it is not as its format wants: {type(wrong).__name__}: {str(wrong)[:200]}")
@@ -119,16 +121,17 @@ class _Scan:
     def _plain(self, stream: BinaryIO, where: str, reading: Reading, head: bytes, depth: int) -> None:
         if reading in (Reading.PICKLE, Reading.JOBLIB):
             walk(stream, self.notes, where, joblib=reading is Reading.JOBLIB)
-        elif head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-            walk(stream, self.notes, where)
-        elif reading is Reading.ANY:
+        elif reading is Reading.ANY or head.startswith(_PROTOCOLS):
             self._guess(stream, where)
         # An archive may have anything before it.
         if _is_zip(stream):
             self._zip(stream, where, depth)
 
     def _guess(self, stream: IO[bytes], where: str) -> None:
-        """Tell a pickle of an old protocol, which has no mark at its beginning, by following it."""
+        """Tell a pickle by following it: numbers may begin as one does, and old protocols have no mark.
+
+        What ends in nonsense before it has imported anything does no harm to who would open it, and is data.
+        """
         guessed = Notes()
         try:
             walk(stream, guessed, where)
@@ -199,8 +202,19 @@ class _Scan:
             raise Unreadable(
                 "it is compressed, and no loader of pickles unpacks it; name it .joblib if joblib wrote it"
             )
-        with contextlib.closing(unpack(stream)) as opened, self._spooled(opened) as file:
-            self.file(file, where, reading if reading is Reading.JOBLIB else Reading.ANY, depth + 1)
+        with contextlib.closing(unpack(stream)) as opened, tempfile.SpooledTemporaryFile(max_size=16 * _CHUNK) as file:
+            try:
+                self._copy(opened.read1, file)
+            except _DAMAGED:
+                if reading is Reading.JOBLIB:
+                    raise
+                # Numbers may begin as something compressed does. Else, what came before the damage would have been run.
+                file.seek(0)
+                self._guess(file, where)
+                return
+            file.seek(0)
+            inner = reading if reading is Reading.JOBLIB else Reading.ANY
+            self.file(cast(BinaryIO, file), where, inner, depth + 1)
 
     def _npy(self, stream: BinaryIO, where: str) -> None:
         start = stream.read(8)
@@ -225,28 +239,33 @@ class _Scan:
     def _spooled(self, opened: IO[bytes]) -> Iterator[BinaryIO]:
         """Give a member's content as a file that can be sought in."""
         with tempfile.SpooledTemporaryFile(max_size=16 * _CHUNK) as file:
-            while chunk := opened.read(_CHUNK):
-                self.unpacked += len(chunk)
-                if self.unpacked > _MOST_UNPACKED:
-                    raise Unreadable("more comes out of it than any model has")
-                file.write(chunk)
+            self._copy(opened.read, file)
             file.seek(0)
             yield cast(BinaryIO, file)
 
+    def _copy(self, read: Callable[[int], bytes], file: IO[bytes]) -> None:
+        while chunk := read(_CHUNK):
+            self.unpacked += len(chunk)
+            if self.unpacked > _MOST_UNPACKED:
+                raise Unreadable("more comes out of it than any model has")
+            file.write(chunk)
 
-class _Zlib(io.RawIOBase):
+
+class _Zlib:
     """What a zlib stream holds."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream, self._inflate = stream, zlib.decompressobj()
 
-    def read(self, count: int = -1) -> bytes:
-        size = count if count > 0 else _CHUNK
+    def close(self) -> None:
+        """Leave the stream open, as its owner opened it."""
+
+    def read1(self, count: int) -> bytes:
         while not self._inflate.eof:
             packed = self._inflate.unconsumed_tail or self._stream.read(_CHUNK)
             if not packed:
-                raise Unreadable("it ends in the middle of what was compressed")
-            if found := self._inflate.decompress(packed, size):
+                raise EOFError("it ends in the middle of what was compressed")
+            if found := self._inflate.decompress(packed, count):
                 return found
         return b""
 

@@ -96,4 +96,7 @@ class Source:
         text = self.read(length)
         if len(text) < length:
             raise Unreadable("it ends in the middle of a text")
-        return text.decode("utf-8", "surrogatepass")
+        try:
+            return text.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as wrong:
+            raise Unreadable("it holds a text that is none") from wrong
