@@ -107,6 +107,10 @@ class Settings(BaseSettings):
         32 * 1024**2, ge=65_536, le=1024**3, description="How large the parts are that a large upload is sent in."
     )
     upload_ttl_s: int = Field(7 * 86_400, ge=600, description="How long an unfinished upload is kept for its sender.")
+    # Models
+    model_imports: list[str] = Field(
+        [], description="Python modules that the files of registered models may import besides those that are known."
+    )
 
     # Identity
     token_ttl_s: int = Field(3600, ge=60, le=86_400, description="How long an access token is valid.")

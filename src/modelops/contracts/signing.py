@@ -53,7 +53,7 @@ def key_id(public_key: bytes) -> str:
 def sign(private_key: Ed25519PrivateKey, payload_type: str, payload: bytes) -> Signature:
     """Sign `payload` as a document of `payload_type` (a media type)."""
     public = private_key.public_key().public_bytes_raw()
-    value = private_key.sign(_preauth(payload_type, payload))
+    value = private_key.sign(preauth(payload_type, payload))
     return Signature(key_id=key_id(public), algorithm="ed25519", value=encode(value))
 
 
@@ -68,7 +68,7 @@ def verify(trusted: Mapping[str, str], payload_type: str, payload: bytes, signat
         raise SignatureInvalid(f"The signature is by the key '{signature.key_id}', which is not trusted here.")
     try:
         Ed25519PublicKey.from_public_bytes(decode(public)).verify(
-            decode(signature.value), _preauth(payload_type, payload)
+            decode(signature.value), preauth(payload_type, payload)
         )
     except (InvalidSignature, ValueError) as wrong:
         raise SignatureInvalid(
@@ -76,6 +76,7 @@ def verify(trusted: Mapping[str, str], payload_type: str, payload: bytes, signat
         ) from wrong
 
 
-def _preauth(payload_type: str, payload: bytes) -> bytes:
+def preauth(payload_type: str, payload: bytes) -> bytes:
+    """Return what is signed in place of a payload: its type, too, in DSSE's pre-authentication encoding."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)

@@ -91,6 +91,19 @@ def _with_definitions(part: Any, definitions: dict[str, Any]) -> Any:
     return {key: _with_definitions(value, definitions) for key, value in part.items()}
 
 
+def before(prepare: Callable[..., None]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Run `prepare(scope, **arguments)` before the unit of work of a route that takes `ctx`.
+
+    For what takes long, such as reading files, and is kept: a repeated request must not do it again.
+    """
+
+    def mark(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        vars(endpoint)["prepare"] = prepare
+        return endpoint
+
+    return mark
+
+
 def _at_the_edge(endpoint: Callable[..., Any], operation: str, status: int) -> Any:
     signature = inspect.signature(endpoint)
     given = next((p for p in signature.parameters.values() if p.annotation in (Context, Scope)), None)
@@ -98,8 +111,11 @@ def _at_the_edge(endpoint: Callable[..., Any], operation: str, status: int) -> A
         return endpoint
     call: Any
     if given.annotation is Context:
+        prepare = getattr(endpoint, "prepare", None)
 
         def in_context(edge_request: Request, **arguments: Any) -> Any:
+            if prepare is not None:
+                prepare(_scope(edge_request, operation), **arguments)
             bound = functools.partial(endpoint, **arguments)
             return _in_context(edge_request, operation, status, bound, given.name)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.experiments.analysis_rules import FOLD_PREFIX, FOLDS_TAG, TEST_SHARE_TAG
-from modelops.sdk.tracking import ActiveRun
+from modelops.sdk.active_run import ActiveRun
 
 
 def log_folds(

@@ -11,6 +11,7 @@ from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.contracts.ids import id_pattern
 from modelops.contracts.schemas import jsonable
 from modelops.contracts.signing import digest
+from modelops.domains.models.exporting import export_version
 from modelops.domains.models.loading import load_version
 from modelops.domains.models.rules import ANY_MODEL, is_version_id, parse_ref
 from modelops.domains.models.schemas import Approval, ModelVersion, PackageFile, Stage, VersionCreate
@@ -54,12 +55,15 @@ class ModelRegistry:
         code: bytes | str | None = None,
         tags: Mapping[str, str] | None = None,
         description: str = "",
+        runs_code: bool = False,
+        allow_unsafe: bool = False,
     ) -> ModelVersion:
         """Save a model, upload it, and register it as the next version of `name`, signed by the platform.
 
         Args:
             name: The model's name; the model is made if it is new.
-            model: A scikit-learn estimator or pipeline, or any callable that takes rows.
+            model: A model of a library that an installed flavour is for (scikit-learn, XGBoost, LightGBM, PyOD, ONNX,
+                PyTorch, Keras), the `Path` of an MLflow model folder, or any callable that takes rows.
             experiment_id: The id of the run that made it; or an experiment, by name or id, whose newest run did.
             stage: Development or Registration.
             sample: Inputs it was trained on, shape (rows, features): a frame, an array, an Arrow table or records. The
@@ -74,8 +78,11 @@ class ModelRegistry:
             code: The training code, for its digest.
             tags: Labels.
             description: What it is for.
+            runs_code: Take the Python code that a model folder brings. Code of an object in memory is taken anyway.
+            allow_unsafe: Take what the registry's scan of the files refuses; needs the permission `models.unsafe`.
 
         Raises:
+            ScanRefused: the saved files import what models have no need of, or cannot be judged.
             InvalidInput: no flavour can save the model, the sample is no table, or the model fails on it.
             NotFound: the run, experiment or dataset version is none of the project's.
         """
@@ -99,6 +106,9 @@ class ModelRegistry:
             tags=dict(tags or {}),
             description=description,
             stage=Stage(stage),
+            # The object was in this process's memory, with its code; files from elsewhere are not vouched for.
+            runs_code=runs_code or not isinstance(model, Path),
+            allow_unsafe=allow_unsafe,
         )
         return self.client.models.register_version(body)
 
@@ -132,6 +142,15 @@ class ModelRegistry:
             ArtifactCorrupted: a file is not what was signed; nothing was opened.
         """
         return load_version(self.client.rest, self._find(ref))
+
+    def download_model(self, ref: str, folder: Path) -> ModelVersion:
+        """Download a version's files into an empty folder, with their OpenSSF signature in `model.sig`.
+
+        The signature is checked with OpenSSF's own tool by `model_signing verify key`, and the key that
+        `client.models.sign_version` gives.
+        """
+        found = self._find(ref)
+        return export_version(self.client.models, self.client.data, found.name, found.version, folder)
 
     def request_approval(self, name: str, version: int | None = None, *, comment: str = "") -> Approval:
         """Ask for a version (the latest, where none is named) to be approved for Production."""

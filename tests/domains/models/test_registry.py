@@ -37,7 +37,7 @@ ROWS = np.array([[n, n % 3] for n in range(40)], dtype=float)
 
 def body(client, name="m", content=b"x", **facts):
     artifact = client.data.upload_artifact(content)
-    file = PackageFile(path="model.pkl", digest=artifact.digest, size=artifact.size)
+    file = PackageFile(path="model.bin", digest=artifact.digest, size=artifact.size)
     signature = ModelSignature(inputs=[{"name": "a"}])
     return VersionCreate(name=name, flavour="sklearn", files=[file], signature=signature, **facts)
 

@@ -21,7 +21,7 @@ def given(platform):
     return {
         "name": "m",
         "flavour": "sklearn",
-        "files": [{"path": "model.pkl", "digest": artifact.digest, "size": artifact.size}],
+        "files": [{"path": "model.bin", "digest": artifact.digest, "size": artifact.size}],
         "signature": {"inputs": [{"name": "a"}]},
     }
 

@@ -37,7 +37,7 @@ from modelops.testing.platform import running_platform
 
 def body(client, name="m", content=b"x", **facts):
     artifact = client.data.upload_artifact(content)
-    file = PackageFile(path="model.pkl", digest=artifact.digest, size=artifact.size)
+    file = PackageFile(path="model.bin", digest=artifact.digest, size=artifact.size)
     given = {"flavour": "sklearn", "files": [file], "signature": ModelSignature(inputs=[{"name": "a"}])}
     return VersionCreate(name=name, **{**given, **facts})
 

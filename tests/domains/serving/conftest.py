@@ -107,7 +107,7 @@ def register():
 
     def registered(client, name="m"):
         artifact = client.data.upload_artifact(b"a model")
-        file = PackageFile(path="model.pkl", digest=artifact.digest, size=artifact.size)
+        file = PackageFile(path="model.bin", digest=artifact.digest, size=artifact.size)
         signature = ModelSignature(inputs=[Feature(name="x")])
         body = VersionCreate(name=name, flavour="sklearn", files=[file], signature=signature)
         return client.models.register_version(body)

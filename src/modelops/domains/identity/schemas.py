@@ -182,14 +182,20 @@ class KeyPurpose(StrEnum):
 
     TOKENS = "tokens"
     MODELS = "models"
+    BUNDLES = "bundles"
 
 
 class SigningKey(Schema):
-    """A public Ed25519 key of the platform; a retired one still verifies and no longer signs."""
+    """A public key of the platform; a retired one still verifies and no longer signs.
+
+    Keys are Ed25519; those for `bundles`, which OpenSSF's verifier reads, are ECDSA on P-256.
+    """
 
     id: str
     purpose: KeyPurpose
-    public_key: Annotated[str, Field(description="Raw 32 bytes, base64url.")]
+    public_key: Annotated[
+        str, Field(description="Base64url: the raw 32 bytes; of `bundles`, the compressed point, 33 bytes.")
+    ]
     created_at: UtcTime
     retired_at: UtcTime | None
 

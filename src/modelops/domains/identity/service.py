@@ -354,6 +354,11 @@ def sign_document(ctx: Context, purpose: KeyPurpose, payload_type: str, payload:
     return keys.sign_document(ctx, purpose, payload_type, payload)
 
 
+def sign_for_bundle(ctx: Context, payload_type: str, payload: bytes) -> tuple[bytes, str]:
+    """Sign a document by ECDSA: the signature in DER, and the public key as PEM (for the domains above)."""
+    return keys.sign_for_bundle(ctx, payload_type, payload)
+
+
 def list_public_keys(ctx: Context, purpose: KeyPurpose) -> dict[str, str]:
     """Return every public key of a purpose: key id -> base64url of the raw 32 bytes (for the domains above)."""
     return keys.public_keys(ctx, purpose)

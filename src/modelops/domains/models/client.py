@@ -11,6 +11,7 @@ from modelops.domains.models.rules import (
     ApprovalRefused,
     ApprovalRequired,
     DeletionRefused,
+    ScanRefused,
     StageTransitionRefused,
     ValidationRequired,
 )
@@ -19,12 +20,15 @@ from modelops.domains.models.schemas import (
     Approval,
     ApprovalCreate,
     ApprovalDecision,
+    BundleCheck,
+    BundleVerification,
     Model,
     ModelCreate,
     ModelMetrics,
     ModelRename,
     ModelUpdate,
     ModelVersion,
+    SignedBundle,
     Stage,
     StageChange,
     StageRecord,
@@ -42,6 +46,7 @@ __all__ = [
     "ApprovalRequired",
     "DeletionRefused",
     "Models",
+    "ScanRefused",
     "StageTransitionRefused",
     "ValidationRequired",
 ]
@@ -78,7 +83,11 @@ class Models(Group):
         return self._patch(Model, f"/models/{_part(model)}", body, revision)
 
     def register_version(self, body: VersionCreate) -> ModelVersion:
-        """Register a version from files that were uploaded before; the model is made if it is new."""
+        """Register a version from files that were uploaded before; the model is made if it is new.
+
+        Raises:
+            ScanRefused: the files import or bring what nobody allowed, or cannot be judged.
+        """
         return self._post(ModelVersion, "/models/register", body)
 
     def rename_model(self, model: str, name: str, *, revision: int | None = None) -> Model:
@@ -126,6 +135,21 @@ class Models(Group):
     def verify_version(self, model: str, version: int | str = "latest") -> Verification:
         """Check a version's signature, and its stored files against their digests."""
         return self._post(Verification, f"/models/{_part(model)}/versions/{version}/verify")
+
+    def sign_version(self, model: str, version: int | str = "latest") -> SignedBundle:
+        """Have the platform sign a version's files in the OpenSSF model-signing format."""
+        return self._post(SignedBundle, f"/models/{_part(model)}/versions/{version}/sign")
+
+    def verify_bundle(
+        self, model: str, version: int | str, *, bundle: Mapping[str, Any], public_key: str
+    ) -> BundleVerification:
+        """Check whether somebody's signature in the OpenSSF model-signing format is over exactly a version's files.
+
+        Raises:
+            SignatureInvalid: it is not the key's, or over other files.
+        """
+        body = BundleCheck(bundle=dict(bundle), public_key=public_key)
+        return self._post(BundleVerification, f"/models/{_part(model)}/versions/{version}/verify-bundle", body)
 
     def set_stage(
         self,

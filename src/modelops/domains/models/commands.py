@@ -1,12 +1,16 @@
 """The registry: models, versions, stages, aliases and approvals."""
 
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page
+from modelops.domains.data.client import Data
 from modelops.domains.models import reviewing
 from modelops.domains.models.client import Models
+from modelops.domains.models.exporting import SIGNATURE, export_version, read_bundle
 from modelops.domains.models.schemas import Stage
 
 app = typer.Typer(help="Models, versions, stages, aliases and approvals.", no_args_is_help=True)
@@ -107,6 +111,54 @@ def verify_version(
 ) -> None:
     """Check a version's signature, and its stored files against their digests."""
     show(group(ctx, Models).verify_version(model, version), as_json=as_json)
+
+
+@app.command()
+def sign_version(
+    ctx: typer.Context,
+    model: ModelArg,
+    version: VersionArg = "latest",
+    bundle: Annotated[Path | None, typer.Option(help="Write the signature to this file.")] = None,
+    public_key: Annotated[Path | None, typer.Option(help="Write the platform's key to this file, as PEM.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have the platform sign a version's files in the OpenSSF model-signing format."""
+    signed = group(ctx, Models).sign_version(model, version)
+    if bundle is not None:
+        bundle.write_text(json.dumps(signed.bundle), encoding="utf-8")
+    if public_key is not None:
+        public_key.write_text(signed.public_key, encoding="utf-8")
+    show(signed, as_json=as_json)
+
+
+@app.command()
+def verify_bundle(
+    ctx: typer.Context,
+    model: ModelArg,
+    version: VersionArg,
+    bundle: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="A signature, such as model.sig.")],
+    public_key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The key to believe, PEM.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check whether somebody's OpenSSF signature is over exactly a version's files."""
+    checked = group(ctx, Models).verify_bundle(
+        model, version, bundle=read_bundle(bundle), public_key=public_key.read_text(encoding="utf-8", errors="replace")
+    )
+    show(checked, as_json=as_json)
+
+
+@app.command()
+def download_version(
+    ctx: typer.Context,
+    model: ModelArg,
+    version: VersionArg,
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="Where to; made if it is new, else empty.")],
+    as_json: AsJson = False,
+) -> None:
+    """Download a version's files, verified, with their OpenSSF signature in model.sig."""
+    found = export_version(group(ctx, Models), group(ctx, Data), model, version, folder)
+    hint = f"{len(found.files)} files of {found.name}:{found.version} and {SIGNATURE} are in {folder}."
+    show(found, as_json=True) if as_json else say(hint)
 
 
 @app.command()

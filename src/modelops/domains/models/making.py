@@ -76,6 +76,7 @@ def add_version(
     ctx.session.add(row)
     ctx.session.flush()
     origin = {name: getattr(row, name) for name in ("run_id", "job_id", "dataset_version_id")}
+    origin |= {"runs_code": bool(columns.get("runs_code")), "unsafe": bool((row.scan or {}).get("unsafe"))}
     facts = {"model": model.name, "version": row.version, "id": row.id, "stage": row.stage, "digest": row.digest}
     ctx.emit("modelops.models.version_registered", model.id, **facts, **origin)
     return row

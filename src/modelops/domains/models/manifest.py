@@ -16,6 +16,7 @@ manifest = Manifest(
         "models.approve": Role.ML_ENGINEER,
         "models.delete": Role.ML_ENGINEER,
         "models.govern": Role.PROJECT_ADMIN,
+        "models.unsafe": Role.PROJECT_ADMIN,
     },
     holds=holds,
 )

@@ -6,12 +6,15 @@ from fastapi import Path, Query
 
 from modelops.contracts.schemas import Page
 from modelops.domains.models import service
+from modelops.domains.models.scans import scan_ahead
 from modelops.domains.models.schemas import (
     Alias,
     AliasSet,
     Approval,
     ApprovalCreate,
     ApprovalDecision,
+    BundleCheck,
+    BundleVerification,
     Model,
     ModelCreate,
     ModelMetrics,
@@ -19,6 +22,7 @@ from modelops.domains.models.schemas import (
     ModelRename,
     ModelUpdate,
     ModelVersion,
+    SignedBundle,
     StageChange,
     StageRecord,
     Verification,
@@ -28,7 +32,7 @@ from modelops.domains.models.schemas import (
 from modelops.domains.models.validation.schemas import Policy, PolicySet, Validation, ValidationCreate
 from modelops.domains.models.views import CardSet, Lineage, ModelCard, VersionComparison
 from modelops.kernel.context import Context
-from modelops.kernel.edge import Listing, Ref, Router
+from modelops.kernel.edge import Listing, Ref, Router, before
 from modelops.kernel.problems import documented
 from modelops.kernel.scope import Scope
 
@@ -57,6 +61,7 @@ def list_models(ctx: Context, page: Listing) -> Page[Model]:
 
 
 @router.post("/models/register", status_code=201)
+@before(scan_ahead)
 def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
     """Register a version of a model and sign it; the model is made if it is new."""
     return service.register_version(ctx, body)
@@ -122,6 +127,18 @@ def verify_version(scope: Scope, model: Ref, version: VersionInPath) -> Verifica
     with scope.work(write=False) as ctx:
         check = service.verify_version(ctx, model, version)
     return check()
+
+
+@router.post("/models/{model}/versions/{version}/sign")
+def sign_version(ctx: Context, model: Ref, version: VersionInPath) -> SignedBundle:
+    """Sign a version's files in the OpenSSF model-signing format."""
+    return service.sign_version(ctx, model, version)
+
+
+@router.post("/models/{model}/versions/{version}/verify-bundle")
+def verify_bundle(ctx: Context, model: Ref, version: VersionInPath, body: BundleCheck) -> BundleVerification:
+    """Check whether a signature in the OpenSSF model-signing format is over exactly a version's files."""
+    return service.verify_bundle(ctx, model, version, body)
 
 
 @router.post("/models/{model}/stage")

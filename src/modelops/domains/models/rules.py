@@ -95,6 +95,12 @@ class DeletionRefused(ModelRegistryError):
     code, title = "models.deletion_refused", "It cannot be deleted now"
 
 
+class ScanRefused(ModelRegistryError):
+    """The files hold what nobody allowed, or cannot be judged."""
+
+    code, title = "models.scan_refused", "The model's files are refused"
+
+
 def check_name(name: str) -> None:
     """Refuse a model's name that would read as an id or as a word of the API: a reference must mean one thing.
 

@@ -115,6 +115,17 @@ class Model(Schema):
     revision: int
 
 
+class ModelScan(Schema):
+    """What the registry found in a version's files, without running any of it, before it accepted them."""
+
+    imports: Annotated[list[str], Field(description="What loading them imports, as `module:name`.")]
+    code: Annotated[list[str], Field(description="Where they bring Python code of their own.")]
+    unsafe: Annotated[
+        list[str], Field(description="What is outside of the rules, and was accepted on somebody's word.")
+    ]
+    accepted_by: Annotated[str | None, Field(description="Who gave that word.")]
+
+
 class VersionCreate(Schema):
     """A new version of a model; the model is made if it does not exist. The package's files were uploaded before."""
 
@@ -139,6 +150,12 @@ class VersionCreate(Schema):
     source: Source = None
     run_link: RunLink = None
     logged_model_id: LoggedModelId = None
+    runs_code: Annotated[
+        bool, Field(description="The files may bring Python code of their own, which loading and predicting run.")
+    ] = False
+    allow_unsafe: Annotated[
+        bool, Field(description="Take what the scan refuses. Needs the permission `models.unsafe`, and is recorded.")
+    ] = False
 
 
 class VersionUpdate(Schema):
@@ -184,6 +201,8 @@ class ModelVersion(Schema):
     created_by: str
     updated_at: UtcTime | None
     revision: int
+    runs_code: Annotated[bool, Field(description="Loading or predicting runs Python code that the files bring.")]
+    scan: Annotated[ModelScan | None, Field(description="None for versions from before files were scanned.")]
 
 
 class StageChange(Schema):
@@ -269,3 +288,27 @@ class Verification(Schema):
     signed_by: str
     files_checked: int
     bytes_checked: int
+
+
+class SignedBundle(Schema):
+    """A version's signature in the OpenSSF model-signing format, for `model_signing verify key` on the downloaded files."""
+
+    bundle: Annotated[dict[str, Json], Field(description="What belongs in the file `model.sig`: a Sigstore bundle.")]
+    public_key: Annotated[str, Field(description="The platform's key, PEM.")]
+    signed_by: Annotated[str, Field(description="The SHA-256 of that PEM, in hex.")]
+
+
+class BundleCheck(Schema):
+    """A signature in the OpenSSF model-signing format, by whoever holds the key, to be checked against a version."""
+
+    bundle: dict[str, Json]
+    public_key: Annotated[str, Field(max_length=10_000, description="The key to believe, PEM: P-256, P-384 or P-521.")]
+
+
+class BundleVerification(Schema):
+    """A bundle that is the key's signature over exactly the version's files."""
+
+    version_id: str
+    digest: Digest
+    signed_by: str
+    files_checked: int

@@ -10,6 +10,7 @@ from modelops.domains.data import service as data
 from modelops.domains.experiments import service as experiments
 from modelops.domains.identity import service as identity
 from modelops.domains.identity.schemas import KeyPurpose
+from modelops.domains.models import bundles
 from modelops.domains.models.aliases import delete_alias, set_alias
 from modelops.domains.models.approvals import decide_approval, list_approvals, request_approval
 from modelops.domains.models.cards import get_card, set_card
@@ -34,20 +35,21 @@ from modelops.domains.models.lifecycle import (
 )
 from modelops.domains.models.lineage import get_lineage
 from modelops.domains.models.making import add_model, add_version, model_to_register
-from modelops.domains.models.packages import (
-    check_paths,
-    statement_of,
-    verify_package,
-)
+from modelops.domains.models.packages import check_paths, statement_of, verify_package, verify_statement
 from modelops.domains.models.references import register_reference
 from modelops.domains.models.rules import NO_INPUTS, check_features, check_first_stage, check_inputs, check_name
+from modelops.domains.models.scanning import judge
+from modelops.domains.models.scans import scan_of
 from modelops.domains.models.schemas import (
+    BundleCheck,
+    BundleVerification,
     Model,
     ModelCreate,
     ModelMetrics,
     ModelUpdate,
     ModelVersion,
     PackageFile,
+    SignedBundle,
     Verification,
     VersionCreate,
 )
@@ -61,6 +63,7 @@ from modelops.domains.models.validations import (
     record_validation,
     set_policy,
 )
+from modelops.kernel import audit
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
 
@@ -97,11 +100,13 @@ __all__ = [
     "set_card",
     "set_policy",
     "set_stage",
+    "sign_version",
     "tag_model",
     "tag_version",
     "trusted_keys",
     "update_model",
     "update_version",
+    "verify_bundle",
     "verify_version",
 ]
 
@@ -142,17 +147,31 @@ def update_model(ctx: Context, model: str, body: ModelUpdate) -> Model:
 
 
 def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
-    """Register a version of a model from files that were uploaded before, and sign it; the model is made if it is new."""
+    """Register a version of a model from files that were uploaded before, and sign it; the model is made if it is new.
+
+    Every file is scanned first. `scan_ahead` does so before a unit of work is open; what it has not seen is read here.
+    """
     ctx.require("models.write")
     check_first_stage(body.stage)
     check_name(body.name)
     check_features(feature.name for feature in body.signature.inputs)
     check_inputs(body.flavour, len(body.signature.inputs))
     check_paths(body.files)
+    if body.allow_unsafe:
+        ctx.require("models.unsafe")
     _check_files(ctx, body.files)
+    scan, runs_code = judge(
+        scan_of(ctx, body.files),
+        body.flavour,
+        runs_code=body.runs_code,
+        allow_unsafe=body.allow_unsafe,
+        accepted_by=ctx.actor.id,
+        more=ctx.settings.model_imports,
+    )
     made_from = _made_from(ctx, body)
     model = model_to_register(ctx, body.name)
-    columns = body.model_dump(mode="json", exclude={"name", "metrics", "flavour", "files", "signature", *made_from})
+    given = {"name", "metrics", "flavour", "files", "signature", "runs_code", "allow_unsafe"}
+    columns = body.model_dump(mode="json", exclude={*given, *made_from})
     metrics = {key: value if math.isfinite(value) else str(value) for key, value in body.metrics.items()}
     row = add_version(
         ctx,
@@ -165,7 +184,11 @@ def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
         metrics=metrics,
         claimed_run=None,
         undeployable=None if body.signature.inputs else NO_INPUTS,
+        runs_code=runs_code,
+        scan=scan.model_dump(mode="json"),
     )
+    if scan.unsafe:
+        audit.record(ctx, "models.allow_unsafe", f"{model.name}:{row.version}: {'; '.join(scan.unsafe)}", "done")
     return to_version(ctx, row)
 
 
@@ -205,6 +228,31 @@ def verify_version(ctx: Context, model: str, version: str) -> Callable[[], Verif
         )
 
     return check
+
+
+def sign_version(ctx: Context, model: str, version: str) -> SignedBundle:
+    """Sign a version's files in the OpenSSF model-signing format, after checking the platform's own statement of them."""
+    ctx.require("models.read")
+    found = to_version(ctx, version_in_path(ctx, model, version))
+    verify_statement(statement_of(found), found.platform_signature, trusted_keys(ctx))
+    payload = bundles.statement(found.name, found.files)
+    signature, public_key = identity.sign_for_bundle(ctx, bundles.PAYLOAD_TYPE, payload)
+    return SignedBundle(
+        bundle=bundles.bundle(payload, signature, public_key),
+        public_key=public_key,
+        signed_by=bundles.fingerprint(public_key),
+    )
+
+
+def verify_bundle(ctx: Context, model: str, version: str, body: BundleCheck) -> BundleVerification:
+    """Check somebody's signature in the OpenSSF model-signing format: whether it is over exactly a version's files."""
+    ctx.require("models.read")
+    found = to_version(ctx, version_in_path(ctx, model, version))
+    verify_statement(statement_of(found), found.platform_signature, trusted_keys(ctx))
+    signed_by = bundles.verify(body.bundle, body.public_key, found.files)
+    return BundleVerification(
+        version_id=found.id, digest=found.digest, signed_by=signed_by, files_checked=len(found.files)
+    )
 
 
 def list_metrics(ctx: Context, page: PageQuery) -> Page[ModelMetrics]:

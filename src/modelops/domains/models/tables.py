@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revised, Tracked
@@ -54,6 +54,20 @@ class ModelVersionRow(Tracked, Revised, InProject, Base):
     undeployable: Mapped[str | None] = mapped_column(Text)
     updated_at: Mapped[datetime | None] = mapped_column(Moment)
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
+    runs_code: Mapped[bool] = mapped_column(server_default=false())
+    scan: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
+
+
+class FileScanRow(Base):
+    """What a scan found in a content, whoever holds it; read one way, by one version of the scanner."""
+
+    __tablename__ = "file_scans"
+
+    digest: Mapped[str] = mapped_column(String(80), primary_key=True)
+    reading: Mapped[str] = mapped_column(String(20), primary_key=True)
+    scanner: Mapped[int] = mapped_column(primary_key=True)
+    found: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
+    scanned_at: Mapped[datetime] = mapped_column(Moment)
 
 
 class AliasRow(Base):

@@ -8,7 +8,8 @@ import numpy as np
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import pickling
-from modelops.domains.models.flavours.tables import frame, is_of, matrix
+from modelops.domains.models.flavours.rows import categories, frame, is_of, matrix
+from modelops.domains.models.schemas import Feature, ModelSignature
 
 FILE, FACTS = "model.lgb", "flavour.json"
 
@@ -47,10 +48,7 @@ class LightGBMPredictor:
     def _raw(self, rows: Any) -> Any:
         if not self.wants_columns:
             return self.model.predict(matrix(rows, self.feature_names))
-        table = frame(rows, self.feature_names)
-        return self.model.predict(
-            table.astype({name: "category" for name in table.columns if table[name].dtype == object})
-        )
+        return self.model.predict(categories(frame(rows, self.feature_names)))
 
 
 class LightGBMFlavour:
@@ -85,6 +83,14 @@ class LightGBMFlavour:
         """Return LightGBM and NumPy, and pandas where there are categories."""
         needed = {"lightgbm", "numpy", "scipy"}
         return pickling.pinned(needed | {"pandas"} if _booster(model).pandas_categorical else needed)
+
+    def signature(self, model: Any) -> ModelSignature | None:
+        """Return the features that the booster was trained with; None where some are categories, which it does not name."""
+        booster = _booster(model)
+        if booster.pandas_categorical:
+            return None
+        names = LightGBMPredictor(booster).feature_names or [f"x{index}" for index in range(booster.num_feature())]
+        return ModelSignature(inputs=[Feature(name=name) for name in names])
 
 
 def read(path: Path, classes: list[Any] | None = None) -> LightGBMPredictor:

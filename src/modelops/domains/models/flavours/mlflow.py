@@ -13,7 +13,7 @@ from typing import Any
 from modelops.contracts.errors import InvalidInput, MissingExtra
 from modelops.domains.models.flavours import Predictor, pickling
 from modelops.domains.models.flavours.mlmodel import FILE, PYFUNC, MlModel, read_mlmodel
-from modelops.domains.models.flavours.tables import frame
+from modelops.domains.models.flavours.rows import frame
 from modelops.domains.models.schemas import ModelSignature
 
 _REQUIREMENTS = "requirements.txt"

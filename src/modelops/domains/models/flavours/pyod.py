@@ -5,7 +5,7 @@ from typing import Any
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import pickling
-from modelops.domains.models.flavours.tables import is_of, matrix
+from modelops.domains.models.flavours.rows import is_of, matrix
 
 _FILE = "model.pkl"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import pickling
-from modelops.domains.models.flavours.tables import is_of, matrix, one_a_row
+from modelops.domains.models.flavours.rows import is_of, matrix, one_a_row
 
 FILE = "model.pt2"
 

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import pickling
-from modelops.domains.models.flavours.tables import frame
+from modelops.domains.models.flavours.rows import frame
 
 _FILE = "model.pkl"
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import pickling
-from modelops.domains.models.flavours.tables import frame, is_of, matrix
+from modelops.domains.models.flavours.rows import categories, frame, is_of, matrix
+from modelops.domains.models.schemas import Feature, FeatureType, ModelSignature
 
 FILE, FACTS = "model.ubj", "flavour.json"
 
@@ -19,7 +20,7 @@ class XGBoostPredictor:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        booster = model if is_of(model, "xgboost", _BOOSTER) else model.get_booster()
+        booster = _booster(model)
         self.feature_names: list[str] | None = booster.feature_names
         self.classes = _classes(model)
         # Categories are told apart by a frame's columns only.
@@ -43,8 +44,7 @@ class XGBoostPredictor:
     def _table(self, rows: Any) -> Any:
         if not self.wants_columns:
             return matrix(rows, self.feature_names)
-        table = frame(rows, self.feature_names)
-        return table.astype({name: "category" for name in table.columns if table[name].dtype == object})
+        return categories(frame(rows, self.feature_names))
 
 
 class XGBoostFlavour:
@@ -58,11 +58,9 @@ class XGBoostFlavour:
 
     def save(self, model: Any, folder: Path) -> list[str]:
         """Write `model.ubj`, and what kind of model it is."""
+        _booster(model)
         kind = next(base.__name__ for base in type(model).__mro__ if base.__name__ in (_BOOSTER, *_WRAPPERS))
-        try:
-            model.save_model(folder / FILE)
-        except Exception as wrong:
-            raise InvalidInput(f"XGBoost cannot save the {kind}: {str(wrong)[:300]}.", hint="Fit it first.") from wrong
+        model.save_model(folder / FILE)
         (folder / FACTS).write_text(json.dumps({"kind": kind}), encoding="utf-8")
         return [FACTS, FILE]
 
@@ -83,6 +81,14 @@ class XGBoostFlavour:
             needed.add("pandas")
         return pickling.pinned(needed)
 
+    def signature(self, model: Any) -> ModelSignature:
+        """Return the features that the booster was trained with; categories are texts."""
+        booster = _booster(model)
+        names = booster.feature_names or [f"x{index}" for index in range(booster.num_features())]
+        types = booster.feature_types or [""] * len(names)
+        kinds = [FeatureType.STRING if kind == "c" else FeatureType.NUMBER for kind in types]
+        return ModelSignature(inputs=[Feature(name=name, type=kind) for name, kind in zip(names, kinds, strict=True)])
+
 
 def read(path: Path, kind: str) -> XGBoostPredictor:
     """Load a file that XGBoost wrote (UBJSON or JSON) as a model of a kind, such as `Booster` or `XGBClassifier`.
@@ -100,6 +106,14 @@ def read(path: Path, kind: str) -> XGBoostPredictor:
     except (xgboost.core.XGBoostError, ValueError, TypeError) as wrong:
         raise InvalidInput(f"The file '{path.name}' holds no {kind}: {str(wrong)[:300]}.") from wrong
     return XGBoostPredictor(model)
+
+
+def _booster(model: Any) -> Any:
+    if is_of(model, "xgboost", _BOOSTER):
+        return model
+    if not model.__sklearn_is_fitted__():
+        raise InvalidInput(f"The {type(model).__name__} is not fitted.", hint="Call `fit` before saving it.")
+    return model.get_booster()
 
 
 def _classes(model: Any) -> list[Any] | None:
