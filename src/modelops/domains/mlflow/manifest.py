@@ -1,9 +1,16 @@
 """How MLflow's protocol enters the platform."""
 
-from modelops.domains.mlflow import experiments, history, logging, runs, searching, unsupported
+from modelops.contracts.roles import Role
+from modelops.domains.mlflow import experiments, history, logging, runs, searching, server, unsupported
 from modelops.domains.mlflow.protocol import door
+from modelops.domains.mlflow.traces import routes as traces
 from modelops.kernel.manifest import Manifest
 
 _ROOMS = (experiments, history, logging, runs, searching, unsupported)  # importing one adds its handlers to the door
+_ROOMS = (server, traces, unsupported)  # importing one adds its handlers to the door
 
-manifest = Manifest(name="mlflow", door=door)
+manifest = Manifest(
+    name="mlflow",
+    door=door,
+    permissions={"traces.read": Role.VIEWER, "traces.write": Role.DATA_SCIENTIST},
+)
