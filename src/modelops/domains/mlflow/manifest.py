@@ -3,11 +3,12 @@
 from modelops.contracts.roles import Role
 from modelops.domains.mlflow import experiments, history, logging, runs, searching, server, unsupported
 from modelops.domains.mlflow.protocol import door
+from modelops.domains.mlflow.traces import legacy, otlp
 from modelops.domains.mlflow.traces import routes as traces
 from modelops.kernel.manifest import Manifest
 
-_ROOMS = (experiments, history, logging, runs, searching, unsupported)  # importing one adds its handlers to the door
-_ROOMS = (server, traces, unsupported)  # importing one adds its handlers to the door
+_ROOMS = (experiments, history, legacy, logging, otlp, runs, searching, server, traces, unsupported)
+"""Importing one adds its handlers to the door."""
 
 manifest = Manifest(
     name="mlflow",

@@ -49,16 +49,17 @@ _ATTRIBUTES = NUMERIC | {"request_id", "status", "client_request_id"}
 _ORDERABLE = _ATTRIBUTES | {"experiment_id"}
 
 _EQUAL = frozenset({"=", "!="})
-_TEXT = _EQUAL | {"LIKE", "ILIKE", "RLIKE", "IN", "NOT IN"}
+_PATTERN = _EQUAL | {"LIKE", "ILIKE", "RLIKE"}
+_TEXT = _PATTERN | {"IN", "NOT IN"}
 _ORDER = frozenset({"<", "<=", ">", ">="})
 _PRESENCE = frozenset({"IS NULL", "IS NOT NULL"})
 _OPERATORS = {
-    "tag": _TEXT | _PRESENCE,
-    "metadata": _TEXT | _PRESENCE,
-    "run": _TEXT | _PRESENCE,
+    "tag": _PATTERN | _PRESENCE,
+    "metadata": _PATTERN | _PRESENCE,
+    "run": _PATTERN | _PRESENCE,
     "span": _TEXT,
-    "feedback": (_TEXT - {"IN", "NOT IN"}) | _ORDER | _PRESENCE,
-    "expectation": (_TEXT - {"IN", "NOT IN"}) | _ORDER | _PRESENCE,
+    "feedback": _PATTERN | _ORDER | _PRESENCE,
+    "expectation": _PATTERN | _ORDER | _PRESENCE,
     "issue": frozenset({"="}),
     "prompt": frozenset({"="}),
 }

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -13,6 +13,10 @@ from modelops.domains.mlflow.traces.spans import REQUEST_ID, Span, kept_number, 
 
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s")
+
+
+Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+"""Milliseconds since 1970, before the year 10000."""
 
 
 class InExperiment(msgspec.Struct):

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select
 
 from modelops.contracts.errors import InvalidInput, NotFound
-from modelops.domains.experiments import service as experiments
 from modelops.domains.mlflow.traces.assessing import check_trace
+from modelops.domains.mlflow.traces.places import find_experiment, find_run
 from modelops.domains.mlflow.traces.reading import get_rows
 from modelops.domains.mlflow.traces.recording import (
     ARTIFACT_LOCATION,
     SPANS_LOCATION,
-    find_experiment,
     link,
     write_labels,
 )
@@ -99,7 +98,7 @@ def link_to_run(ctx: Context, trace_ids: list[str], run: str) -> None:
             f"Cannot link more than {_LINKED_AT_ONCE} traces to a run in a single request. "
             f"Provided {len(trace_ids)} traces."
         )
-    run_id = experiments.get_run(ctx, run).id
+    run_id = find_run(ctx, run)
     link(ctx, "run", run_id, [row.id for row in get_rows(ctx, trace_ids)])
 
 

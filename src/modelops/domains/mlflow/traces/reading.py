@@ -11,6 +11,7 @@ from sqlalchemy import select
 from modelops.contracts.errors import NotFound
 from modelops.domains.mlflow.traces.assessing import as_document
 from modelops.domains.mlflow.traces.forms import as_file, as_otlp, write_duration, write_time
+from modelops.domains.mlflow.traces.places import find_experiments
 from modelops.domains.mlflow.traces.recording import ARTIFACT_LOCATION, SPANS_LOCATION
 from modelops.domains.mlflow.traces.spans import Span
 from modelops.domains.mlflow.traces.tables import AssessmentRow, LabelRow, LinkRow, SpanRow, TraceRow
@@ -18,6 +19,7 @@ from modelops.domains.mlflow.traces.writing import chunks
 from modelops.kernel.context import Context
 
 SIZES = "mlflow.trace.sizeStats"
+_TOLD = "mlflow.trace.infoFinalized"
 _PROMPTS = "mlflow.linkedPrompts"
 
 
@@ -49,7 +51,7 @@ def get_rows(ctx: Context, trace_ids: Iterable[str], experiment_ids: list[str] |
     for chunk in chunks(wanted):
         query = ctx.query(TraceRow).where(TraceRow.id.in_(chunk))
         if experiment_ids is not None:
-            query = query.where(TraceRow.experiment_id.in_(experiment_ids))
+            query = query.where(TraceRow.experiment_id.in_(find_experiments(ctx, experiment_ids)))
         found |= {row.id: row for row in ctx.session.scalars(query)}
     return [found[one] for one in wanted if one in found]
 
@@ -120,6 +122,8 @@ def _info(
     prompts: list[dict[str, str]],
 ) -> dict[str, Any]:
     tags = {**tags, ARTIFACT_LOCATION: f"mlflow-artifacts:/{row.experiment_id}/traces/{row.id}/artifacts"}
+    if row.told:
+        metadata = {**metadata, _TOLD: "true"}
     if row.has_spans:
         tags[SPANS_LOCATION] = "TRACKING_STORE"
     if prompts:

@@ -8,11 +8,11 @@ import msgspec
 from sqlalchemy import select, update
 
 from modelops.contracts.errors import InvalidInput
-from modelops.domains.experiments import service as experiments
 from modelops.domains.mlflow.traces.assessing import add_assessments
 from modelops.domains.mlflow.traces.conventions import translate
 from modelops.domains.mlflow.traces.filters import SESSION
 from modelops.domains.mlflow.traces.forms import TraceInfo, read_duration, to_ms
+from modelops.domains.mlflow.traces.places import find_experiment, find_run
 from modelops.domains.mlflow.traces.previews import preview
 from modelops.domains.mlflow.traces.spans import COST, INPUTS, KIND, OUTPUTS, USAGE, Span, add_up, clean, plain
 from modelops.domains.mlflow.traces.tables import LabelRow, LinkRow, SpanRow, TraceRow
@@ -22,7 +22,7 @@ from modelops.kernel.context import Context
 STATES = ("STATE_UNSPECIFIED", "OK", "ERROR", "IN_PROGRESS")
 SPANS_LOCATION = "mlflow.trace.spansLocation"
 ARTIFACT_LOCATION = "mlflow.artifactLocation"
-_OURS = frozenset({SPANS_LOCATION, ARTIFACT_LOCATION})
+OURS = frozenset({SPANS_LOCATION, ARTIFACT_LOCATION})
 _TAG_PREFIX = "mlflow.traceTag."
 _SUMS: dict[str, tuple[Any, dict[str, float]]] = {
     "mlflow.trace.tokenUsage": (SpanRow.usage, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}),
@@ -61,10 +61,10 @@ def record_trace(ctx: Context, told: TraceInfo) -> str:
         for name in ("request_preview", "response_preview")
         if (text := getattr(told, name)) is not None
     }
-    _lock(ctx, experiment, trace_id, values["started_ms"])
+    hold(ctx, experiment, trace_id, values["started_ms"])
     ctx.session.execute(_update(ctx, trace_id, values))
     write_labels(ctx, trace_id, "metadata", told.trace_metadata)
-    write_labels(ctx, trace_id, "tag", {key: value for key, value in told.tags.items() if key not in _OURS})
+    write_labels(ctx, trace_id, "tag", {key: value for key, value in told.tags.items() if key not in OURS})
     add_assessments(ctx, trace_id, told.assessments)
     return trace_id
 
@@ -77,7 +77,7 @@ def record_spans(ctx: Context, experiment: str, spans: Iterable[Span], run: str 
     """
     ctx.require("traces.write")
     experiment = find_experiment(ctx, experiment)
-    run_id = experiments.get_run(ctx, run).id if run else None
+    run_id = find_run(ctx, run) if run else None
     by_trace: dict[str, list[Span]] = {}
     for span in spans:
         by_trace.setdefault(f"tr-{span.trace_id}", []).append(translate(span))
@@ -86,11 +86,6 @@ def record_spans(ctx: Context, experiment: str, spans: Iterable[Span], run: str 
     if run_id is not None:
         link(ctx, "run", run_id, by_trace)
     return list(by_trace)
-
-
-def find_experiment(ctx: Context, experiment: str) -> str:
-    """Return the id of an experiment of this project. Raises NotFound if it is none."""
-    return experiments.get_experiment(ctx, experiment).id
 
 
 def check_id(trace_id: str) -> str:
@@ -135,7 +130,7 @@ def link(ctx: Context, kind: str, target: str, trace_ids: Iterable[str]) -> None
 
 def _record(ctx: Context, experiment: str, trace_id: str, spans: list[Span]) -> None:
     started = min(span.started_ns for span in spans) // 1_000_000
-    row = _lock(ctx, experiment, trace_id, started)
+    row = hold(ctx, experiment, trace_id, started)
     upsert(
         ctx.session,
         SpanRow,
@@ -158,7 +153,7 @@ def _record(ctx: Context, experiment: str, trace_id: str, spans: list[Span]) -> 
     _derive(ctx, trace_id, spans)
 
 
-def _lock(ctx: Context, experiment: str, trace_id: str, started_ms: int) -> TraceRow:
+def hold(ctx: Context, experiment: str, trace_id: str, started_ms: int) -> TraceRow:
     """Return the trace's row, made if it is missing, and held until the unit of work ends."""
     new = {
         "project_id": ctx.project_id,
@@ -234,7 +229,7 @@ def _tags(spans: list[Span], root: Span | None) -> dict[str, str]:
     if root is not None:
         put = {k.removeprefix(_TAG_PREFIX): v for k, v in root.attributes.items() if k.startswith(_TAG_PREFIX)}
         tags |= {key: value if isinstance(value, str) else json.dumps(plain(value)) for key, value in put.items()}
-    return {key: value for key, value in tags.items() if 0 < len(key) <= _UNSEARCHABLE and key not in _OURS}
+    return {key: value for key, value in tags.items() if 0 < len(key) <= _UNSEARCHABLE and key not in OURS}
 
 
 def _derive(ctx: Context, trace_id: str, spans: list[Span]) -> None:

@@ -1,23 +1,23 @@
 """The protocol's paths for traces, and OTLP's."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from anyio import sleep
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from modelops.contracts.errors import InvalidInput, NotFound
-from modelops.domains.mlflow.protocol import api, door, number
-from modelops.domains.mlflow.traces import assessing, managing, reading, recording, searching, wire
+from modelops.contracts.errors import NotFound
+from modelops.domains.mlflow.protocol import api, number
+from modelops.domains.mlflow.traces import assessing, managing, reading, recording, searching
 from modelops.domains.mlflow.traces.forms import Assessment, Location, TraceInfo
 from modelops.kernel.context import Context
 from modelops.kernel.door import Answer
 from modelops.kernel.scope import Scope
 
-_UNPACKED = 64 * 1024**2
 _PAUSES_S = (0.2, 0.8, 2.0)
 _SPANS_WITHIN_S = (0.02, 0.1, 0.3)
+_AN_INT64 = msgspec.Meta(ge=-(2**62), le=2**62)
 _TRACES = "3.0/mlflow/traces"
 _OLD = "2.0/mlflow/traces"
 
@@ -69,8 +69,8 @@ class DeleteTraces(msgspec.Struct):
     """Body of `delete_traces`."""
 
     experiment_id: str
-    max_timestamp_millis: int | None = None
-    max_traces: int | None = None
+    max_timestamp_millis: Annotated[int, _AN_INT64] | None = None
+    max_traces: Annotated[int, _AN_INT64] | None = None
     request_ids: list[str] = []
 
 
@@ -284,38 +284,6 @@ def get_trace_artifact(ctx: Context, query: GetFile) -> Answer:
         media_type="application/octet-stream",
         headers={"Content-Disposition": "attachment; filename=traces.json"},
     )
-
-
-@door.route("POST", "/v1/traces")
-async def export_spans(scope: Scope) -> Answer:
-    """Take spans in OTLP, in protobuf or JSON; answered when they are kept, and with how many cannot be."""
-    headers = scope.request.headers
-    experiment = headers.get("x-mlflow-experiment-id")
-    if not experiment:
-        raise InvalidInput(
-            "The header x-mlflow-experiment-id is missing.", hint="Name the experiment that the spans belong to."
-        )
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in ("application/x-protobuf", "application/json"):
-        raise InvalidInput(f"Invalid Content-Type: {kind}.", hint="Send application/x-protobuf or application/json.")
-    body = await scope.request.body()
-    encoding = headers.get("content-encoding", "").strip().lower()
-    run = headers.get("x-mlflow-run-id")
-    refused = await run_in_threadpool(_export, scope, body, encoding, kind, experiment, run)
-    if kind == "application/json":
-        return {"partialSuccess": {"rejectedSpans": str(len(refused)), "errorMessage": refused[0]}} if refused else {}
-    return Response(wire.write_answer(refused), media_type="application/x-protobuf")
-
-
-def _export(scope: Scope, body: bytes, encoding: str, kind: str, experiment: str, run: str | None) -> list[str]:
-    scope.actor.require("traces.write")
-    content = wire.inflate(body, encoding, _UNPACKED)
-    batch = wire.read_json(content) if kind == "application/json" else wire.read_protobuf(content)
-    if not batch.spans and not batch.refused:
-        raise InvalidInput("Invalid OpenTelemetry format - no spans found.")
-    with scope.work() as ctx:
-        recording.record_spans(ctx, experiment, batch.spans, run)
-    return batch.refused
 
 
 def _info(ctx: Context, trace_id: str) -> dict[str, Any]:

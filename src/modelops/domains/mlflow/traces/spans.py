@@ -4,7 +4,7 @@ JSON has no NaN and no infinities; such a number is kept as `{"$float": "NaN"}`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -70,6 +70,21 @@ class BadSpan(ValueError):
     """A span breaks OpenTelemetry's rules."""
 
 
+class Batch:
+    """What an export held: spans that can be kept, and what is wrong with each of the others."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.refused: list[str] = []
+
+    def keep(self, read: Callable[[], Span]) -> None:
+        """Read one span, and keep it if it has what OpenTelemetry requires."""
+        try:
+            self.spans.append(check(read()))
+        except BadSpan as wrong:
+            self.refused.append(str(wrong))
+
+
 def keep_number(value: float) -> float | dict[str, str]:
     """Return a number as JSON can hold it."""
     if math.isfinite(value):
@@ -106,7 +121,9 @@ def check(span: Span) -> Span:
         if len(value) != digits or not value.strip("0"):
             raise BadSpan(f"The {name} '{value}' is not {digits // 2} bytes with a bit set.")
     if not 0 <= span.started_ns < 2**63 or not 0 <= (span.ended_ns or 0) < 2**63:
-        raise BadSpan(f"A time of the span {span.span_id} lies after the year 2262.")
+        raise BadSpan(f"A time of the span {span.span_id} lies outside of the years 1970 to 2262.")
+    if not all(0 <= one.time_ns < 2**63 for one in span.events):
+        raise BadSpan(f"A time of an event of the span {span.span_id} lies outside of the years 1970 to 2262.")
     return span
 
 

@@ -1,55 +1,20 @@
-"""OTLP's two encodings of spans: protobuf and JSON.
+"""OTLP's spans in protobuf.
 
-Source: OpenTelemetry Protocol 1.x, `opentelemetry/proto/{collector/trace,trace,common,resource}/v1`, and protobuf's wire format.
+Sources: OpenTelemetry Protocol 1.x, `opentelemetry/proto/{collector/trace,trace,common,resource}/v1`, and protobuf's wire format.
 Reading it needs no protobuf library, whose version the packages of a user's own pin against each other.
 """
 
 import base64
-import binascii
 import struct
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from modelops.contracts.errors import InvalidInput, TooLarge
-from modelops.domains.mlflow.traces.spans import BadSpan, Happening, Link, Span, check, clean, keep_number
+from modelops.contracts.errors import InvalidInput
+from modelops.domains.mlflow.traces.spans import Batch, Happening, Link, Span, clean, keep_number
 
 _DEEP = 32
 _STATUS = {0: "UNSET", 1: "OK", 2: "ERROR"}
-_STATUS_NAMES = {"STATUS_CODE_UNSET": "UNSET", "STATUS_CODE_OK": "OK", "STATUS_CODE_ERROR": "ERROR"}
-
-
-class Batch(msgspec.Struct):
-    """What an export held: spans that can be kept, and what is wrong with the others."""
-
-    spans: list[Span]
-    refused: list[str]
-
-
-def inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    """Return a body as it was before its `Content-Encoding`.
-
-    Raises:
-        InvalidInput: it is not of that encoding, or the encoding is none of OTLP's.
-        TooLarge: it is longer than `limit` bytes.
-    """
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in ("gzip", "deflate"):
-        raise InvalidInput(f"The encoding '{encoding}' is not known.", hint="Send gzip, deflate, or none.")
-    reader = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
-    try:
-        found = reader.decompress(body, limit + 1)
-    except zlib.error as wrong:
-        raise InvalidInput(f"The body is not {encoding}: {wrong}.") from wrong
-    if len(found) > limit:
-        raise TooLarge(f"The body is longer than {limit} bytes once unpacked.", hint="Send fewer spans at once.")
-    if not reader.eof:
-        raise InvalidInput(f"The body is not whole {encoding}.")
-    return found
 
 
 def read_protobuf(body: bytes) -> Batch:
@@ -58,32 +23,13 @@ def read_protobuf(body: bytes) -> Batch:
     Raises:
         InvalidInput: it is not one.
     """
-    batch = Batch([], [])
+    batch = Batch()
     try:
         for resource, spans in _resources(body):
             for content in spans:
-                _keep(batch, partial(_span, content, resource))
+                batch.keep(partial(_span, content, resource))
     except (ValueError, struct.error) as wrong:
         raise InvalidInput(f"The body is not an OTLP export in protobuf: {wrong}.") from wrong
-    return batch
-
-
-def read_json(body: bytes) -> Batch:
-    """Read an export in OTLP's JSON.
-
-    Raises:
-        InvalidInput: it is not one.
-    """
-    batch = Batch([], [])
-    try:
-        document = msgspec.json.decode(body)
-        for block in document.get("resourceSpans", []):
-            resource = _json_attributes(block.get("resource", {}).get("attributes", []))
-            for scope in block.get("scopeSpans", []):
-                for span in scope.get("spans", []):
-                    _keep(batch, partial(_json_span, span, resource))
-    except (ValueError, TypeError, AttributeError, RecursionError) as wrong:
-        raise InvalidInput(f"The body is not an OTLP export in JSON: {wrong}.") from wrong
     return batch
 
 
@@ -93,13 +39,6 @@ def write_answer(refused: list[str]) -> bytes:
         return b""
     partial = b"\x08" + _as_varint(len(refused)) + _as_bytes(2, refused[0].encode())
     return _as_bytes(1, partial)
-
-
-def _keep(batch: Batch, read: Callable[[], Span]) -> None:
-    try:
-        batch.spans.append(check(read()))
-    except BadSpan as wrong:
-        batch.refused.append(str(wrong))
 
 
 Field = tuple[int, Any]
@@ -172,7 +111,7 @@ def _span(content: bytes, resource: dict[str, Any]) -> Span:
         span_id=_bytes(found.get(2, b"")).hex(),
         parent_id=_bytes(found.get(4, b"")).hex() or None,
         name=_text(found.get(5, b"")),
-        kind=_number(found.get(6, 0)),
+        kind=found[6] if found.get(6) in range(6) else 0,
         started_ns=_fixed(found.get(7)),
         ended_ns=_fixed(found.get(8)) or None,
         attributes=_attributes(attributes),
@@ -259,67 +198,3 @@ def _as_varint(value: int) -> bytes:
 
 def _as_bytes(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2]) + _as_varint(len(content)) + content
-
-
-def _json_span(span: Mapping[str, Any], resource: dict[str, Any]) -> Span:
-    status = span.get("status", {})
-    code = status.get("code", 0)
-    return Span(
-        trace_id=_hex(span.get("traceId")),
-        span_id=_hex(span.get("spanId")),
-        parent_id=_hex(span.get("parentSpanId")) or None,
-        name=clean(str(span.get("name", ""))),
-        kind=span["kind"] if isinstance(span.get("kind"), int) else 0,
-        started_ns=int(span.get("startTimeUnixNano") or 0),
-        ended_ns=int(span.get("endTimeUnixNano") or 0) or None,
-        attributes=_json_attributes(span.get("attributes", [])),
-        events=tuple(
-            Happening(
-                clean(str(event.get("name", ""))),
-                int(event.get("timeUnixNano") or 0),
-                _json_attributes(event.get("attributes", [])),
-            )
-            for event in span.get("events", [])
-        ),
-        links=tuple(
-            Link(_hex(link.get("traceId")), _hex(link.get("spanId")), _json_attributes(link.get("attributes", [])))
-            for link in span.get("links", [])
-        ),
-        status=_STATUS_NAMES.get(str(code), _STATUS.get(code, "UNSET")),
-        message=clean(str(status.get("message", ""))),
-        resource=resource,
-    )
-
-
-def _hex(value: Any) -> str:
-    if value is None:
-        return ""
-    try:
-        return binascii.unhexlify(value).hex()
-    except (binascii.Error, ValueError, TypeError):
-        raise BadSpan(f"The id '{value}' is not in hex.") from None
-
-
-def _json_attributes(items: Any, depth: int = 0) -> dict[str, Any]:
-    return {clean(str(item.get("key", ""))): _json_any(item.get("value") or {}, depth) for item in items}
-
-
-def _json_any(value: Mapping[str, Any], depth: int) -> Any:
-    if depth > _DEEP:
-        raise ValueError(f"values are nested more than {_DEEP} deep")
-    for kind, item in value.items():
-        if kind == "stringValue":
-            return clean(str(item))
-        if kind == "boolValue":
-            return bool(item)
-        if kind == "intValue":
-            return int(item)
-        if kind == "doubleValue":
-            return keep_number(float(item))
-        if kind == "arrayValue":
-            return [_json_any(one, depth + 1) for one in item.get("values", [])]
-        if kind == "kvlistValue":
-            return _json_attributes(item.get("values", []), depth + 1)
-        if kind == "bytesValue":
-            return clean(str(item))
-    return None
