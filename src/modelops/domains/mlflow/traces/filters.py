@@ -46,7 +46,7 @@ _ALIASES = {
     "text": ("span", "content"),
 }
 _ATTRIBUTES = NUMERIC | {"request_id", "status", "client_request_id"}
-_ORDERABLE = _ATTRIBUTES | {"experiment_id"}
+_ORDERABLE = _ATTRIBUTES | _ALIASES.keys() - {"prompt", "text"} | {"experiment_id"}
 
 _EQUAL = frozenset({"=", "!="})
 _PATTERN = _EQUAL | {"LIKE", "ILIKE", "RLIKE"}
@@ -121,7 +121,7 @@ def parse_order(fields: list[str]) -> list[Order]:
         named = _IDENTIFIER.fullmatch(parts[1].strip()) if parts else None
         if parts is None or named is None:
             raise InvalidInput(f"Invalid order_by clause '{text}'.", hint="Write a field, then ASC or DESC.")
-        kind, key = _name(named[0], _ORDERABLE | {"name", "run_id"})
+        kind, key = _name(named[0], _ORDERABLE)
         if kind not in ("attribute", "tag", "metadata", "run"):
             raise InvalidInput(f"Invalid order_by entity in '{text}': attributes, tags and metadata can be ordered by.")
         if any((one.kind, one.key) == (kind, key) for one in found):
@@ -185,10 +185,10 @@ def _clause(reader: _Reader) -> Clause:
     identifier = reader.take(_IDENTIFIER)
     if identifier is None:
         raise reader.wrong("a field was expected")
-    kind, key = _name(identifier[0], _ATTRIBUTES | _ALIASES.keys())
     found = reader.take(_OPERATOR)
     if found is None:
         raise reader.wrong("a comparison was expected")
+    kind, key = _name(identifier[0], _ATTRIBUTES | _ALIASES.keys())
     operator = "!=" if found[0] == "<>" else " ".join(found[0].upper().split())
     allowed = _allowed(kind, key)
     if operator not in allowed:
