@@ -7,6 +7,7 @@ import pytest
 from tests.domains.mlflow.tracing import Api, span, trace_id
 
 from modelops.domains.mlflow.traces.managing import _npmi
+from modelops.testing.platform import running_platform
 
 
 @pytest.fixture
@@ -456,6 +457,33 @@ def test_one_id_in_two_projects_is_two_traces(platform, api, experiment):
     named.start("tr-9", there)
     assert other.info("tr-9")["trace_id"] == "tr-9"
     api.info("tr-9", 404)
+
+
+def test_traces_without_an_experiment_are_of_the_default_one(platform, api):
+    api.start("tr-1", "0")
+    api.export("0", span())
+    assert api.find(["0"], order_by=["timestamp"]) == ["tr-1", trace_id(1)]
+    default = api("GET", "2.0/mlflow/experiments/get", experiment_id="0")["experiment"]["experiment_id"]
+    assert api.find([default], order_by=["timestamp"]) == ["tr-1", trace_id(1)]
+    viewer = Api(platform.member("viewer"))
+    viewer.export("0", span(), status=403)
+    stranger = Api(platform.stranger("viewer"))
+    stranger.export("0", span(), status=403)
+    assert stranger.find(["0"]) == []
+
+
+def test_traces_go_with_their_experiment(tmp_path):
+    with running_platform(tmp_path / "home", restore_within_s=0) as platform:
+        api, admin = Api(platform.client()), platform.client()
+        gone, kept = (admin.experiments.create_experiment(name).id for name in ("gone", "kept"))
+        api.start("tr-1", gone)
+        api.start("tr-2", kept)
+        api("POST", "2.0/mlflow/experiments/delete", {"experiment_id": gone})
+        api.start("tr-3", gone, status=400)
+        for _ in range(2):
+            platform.controller.turn()
+        assert api.find([gone, kept]) == ["tr-2"]
+        api.info("tr-1", 404)
 
 
 def test_the_server_tells_what_it_speaks(platform):

@@ -80,4 +80,7 @@ def remove(ctx: Context, key: str) -> None:
         return
     left = ctx.session.scalar(select(func.count()).where(RunRow.experiment_id == key))
     if not left:
-        ctx.session.execute(delete(ExperimentRow).where(ExperimentRow.id == key, ExperimentRow.deleted_at < limit))
+        gone = delete(ExperimentRow).where(ExperimentRow.id == key, ExperimentRow.deleted_at < limit)
+        project_id = ctx.session.scalar(gone.returning(ExperimentRow.project_id))
+        if project_id is not None:
+            ctx.within(project_id).emit("modelops.experiments.experiment_removed", key)

@@ -5,6 +5,7 @@ from modelops.domains.mlflow import experiments, history, logging, runs, searchi
 from modelops.domains.mlflow.protocol import door
 from modelops.domains.mlflow.traces import legacy, otlp
 from modelops.domains.mlflow.traces import routes as traces
+from modelops.domains.mlflow.traces.managing import forget_experiment
 from modelops.kernel.manifest import Manifest
 
 _ROOMS = (experiments, history, legacy, logging, otlp, runs, searching, server, traces, unsupported)
@@ -14,4 +15,5 @@ manifest = Manifest(
     name="mlflow",
     door=door,
     permissions={"traces.read": Role.VIEWER, "traces.write": Role.DATA_SCIENTIST},
+    on={"modelops.experiments.experiment_removed": forget_experiment},
 )

@@ -10,7 +10,7 @@ from modelops.contracts.errors import InvalidInput
 from modelops.domains.mlflow.protocol import api, pairs
 from modelops.domains.mlflow.traces import reading, searching
 from modelops.domains.mlflow.traces.forms import Moment
-from modelops.domains.mlflow.traces.places import find_experiment
+from modelops.domains.mlflow.traces.places import find_active
 from modelops.domains.mlflow.traces.recording import OURS, STATES, hold, write_labels
 from modelops.domains.mlflow.traces.tables import TraceRow
 from modelops.kernel.context import Context
@@ -60,7 +60,7 @@ def begin_trace(ctx: Context, body: Begin) -> Answer:
     """Begin a trace; the platform names it."""
     ctx.require("traces.write")
     trace_id = f"tr-{uuid4().hex}"
-    hold(ctx, find_experiment(ctx, body.experiment_id), trace_id, body.timestamp_ms)
+    hold(ctx, find_active(ctx, body.experiment_id), trace_id, body.timestamp_ms)
     _write(ctx, trace_id, body.request_metadata, body.tags)
     return {"trace_info": _info(ctx, trace_id)}
 

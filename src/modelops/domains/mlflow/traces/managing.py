@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select
 
 from modelops.contracts.errors import InvalidInput, NotFound
+from modelops.contracts.events import Event
+from modelops.domains.mlflow.experiments import find_experiment
 from modelops.domains.mlflow.traces.assessing import check_trace
-from modelops.domains.mlflow.traces.places import find_experiment, find_run
+from modelops.domains.mlflow.traces.places import find_run
 from modelops.domains.mlflow.traces.reading import get_rows
 from modelops.domains.mlflow.traces.recording import (
     ARTIFACT_LOCATION,
@@ -78,7 +80,7 @@ def delete_traces(
     if most is not None and most <= 0:
         raise InvalidInput(f"`max_traces` must be a positive integer, received {most}.")
     query = select(TraceRow.id).where(
-        TraceRow.project_id == ctx.project_id, TraceRow.experiment_id == find_experiment(ctx, experiment)
+        TraceRow.project_id == ctx.project_id, TraceRow.experiment_id == find_experiment(ctx, experiment).id
     )
     if until_ms is not None:
         query = query.where(TraceRow.started_ms <= until_ms)
@@ -88,6 +90,12 @@ def delete_traces(
     for part in chunks(sorted(chosen)):
         ctx.session.execute(delete(TraceRow).where(TraceRow.project_id == ctx.project_id, TraceRow.id.in_(part)))
     return len(chosen)
+
+
+def forget_experiment(ctx: Context, event: Event) -> None:
+    """Delete the traces of an experiment that was removed for good."""
+    gone = delete(TraceRow).where(TraceRow.project_id == ctx.project_id, TraceRow.experiment_id == event.subject)
+    ctx.session.execute(gone)
 
 
 def link_to_run(ctx: Context, trace_ids: list[str], run: str) -> None:

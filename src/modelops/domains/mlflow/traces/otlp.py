@@ -9,6 +9,7 @@ from modelops.contracts.errors import InvalidInput, TooLarge
 from modelops.domains.mlflow.protocol import door, refuse
 from modelops.domains.mlflow.traces.otlp_json import read_json
 from modelops.domains.mlflow.traces.otlp_protobuf import read_protobuf, write_answer
+from modelops.domains.mlflow.traces.places import make_default
 from modelops.domains.mlflow.traces.recording import record_spans
 from modelops.domains.mlflow.traces.spans import Batch
 from modelops.kernel.door import Answer
@@ -49,6 +50,7 @@ def _read(body: bytes, encoding: str, kind: str) -> Batch:
 
 
 def _record(scope: Scope, batch: Batch, experiment: str, run: str | None) -> None:
+    make_default(scope, experiment)
     with scope.work() as ctx:
         record_spans(ctx, experiment, batch.spans, run)
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from modelops.contracts.errors import NotFound
 from modelops.domains.mlflow.traces.assessing import as_document
 from modelops.domains.mlflow.traces.forms import as_file, as_otlp, write_duration, write_time
-from modelops.domains.mlflow.traces.places import find_experiments
+from modelops.domains.mlflow.traces.places import locate, resolve
 from modelops.domains.mlflow.traces.recording import ARTIFACT_LOCATION, SPANS_LOCATION
 from modelops.domains.mlflow.traces.spans import Span
 from modelops.domains.mlflow.traces.tables import AssessmentRow, LabelRow, LinkRow, SpanRow, TraceRow
@@ -37,9 +37,18 @@ def get_infos(ctx: Context, rows: Sequence[TraceRow]) -> list[dict[str, Any]]:
         if link.kind == "prompt":
             name, _, version = link.target.rpartition("/")
             prompts[link.trace_id].append({"name": name, "version": version})
+    places = locate(ctx, [row.experiment_id for row in rows])
     return [
-        _info(row, labels[row.id, "tag"], labels[row.id, "metadata"], assessments[row.id], prompts[row.id])
+        _info(
+            row,
+            places[row.experiment_id],
+            labels[row.id, "tag"],
+            labels[row.id, "metadata"],
+            assessments[row.id],
+            prompts[row.id],
+        )
         for row in rows
+        if row.experiment_id in places
     ]
 
 
@@ -51,7 +60,7 @@ def get_rows(ctx: Context, trace_ids: Iterable[str], experiment_ids: list[str] |
     for chunk in chunks(wanted):
         query = ctx.query(TraceRow).where(TraceRow.id.in_(chunk))
         if experiment_ids is not None:
-            query = query.where(TraceRow.experiment_id.in_(find_experiments(ctx, experiment_ids)))
+            query = query.where(TraceRow.experiment_id.in_(resolve(ctx, experiment_ids)))
         found |= {row.id: row for row in ctx.session.scalars(query)}
     return [found[one] for one in wanted if one in found]
 
@@ -116,12 +125,13 @@ def _of(ctx: Context, row: Any, trace_ids: list[str]) -> Iterable[Any]:
 
 def _info(
     row: TraceRow,
+    place: str,
     tags: dict[str, str],
     metadata: dict[str, str],
     assessments: list[AssessmentRow],
     prompts: list[dict[str, str]],
 ) -> dict[str, Any]:
-    tags = {**tags, ARTIFACT_LOCATION: f"mlflow-artifacts:/{row.experiment_id}/traces/{row.id}/artifacts"}
+    tags = {**tags, ARTIFACT_LOCATION: f"{place}/traces/{row.id}/artifacts"}
     if row.told:
         metadata = {**metadata, _TOLD: "true"}
     if row.has_spans:

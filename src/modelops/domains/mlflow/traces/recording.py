@@ -12,7 +12,7 @@ from modelops.domains.mlflow.traces.assessing import add_assessments
 from modelops.domains.mlflow.traces.conventions import translate
 from modelops.domains.mlflow.traces.filters import SESSION
 from modelops.domains.mlflow.traces.forms import TraceInfo, read_duration, to_ms
-from modelops.domains.mlflow.traces.places import find_experiment, find_run
+from modelops.domains.mlflow.traces.places import find_active, find_run
 from modelops.domains.mlflow.traces.previews import preview
 from modelops.domains.mlflow.traces.spans import COST, INPUTS, KIND, OUTPUTS, USAGE, Span, add_up, clean, plain
 from modelops.domains.mlflow.traces.tables import LabelRow, LinkRow, SpanRow, TraceRow
@@ -44,7 +44,7 @@ def record_trace(ctx: Context, told: TraceInfo) -> str:
     """
     ctx.require("traces.write")
     place = told.trace_location.mlflow_experiment if told.trace_location else None
-    experiment = find_experiment(ctx, place.experiment_id if place else "")
+    experiment = find_active(ctx, place.experiment_id if place else "")
     trace_id = check_id(told.trace_id)
     if told.state not in STATES:
         raise InvalidInput(f"The state '{told.state}' is none of {', '.join(STATES)}.")
@@ -76,7 +76,7 @@ def record_spans(ctx: Context, experiment: str, spans: Iterable[Span], run: str 
         NotFound: there is no such experiment, or no such run.
     """
     ctx.require("traces.write")
-    experiment = find_experiment(ctx, experiment)
+    experiment = find_active(ctx, experiment)
     run_id = find_run(ctx, run) if run else None
     by_trace: dict[str, list[Span]] = {}
     for span in spans:

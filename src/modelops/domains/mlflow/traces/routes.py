@@ -11,6 +11,7 @@ from modelops.contracts.errors import NotFound
 from modelops.domains.mlflow.protocol import api, number
 from modelops.domains.mlflow.traces import assessing, managing, reading, recording, searching
 from modelops.domains.mlflow.traces.forms import Assessment, Location, TraceInfo
+from modelops.domains.mlflow.traces.places import make_default
 from modelops.kernel.context import Context
 from modelops.kernel.door import Answer
 from modelops.kernel.scope import Scope
@@ -142,6 +143,8 @@ async def start_trace(scope: Scope, body: StartTrace) -> Answer:
 
 
 def _record_trace(scope: Scope, told: TraceInfo) -> dict[str, Any]:
+    if told.trace_location and told.trace_location.mlflow_experiment:
+        make_default(scope, told.trace_location.mlflow_experiment.experiment_id)
     with scope.work() as ctx:
         return _info(ctx, recording.record_trace(ctx, told))
 

@@ -19,7 +19,7 @@ from modelops.domains.mlflow.traces.filters import (
     read_token,
     write_token,
 )
-from modelops.domains.mlflow.traces.places import find_experiments
+from modelops.domains.mlflow.traces.places import resolve
 from modelops.domains.mlflow.traces.tables import AssessmentRow, LabelRow, LinkRow, SpanRow, TraceRow
 from modelops.kernel.context import Context
 
@@ -83,7 +83,7 @@ def matching(ctx: Context, experiment_ids: list[str], filter_string: str | None)
     """Select the traces of these experiments of this project that fit a filter."""
     clauses = parse_filter(filter_string)
     on_sqlite = ctx.session.get_bind().dialect.name == "sqlite"
-    query = ctx.query(TraceRow).where(TraceRow.experiment_id.in_(find_experiments(ctx, experiment_ids)))
+    query = ctx.query(TraceRow).where(TraceRow.experiment_id.in_(resolve(ctx, experiment_ids)))
     spans = [_span_condition(clause, on_sqlite) for clause in clauses if clause.kind == "span"]
     if spans:  # all of them are of one span
         query = query.where(_of_this(SpanRow, *spans))
