@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from sqlalchemy import text
 
 from modelops.contracts.errors import InvalidInput, Unavailable
@@ -32,6 +32,12 @@ _KEEP_ALIVE_S = 15.0
 def get_liveness() -> HealthCheck:
     """Tell that the process lives. Open to all."""
     return HealthCheck(name="process", healthy=True, detail="The process answers.")
+
+
+@unversioned.get("/health", include_in_schema=False)
+def get_plain_liveness() -> PlainTextResponse:
+    """Tell that the process lives, as MLflow's servers do. Open to all."""
+    return PlainTextResponse("OK")
 
 
 @unversioned.get("/readyz")

@@ -285,6 +285,10 @@ def test_assessments_are_changed_overridden_and_deleted(api, experiment):
     assert "Cannot update expectation" in api("PATCH", f"{path}/{first['assessment_id']}", wrong, 400)["message"]
     api("PATCH", f"{path}/{first['assessment_id']}", {"assessment": {}, "update_mask": "source"}, 400)
     api("PATCH", f"{path}/{first['assessment_id']}", {"assessment": {}, "update_mask": "feedback"}, 400)
+    again = {"create_time": "2026-01-01T00:00:00.5Z", "last_update_time": "2026-01-01T00:00:00.5Z"}
+    once, twice = (api.assess("tr-1", "again", 1, **again) for _ in range(2))
+    assert once == twice  # sent again, because its answer was lost
+    assert sum(one["assessment_name"] == "again" for one in api.info("tr-1")["assessments"]) == 1
     second = api.assess("tr-1", "q", 1, overrides=first["assessment_id"])
     assert api("GET", f"{path}/{first['assessment_id']}")["assessment"]["valid"] is False
     for _ in range(2):
@@ -490,3 +494,7 @@ def test_the_server_tells_what_it_speaks(platform):
     http = platform.client().rest.http
     assert http.get("/version").text == "3.17.2"
     assert http.get("/api/3.0/mlflow/server-info").json()["workspaces_enabled"] is True
+    assert platform.http().get("/version").status_code == 401
+    assert platform.http().get("/health").text == "OK"  # a probe, open to all
+    refused = http.post("/api/3.0/mlflow/traces/metrics", json={})
+    assert (refused.status_code, refused.json()["error_code"]) == (501, "NOT_IMPLEMENTED")

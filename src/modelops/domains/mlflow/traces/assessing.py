@@ -1,5 +1,6 @@
 """Assessments of traces: feedback, expectations and references to issues, kept as they were sent."""
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable
@@ -10,12 +11,11 @@ import msgspec
 from sqlalchemy import delete, select, update
 
 from modelops.contracts.errors import InvalidInput, NotFound
-from modelops.contracts.ids import new_id
 from modelops.domains.mlflow.traces.filters import SESSION
 from modelops.domains.mlflow.traces.forms import Assessment, to_ms, write_time
 from modelops.domains.mlflow.traces.spans import clean
 from modelops.domains.mlflow.traces.tables import AssessmentRow, TraceRow
-from modelops.domains.mlflow.traces.writing import upsert
+from modelops.domains.mlflow.traces.writing import insert, upsert
 from modelops.kernel.context import Context
 
 _KINDS = ("feedback", "expectation", "issue")
@@ -68,7 +68,7 @@ def update_assessment(
         changes["metadata"] = known.metadata | body.metadata
     changed = msgspec.structs.replace(known, **changes)
     valid = row.valid if changed.valid is None or "valid" not in changes else changed.valid
-    _write(ctx, trace_id, [(assessment_id, msgspec.structs.replace(changed, valid=valid))])
+    _write(ctx, trace_id, assessment_id, msgspec.structs.replace(changed, valid=valid))
     ctx.session.expire(row)
     return as_document(_find(ctx, trace_id, assessment_id))
 
@@ -93,11 +93,22 @@ def delete_assessment(ctx: Context, trace_id: str, assessment_id: str) -> None:
 
 
 def add_assessments(ctx: Context, trace_id: str, assessments: Iterable[Assessment]) -> list[str]:
-    """Write assessments of a trace that is there; one with an id replaces the one of that id. Returns the ids."""
-    now = ctx.clock.now()
-    named = [(one.assessment_id or new_id("a").replace("_", "-"), _with_times(one, now)) for one in assessments]
-    _write(ctx, trace_id, named)
-    return [name for name, _ in named]
+    """Write assessments of a trace that is there, and return their ids.
+
+    One with an id replaces the one of that id. The id of another is made of what it says, and of when its client made it: so one
+    that is sent again, because its answer was lost, is not there twice.
+    """
+    now, names = ctx.clock.now(), []
+    for one in assessments:
+        body = _with_times(one, now)
+        if one.assessment_id:
+            _write(ctx, trace_id, one.assessment_id, body)
+            names.append(one.assessment_id)
+        else:
+            names.append(f"a-{hashlib.sha256(trace_id.encode() + msgspec.json.encode(body)).hexdigest()[:32]}")
+            row = _row(ctx, trace_id, names[-1], body)
+            ctx.session.execute(insert(ctx.session, AssessmentRow).on_conflict_do_nothing(), row)
+    return names
 
 
 def as_document(row: AssessmentRow) -> dict[str, Any]:
@@ -150,10 +161,8 @@ def _with_times(body: Assessment, now: datetime) -> Assessment:
     )
 
 
-def _write(ctx: Context, trace_id: str, named: list[tuple[str, Assessment]]) -> None:
-    rows = [_row(ctx, trace_id, name, body) for name, body in named]
-    if rows:
-        upsert(ctx.session, AssessmentRow, rows, _KEYS)
+def _write(ctx: Context, trace_id: str, name: str, body: Assessment) -> None:
+    upsert(ctx.session, AssessmentRow, [_row(ctx, trace_id, name, body)], _KEYS)
 
 
 def _row(ctx: Context, trace_id: str, name: str, body: Assessment) -> dict[str, Any]:
@@ -172,7 +181,7 @@ def _row(ctx: Context, trace_id: str, name: str, body: Assessment) -> dict[str, 
         "kind": kinds[0],
         "name": clean(body.assessment_name),
         "valid": body.valid is not False,
-        "session": body.metadata.get(SESSION),
+        "session": clean(body.metadata[SESSION]) if SESSION in body.metadata else None,
         "text": clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)),
         "number": _number_of(value),
         "content": msgspec.json.encode(body).decode(),

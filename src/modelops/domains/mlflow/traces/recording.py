@@ -53,12 +53,11 @@ def record_trace(ctx: Context, told: TraceInfo) -> str:
         "started_ms": to_ms(told.request_time) if told.request_time else _now_ms(ctx),
         "duration_ms": read_duration(told.execution_duration),
         "state": told.state,
-        "client_request_id": told.client_request_id,
         "told": True,
     }
     values |= {
         name: clean(text)
-        for name in ("request_preview", "response_preview")
+        for name in ("client_request_id", "request_preview", "response_preview")
         if (text := getattr(told, name)) is not None
     }
     hold(ctx, experiment, trace_id, values["started_ms"])

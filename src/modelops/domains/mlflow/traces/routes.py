@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from modelops.contracts.errors import NotFound
-from modelops.domains.mlflow.protocol import api, number
+from modelops.domains.mlflow.protocol import NotSupported, api, number
 from modelops.domains.mlflow.traces import assessing, managing, reading, recording, searching
 from modelops.domains.mlflow.traces.forms import Assessment, Location, TraceInfo
 from modelops.domains.mlflow.traces.places import make_default
@@ -207,6 +207,12 @@ def calculate_filter_correlation(ctx: Context, body: Correlate) -> Answer:
         "joint_count": found.both,
         "total_count": found.all,
     }
+
+
+@api("POST", f"{_TRACES}/metrics", reads=True)
+async def query_trace_metrics(scope: Scope) -> Answer:
+    """Refuse the aggregates that MLflow's own pages draw."""
+    raise NotSupported("Aggregates of traces are not offered here: search them, and aggregate what is found.")
 
 
 @api("POST", f"{_TRACES}/delete-traces", f"{_OLD}/delete-traces")
