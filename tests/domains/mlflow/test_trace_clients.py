@@ -134,6 +134,33 @@ provider.shutdown()
 print(json.dumps(f"tr-{order.get_span_context().trace_id:032x}"))
 """
 
+WITH_RUNS = """
+import json, mlflow
+from mlflow import MlflowClient
+@mlflow.trace
+def work(n):
+    return n
+work(0)
+in_default = mlflow.get_last_active_trace_id()
+named = mlflow.set_experiment("assistant")
+with mlflow.start_run() as run:
+    work(1)
+within = mlflow.get_last_active_trace_id()
+work(2)
+linked = mlflow.get_last_active_trace_id()
+mlflow.flush_trace_async_logging()
+client = MlflowClient()
+client.link_traces_to_run([linked], run.info.run_id)
+found = mlflow.search_traces(run_id=run.info.run_id, return_type="list")
+default = mlflow.search_traces(locations=["0"], return_type="list")
+print(json.dumps([
+    sorted(one.info.trace_id for one in found) == sorted([within, linked]),
+    [one.info.trace_id for one in default] == [in_default],
+    mlflow.get_trace(within).info.experiment_id == named.experiment_id,
+    named.experiment_id,
+]))
+"""
+
 LIMITED = (
     BEGIN
     + """
@@ -207,6 +234,16 @@ def test_opentelemetrys_exporter_is_served(served, sqlite_platform):
     order, ship = api("GET", "3.0/mlflow/traces/get", trace_id=name)["trace"]["spans"]
     assert (order["name"], ship["name"], ship["status"]["message"]) == ("order", "ship", "RuntimeError: rain")
     assert [one["name"] for one in order["events"] + ship["events"]] == ["paid", "exception"]
+
+
+def test_traces_are_of_runs_and_of_the_project_that_is_named(served, sqlite_platform):
+    url, client, _ = served
+    client.identity.create_project("second")
+    told, errors = Program(url, sqlite_platform.admin_key)(WITH_RUNS, MLFLOW_WORKSPACE="second")
+    assert told[:3] == [True, True, True]
+    assert "Failed" not in errors
+    assert Api(client).find([told[3]]) == []
+    assert len(Api(sqlite_platform.client(project="second")).find([told[3]])) == 2
 
 
 def test_viewers_and_strangers_trace_nothing(served, sqlite_platform):
