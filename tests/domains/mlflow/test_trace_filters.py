@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.mlflow.traces.filters import Clause, Order, parse_filter, parse_order, read_token, write_token
+from modelops.domains.mlflow.traces.patterns import check_pattern
 
 FIELDS = [
     "status",
@@ -139,3 +140,50 @@ def test_tokens_come_back(offset):
     token = write_token(offset)
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", token)
     assert read_token(token) == offset
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^a.*b$",
+        "[ab]+",
+        "(?:ab)+",
+        "(?i)x|y",
+        "a{3}",
+        r"\(\+\)+",
+        "[*+?{]+",
+        "(?P<n>a)b?",
+        "(?=x).",
+        "a*?b",
+        "[]*]+",
+        r"\d+\.\d*",
+    ],
+)
+def test_plain_patterns_are_taken(pattern):
+    assert check_pattern(pattern) == pattern
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+$",
+        "(a|a)*",
+        "((a)*)*",
+        "(?:a?){25}",
+        "(?:(?:a|b)c){2}",
+        ".*.*.*x",
+        "a?" * 30 + "a" * 30,
+        "x" * 501,
+        "(?:a{1,9}){1,9}",
+    ],
+)
+def test_patterns_whose_time_explodes_are_refused(pattern):
+    with pytest.raises(InvalidInput, match="too long"):
+        check_pattern(pattern)
+
+
+@pytest.mark.filterwarnings("ignore:Possible")  # Python wonders whether `[[` was meant as it will be some day
+@given(st.text(alphabet="ab()[]|*+?{}1,\\.^$:=!<P>", max_size=30))
+def test_any_pattern_is_taken_or_refused(pattern):
+    with contextlib.suppress(InvalidInput):
+        check_pattern(pattern)

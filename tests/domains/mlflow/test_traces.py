@@ -116,10 +116,14 @@ def test_a_search_says_what_is_wrong(platform, api, searched):
         assert f"Invalid value {most} for parameter 'max_results'" in answer["message"]
     api.find(searched, status=400, page_token="nonsense")
     api.find(searched, status=400, order_by=["foo"])
+    assert "too long" in api.find(searched, "tags.fruit RLIKE '(a+)+$'", status=400)["message"]
     if platform.place.database.is_sqlite:  # the two know different regular expressions
         assert api.find(searched, "tags.fruit RLIKE '(?:a){9999}'") == []
     else:
         assert "regular expression" in api.find(searched, "tags.fruit RLIKE '(?:a){9999}'", status=400)["message"]
+    for pattern in ("%\\", "a\\%", "[", "*", "a?"):
+        assert api.find(searched, f"tags.fruit LIKE '{pattern}'") == []
+        assert api.find(searched, f"tags.fruit ILIKE '{pattern}'") == []
     assert api.find(["exp_nowhere"]) == []
     assert api.find([]) == []
 

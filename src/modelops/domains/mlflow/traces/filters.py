@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from modelops.contracts.errors import InvalidInput
+from modelops.domains.mlflow.traces.patterns import check_pattern
 
 Value = str | float | list[str] | None
 
@@ -239,10 +240,7 @@ def _check_value(clause: Clause, named: str) -> None:
     elif number:
         raise InvalidInput(f"Expected a quoted string value for '{named}'. Got value {clause.value}.")
     elif clause.operator == "RLIKE":
-        try:
-            re.compile(str(clause.value))
-        except (re.error, RecursionError, OverflowError) as wrong:
-            raise InvalidInput(f"'{clause.value}' is not a regular expression: {wrong}.") from wrong
+        check_pattern(str(clause.value))
     elif clause.kind == "prompt" and str(clause.value).count("/") != 1:
         raise InvalidInput(
             f"Invalid prompts filter value '{clause.value}'. Expected format: prompt = \"name/version\"."

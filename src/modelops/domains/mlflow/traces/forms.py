@@ -15,8 +15,8 @@ _START = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s")
 
 
-Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
-"""Milliseconds since 1970, before the year 10000."""
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+"""A time: milliseconds since 1970, before the year 10000."""
 
 
 class InExperiment(msgspec.Struct):

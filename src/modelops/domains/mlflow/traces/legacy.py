@@ -9,7 +9,7 @@ from sqlalchemy import update
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.mlflow.protocol import api, pairs
 from modelops.domains.mlflow.traces import reading, searching
-from modelops.domains.mlflow.traces.forms import Moment
+from modelops.domains.mlflow.traces.forms import Milliseconds
 from modelops.domains.mlflow.traces.places import find_active
 from modelops.domains.mlflow.traces.recording import OURS, STATES, hold, write_labels
 from modelops.domains.mlflow.traces.tables import TraceRow
@@ -31,7 +31,7 @@ class Begin(msgspec.Struct):
     """Body of `begin_trace`."""
 
     experiment_id: str
-    timestamp_ms: Moment
+    timestamp_ms: Milliseconds
     request_metadata: list[Pair] = []
     tags: list[Pair] = []
 
@@ -39,7 +39,7 @@ class Begin(msgspec.Struct):
 class End(msgspec.Struct):
     """Body of `end_trace`."""
 
-    timestamp_ms: Moment
+    timestamp_ms: Milliseconds
     status: str
     request_metadata: list[Pair] = []
     tags: list[Pair] = []

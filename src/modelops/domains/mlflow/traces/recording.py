@@ -32,7 +32,7 @@ _DERIVED = {
     SESSION: ("session.id", "gen_ai.conversation.id"),
     "mlflow.trace.user": ("user.id",),
 }
-_UNSEARCHABLE = 250
+_LONGEST_KEY = 250
 
 
 def record_trace(ctx: Context, told: TraceInfo) -> str:
@@ -89,8 +89,8 @@ def record_spans(ctx: Context, experiment: str, spans: Iterable[Span], run: str 
 
 def check_id(trace_id: str) -> str:
     """Return a trace's id. Raises InvalidInput if it cannot be one."""
-    if not 0 < len(trace_id) <= _UNSEARCHABLE or "/" in trace_id or "\x00" in trace_id:
-        raise InvalidInput(f"A trace's id has 1 to {_UNSEARCHABLE} characters and no slash.")
+    if not 0 < len(trace_id) <= _LONGEST_KEY or "/" in trace_id or "\x00" in trace_id:
+        raise InvalidInput(f"A trace's id has 1 to {_LONGEST_KEY} characters and no slash.")
     return trace_id
 
 
@@ -101,8 +101,8 @@ def write_labels(ctx: Context, trace_id: str, kind: str, labels: dict[str, str],
         InvalidInput: a key is empty or too long.
     """
     for key in labels:
-        if not 0 < len(key) <= _UNSEARCHABLE:
-            raise InvalidInput(f"The key '{key[:50]}' exceeds the maximum length of {_UNSEARCHABLE}, or is empty.")
+        if not 0 < len(key) <= _LONGEST_KEY:
+            raise InvalidInput(f"The key '{key[:50]}' exceeds the maximum length of {_LONGEST_KEY}, or is empty.")
     rows = [
         {
             "project_id": ctx.project_id,
@@ -228,7 +228,7 @@ def _tags(spans: list[Span], root: Span | None) -> dict[str, str]:
     if root is not None:
         put = {k.removeprefix(_TAG_PREFIX): v for k, v in root.attributes.items() if k.startswith(_TAG_PREFIX)}
         tags |= {key: value if isinstance(value, str) else json.dumps(plain(value)) for key, value in put.items()}
-    return {key: value for key, value in tags.items() if 0 < len(key) <= _UNSEARCHABLE and key not in OURS}
+    return {key: value for key, value in tags.items() if 0 < len(key) <= _LONGEST_KEY and key not in OURS}
 
 
 def _derive(ctx: Context, trace_id: str, spans: list[Span]) -> None:
@@ -241,7 +241,7 @@ def _derive(ctx: Context, trace_id: str, spans: list[Span]) -> None:
     for key, names in _DERIVED.items():
         texts = [text for span in spans for name in names if (text := span.text(name))]
         if key not in known and texts:
-            found[key] = texts[0][:_UNSEARCHABLE]
+            found[key] = texts[0][:_LONGEST_KEY]
     for key, attribute in zip(_SUMS, (USAGE, COST), strict=True):
         if key in known or any(attribute in span.attributes for span in spans):
             column, zeros = _SUMS[key]

@@ -24,6 +24,10 @@ from modelops.domains.mlflow.traces.tables import AssessmentRow, LabelRow, LinkR
 from modelops.kernel.context import Context
 
 MOST = 500
+_LOOKED_AT = 1_000
+"""How many characters of a text a regular expression is held against."""
+_NOTHING = "\x01"
+"""What escapes a sign of a pattern: nothing that is ever written, so that a backslash is one."""
 _COLUMNS: dict[str, Any] = {
     "timestamp_ms": TraceRow.started_ms,
     "execution_time_ms": TraceRow.duration_ms,
@@ -42,8 +46,8 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">=": lambda column, value: column >= value,
     "IN": lambda column, value: column.in_(value),
     "NOT IN": lambda column, value: column.not_in(value),
-    "ILIKE": lambda column, value: func.lower(column).like(func.lower(literal(value))),
-    "RLIKE": lambda column, value: column.regexp_match(value),
+    "ILIKE": lambda column, value: func.lower(column).like(func.lower(literal(value)), escape=_NOTHING),
+    "RLIKE": lambda column, value: func.substr(column, 1, _LOOKED_AT).regexp_match(value),
 }
 
 
@@ -109,7 +113,7 @@ def _compare(column: Any, clause: Clause, on_sqlite: bool) -> ColumnElement[bool
         return _COMPARE[clause.operator](column, clause.value)  # type: ignore[no-any-return]
     if on_sqlite:  # whose LIKE takes capitals for small letters
         return column.op("GLOB")(_as_glob(str(clause.value)))  # type: ignore[no-any-return]
-    return column.like(clause.value)  # type: ignore[no-any-return]
+    return column.like(clause.value, escape=_NOTHING)  # type: ignore[no-any-return]
 
 
 def _as_glob(pattern: str) -> str:
