@@ -7,6 +7,7 @@ import json
 import math
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from google.protobuf.json_format import MessageToDict
@@ -312,3 +313,19 @@ def test_what_a_client_told_outweighs_its_spans(api, experiment):
     info = api.info(trace_id(1))
     assert (info["request_time"], info["state"]) == ("1970-01-01T00:00:05.000Z", "OK")
     assert (info["request_preview"], info["execution_duration"]) == ("asked", "1.500s")
+
+
+def test_spans_of_one_trace_may_come_at_once(api, experiment):
+    def send(number):
+        if number == 0:
+            api.start(trace_id(1), experiment, 500, tags={"a": "b"})
+        else:
+            api.export(experiment, span(2, number), span(1, number, parent=100, session__id="s"))
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(list(pool.map(send, [*range(12), *range(12)]))) == 24
+    traces = api("GET", "3.0/mlflow/traces/batchGet", trace_ids=[trace_id(1), trace_id(2)])["traces"]
+    assert [len(one["spans"]) for one in traces] == [11, 11]
+    info = api.info(trace_id(1))
+    assert (info["request_time"], info["tags"]["a"]) == ("1970-01-01T00:00:00.500Z", "b")
+    assert info["trace_metadata"]["mlflow.trace.session"] == "s"
