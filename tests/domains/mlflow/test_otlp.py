@@ -162,6 +162,7 @@ def test_json_and_protobuf_say_the_same(request):
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+@settings(deadline=None)
 def test_any_bytes_are_read_or_refused(body):
     for read in (read_protobuf, read_json, lambda one: _inflate(one, "gzip"), lambda one: _inflate(one, "deflate")):
         with contextlib.suppress(InvalidInput):
@@ -216,6 +217,7 @@ def test_the_answer_is_read_by_opentelemetry():
         st.integers(0, 9), st.tuples(st.integers(0, 9) | st.none(), st.integers(1, 9) | st.none()), max_size=10
     )
 )
+@settings(deadline=None)
 def test_a_parents_numbers_hold_those_of_its_children(tree):
     totals = {str(n): (None if p is None else str(p), None if v is None else {"t": v}) for n, (p, v) in tree.items()}
     expected = 0

@@ -4,7 +4,7 @@ import contextlib
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelops.contracts.errors import InvalidInput
@@ -114,6 +114,7 @@ def test_refuses_orders(orders):
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_is_read_or_refused(text):
     for read in (parse_filter, lambda one: parse_order([one]), read_token):
         with contextlib.suppress(InvalidInput):
@@ -123,6 +124,7 @@ def test_any_text_is_read_or_refused(text):
 @given(
     st.lists(st.tuples(st.sampled_from(FIELDS), st.text(st.characters(exclude_characters="'"))), min_size=1, max_size=5)
 )
+@settings(deadline=None)
 def test_what_is_written_is_read_back(parts):
     text = " AND ".join(
         f"{field} {'LIKE' if field != 'timestamp_ms' else '>'} {_literal(field, value)}" for field, value in parts
@@ -136,6 +138,7 @@ def _literal(field, value):
 
 
 @given(st.integers(0, 2**40 - 1))
+@settings(deadline=None)
 def test_tokens_come_back(offset):
     token = write_token(offset)
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", token)
@@ -184,6 +187,7 @@ def test_patterns_whose_time_explodes_are_refused(pattern):
 
 @pytest.mark.filterwarnings("ignore:Possible")  # Python wonders whether `[[` was meant as it will be some day
 @given(st.text(alphabet="ab()[]|*+?{}1,\\.^$:=!<P>", max_size=30))
+@settings(deadline=None)
 def test_any_pattern_is_taken_or_refused(pattern):
     with contextlib.suppress(InvalidInput):
         check_pattern(pattern)
