@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from ipaddress import ip_network
 
 import pytest
 from sqlalchemy import select
@@ -15,7 +16,7 @@ from modelops.domains.webhooks import sending
 from modelops.domains.webhooks.reconcilers import Courier
 from modelops.domains.webhooks.rules import MAX_ATTEMPTS, WebhookRefused, verify_webhook
 from modelops.domains.webhooks.tables import WebhookRow
-from modelops.kernel.tables import IdempotencyRow
+from modelops.kernel.tables import EventRow, IdempotencyRow
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
 
@@ -146,8 +147,6 @@ def test_a_webhook_that_fails_for_days_is_disabled_and_says_why(local, receiver,
     with pytest.raises(Conflict, match="disabled"):
         client.webhooks.ping_webhook(made.id)
     with local.place.work(write=False) as ctx:
-        from modelops.kernel.tables import EventRow
-
         kinds = set(ctx.session.scalars(select(EventRow.type)))
     assert "modelops.webhooks.webhook_disabled" in kinds
 
@@ -210,8 +209,6 @@ def test_a_receiver_that_drips_bytes_is_left_in_time(monkeypatch):
     thread = threading.Thread(target=drip)
     thread.start()
     try:
-        from ipaddress import ip_network
-
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
         reply = sending.send(url, {}, b"{}", [ip_network("127.0.0.0/8")])
     finally:
@@ -268,8 +265,6 @@ def test_over_tls_the_certificate_is_of_the_name(tmp_path, monkeypatch):
     server.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     trust = ssl.create_default_context(cafile=tmp_path / "cert.pem")
     monkeypatch.setattr(sending, "_trust", lambda: trust)
-    from ipaddress import ip_network
-
     receiver = Receiver(tls=server)
     try:
         real = socket.getaddrinfo
