@@ -70,7 +70,7 @@ def read_objectives(texts: Iterable[str]) -> list[Objective]:
 
 def guess_objective(metrics: Sequence[Mapping[str, float]]) -> Objective | None:
     """Return what runs are most likely judged by: of the metrics that most of them have, one whose name says its direction."""
-    counts = Counter(key for found in metrics for key in found if not key.startswith(FOLD_PREFIX))
+    counts = Counter(key for found in metrics for key in found if not key.startswith(FOLD_PREFIX) and "`" not in key)
     if not counts:
         return None
     common = [key for key, count in counts.items() if count * 2 >= max(counts.values())]

@@ -157,7 +157,10 @@ class ImportanceOf(Schema):
     importance: float
     lower: float
     upper: float
-    p_value: Annotated[float | None, Field(description="Of no relation at all, where the method gives one.")]
+    p_value: Annotated[
+        float | None,
+        Field(description="Of no relation at all, corrected for the number of parameters, where the method gives one."),
+    ]
 
 
 class ParameterImportance(Schema):

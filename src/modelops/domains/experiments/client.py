@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Json, Page
+from modelops.domains.experiments.analysis_rules import read_direction
 from modelops.domains.experiments.analysis_schemas import (
     Axis,
     BestQuery,
@@ -212,7 +213,7 @@ class Experiments(Group):
         """
         query = BestQuery(
             metric=metric,
-            direction=Direction(direction),
+            direction=read_direction(direction),
             constraint=list(constraint),
             experiment=experiment,
             filter=filter,

@@ -35,6 +35,7 @@ FOREST_RUNS = 30
 _MOST_COLUMNS = 64
 _MOST_CATEGORIES = 30
 _FOLDS, _REPEATS, _SHUFFLES, _TREES = 5, 2, 5, 100
+_LARGE, _FEW_TREES = 10_000, 30  # a request may take seconds, not a minute
 _RESAMPLES = 999
 
 
@@ -59,10 +60,14 @@ def rank_parameters(
     left_out = f" Left out, since nearly every run has its own value: {name_some(unusable)}." if unusable else ""
     if not columns:
         return _refused(metric, len(kept), f"No parameter differs between the runs in a way that repeats.{left_out}")
+    if len(kept) < FOREST_RUNS:
+        return _by_ranks(metric, columns, ranks, f"from {FOREST_RUNS} runs on, a forest sees it.{left_out}")
+    if len(columns) > _MOST_COLUMNS:
+        return _by_ranks(metric, columns, ranks, f"for a forest, too many differ.{left_out}")
     forest = _forest()
-    if forest is not None and len(kept) >= FOREST_RUNS and len(columns) <= _MOST_COLUMNS:
-        return _by_forest(metric, columns, ranks, forest, left_out)
-    return _by_ranks(metric, columns, ranks, left_out)
+    if forest is None:
+        return _by_ranks(metric, columns, ranks, f"a forest would, with scikit-learn beside the platform.{left_out}")
+    return _by_forest(metric, columns, ranks, forest, left_out)
 
 
 class _Column:
@@ -88,6 +93,43 @@ class _Column:
     @property
     def repeats(self) -> bool:
         return self.is_number or self.distinct <= min(_MOST_CATEGORIES, len(self.codes) // 2)
+
+    def strength(self, weights: Array, apart: Array) -> Array:
+        """Return the association with a metric's ranks, less their mean, in weighted runs, shape (draws,).
+
+        Args:
+            weights: How often each run counts, shape (draws, runs); each row sums to the number of runs.
+        """
+        runs = len(apart)
+        mean = weights @ apart / runs
+        whole = weights @ apart**2 - runs * mean**2
+        if self.is_number:
+            codes = self._centred_ranks()
+            middle = weights @ codes / runs
+            spread = weights @ codes**2 - runs * middle**2
+            return _share(weights @ (codes * apart) - runs * middle * mean, np.sqrt(np.maximum(spread * whole, 0)))
+        inside = self.features()
+        counts, sums = weights @ inside, weights @ (inside * apart[:, None])
+        between = _share(sums**2, counts).sum(axis=1) - runs * mean**2
+        return _unbiased(_share(between, whole), (counts > 0).sum(axis=1), runs)
+
+    def strength_by_chance(self, shuffled: Array) -> Array:
+        """Return the association with each row of shuffled ranks, shape (rows,)."""
+        whole = (shuffled**2).sum(axis=1)
+        if self.is_number:
+            codes = self._centred_ranks()
+            return _share(shuffled @ codes, np.sqrt(whole * (codes**2).sum()))
+        inside = self.features()
+        between = ((shuffled @ inside) ** 2 / inside.sum(axis=0)).sum(axis=1)
+        return _unbiased(_share(between, whole), np.full(len(whole), inside.shape[1]), shuffled.shape[1])
+
+    def _centred_ranks(self) -> Array:
+        """Return the numbers' ranks less their mean; a gap stands in the middle, where it pulls nowhere."""
+        known = ~np.isnan(self.codes)
+        ranks = np.zeros(len(self.codes))
+        ranks[known] = stats.rankdata(self.codes[known])
+        ranks[known] -= ranks[known].mean()
+        return ranks
 
     def features(self) -> Array:
         """Return the column as the forest takes it, shape (runs, features): gaps and categories get columns of their own."""
@@ -116,11 +158,12 @@ def _by_forest(metric: str, columns: list[_Column], ranks: Array, forest: Any, l
     blocks = [column.features() for column in columns]
     ends = np.cumsum([block.shape[1] for block in blocks])
     inputs, random = np.column_stack(blocks), np.random.default_rng(0)
+    trees = _TREES if inputs.size <= _LARGE else _FEW_TREES
     losses, error, spread = [], 0.0, 0.0
     for _ in range(_REPEATS):
         for test in np.array_split(random.permutation(len(ranks)), _FOLDS):
             train = np.setdiff1d(np.arange(len(ranks)), test)
-            model = forest(n_estimators=_TREES, min_samples_leaf=2, random_state=0, n_jobs=1).fit(
+            model = forest(n_estimators=trees, min_samples_leaf=2, random_state=0, n_jobs=1).fit(
                 inputs[train], ranks[train]
             )
             missed = float(np.mean((model.predict(inputs[test]) - ranks[test]) ** 2))
@@ -165,66 +208,49 @@ def _loss(
     return float(np.mean((model.predict(shuffled) - np.tile(ranks, _SHUFFLES)) ** 2)) - missed
 
 
-def _by_ranks(metric: str, columns: list[_Column], ranks: Array, left_out: str) -> ParameterImportance:
+def _by_ranks(metric: str, columns: list[_Column], ranks: Array, rest: str) -> ParameterImportance:
     random = np.random.default_rng(0)
-    shuffles = np.argsort(random.random((_RESAMPLES, len(ranks))), axis=1)
-    draws = random.integers(0, len(ranks), (_RESAMPLES, len(ranks)))
-    measured = [_association(column, ranks, shuffles, draws) for column in columns]
-    corrected = holm([p_value for _, _, _, p_value in measured])
-    found = [
-        ImportanceOf(parameter=column.name, importance=strength, lower=lower, upper=upper, p_value=p_value)
-        for column, (strength, lower, upper, _), p_value in zip(columns, measured, corrected, strict=True)
-    ]
-    message = (
-        f"Each parameter by itself, over {len(ranks)} runs: what parameters do together is not seen. "
-        f"Thirty runs and scikit-learn beside the platform would show it.{left_out}"
-    )
+    apart = ranks - ranks.mean()
+    shuffled = apart[np.argsort(random.random((_RESAMPLES, len(apart))), axis=1)]
+    draws = random.multinomial(len(apart), np.full(len(apart), 1 / len(apart)), _RESAMPLES).astype(float)
+    strengths = [float(column.strength(np.ones((1, len(apart))), apart)[0]) for column in columns]
+    strongest = sorted(range(len(columns)), key=lambda n: -abs(strengths[n]))[:_MOST_COLUMNS]
+    p_values = np.ones(len(columns))  # those that are not told count for the correction all the same
+    for n in strongest:
+        by_chance = np.abs(columns[n].strength_by_chance(shuffled))
+        p_values[n] = (1 + int(np.sum(by_chance >= abs(strengths[n]) - 1e-12))) / (1 + _RESAMPLES)
+    corrected = holm(p_values.tolist())
+    found = []
+    for n in strongest:
+        lower, upper = _interval(strengths[n], columns[n].strength(draws, apart))
+        found.append(
+            ImportanceOf(
+                parameter=columns[n].name,
+                importance=abs(strengths[n]),
+                lower=lower,
+                upper=upper,
+                p_value=corrected[n],
+            )
+        )
+    weak = f" Of {len(columns)}, the {len(found)} strongest are told." if len(found) < len(columns) else ""
+    message = f"Each parameter by itself, over {len(ranks)} runs: what parameters do together is not seen; {rest}{weak}"
     return _told(metric, "rank correlation", len(ranks), None, found, message)
 
 
-def _association(
-    column: _Column, ranks: Array, shuffles: NDArray[np.int64], draws: NDArray[np.int64]
-) -> tuple[float, float, float, float]:
-    """Return a parameter's strength, its interval, and the p-value of no relation."""
-    if column.is_number:
-        known = ~np.isnan(column.codes)
-        codes = np.where(known, stats.rankdata(np.where(known, column.codes, -np.inf)), 0.0)
-        codes = np.where(known, codes, codes[known].mean())  # a gap stands in the middle, where it pulls nowhere
-        measure = _correlation
-    else:
-        codes, measure = column.codes, _between
-    here = float(measure(codes[None], ranks[None])[0])
-    by_chance = np.abs(measure(codes[None], ranks[shuffles]))
-    p_value = (1 + int(np.sum(by_chance >= abs(here) - 1e-12))) / (1 + len(shuffles))
-    low, high = (float(bound) for bound in np.quantile(measure(codes[draws], ranks[draws]), [0.025, 0.975]))
-    if low <= 0 <= high:
-        low, high = 0.0, max(-low, high)
-    low, high = sorted((abs(low), abs(high)))
-    return abs(here), min(low, abs(here)), max(high, abs(here)), p_value
+def _interval(strength: float, resampled: Array) -> tuple[float, float]:
+    """Return the interval of a strength without its sign: from 0, where it may have either."""
+    low, high = (float(bound) for bound in np.quantile(resampled, [0.025, 0.975]))
+    ends = (0.0, max(-low, high)) if low <= 0 <= high else sorted((abs(low), abs(high)))
+    return min(ends[0], abs(strength)), max(ends[1], abs(strength))
 
 
-def _correlation(codes: Array, ranks: Array) -> Array:
-    """Return the correlation of each row of `codes` with that of `ranks`, shape (rows,); 0 where one does not vary."""
-    one = codes - codes.mean(axis=1, keepdims=True)
-    other = ranks - ranks.mean(axis=1, keepdims=True)
-    scale = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
-    together = (one * other).sum(axis=1)
-    return np.asarray(np.divide(together, scale, out=np.zeros_like(together), where=scale > 0))
+def _share(part: Array, whole: Array) -> Array:
+    """Divide, with 0 where there is nothing to divide by."""
+    return np.asarray(np.divide(part, whole, out=np.zeros_like(part), where=whole > 1e-9))
 
 
-def _between(codes: Array, ranks: Array) -> Array:
-    """Return the root of epsilon squared of the categories in each row of `codes`, shape (rows,)."""
-    runs = ranks.shape[1]
-    apart = ranks - ranks.mean(axis=1, keepdims=True)
-    whole = (apart**2).sum(axis=1)
-    between, groups = np.zeros(len(apart)), np.zeros(len(apart))
-    for code in np.unique(codes):
-        inside = np.broadcast_to(codes == code, apart.shape)
-        count = inside.sum(axis=1)
-        sums = (apart * inside).sum(axis=1)
-        between += np.divide(sums**2, count, out=np.zeros(len(apart)), where=count > 0)
-        groups += count > 0
-    share = np.divide(between, whole, out=np.zeros(len(apart)), where=whole > 0)
+def _unbiased(share: Array, groups: NDArray[Any], runs: int) -> Array:
+    """Return the root of a share of variance between groups, less what chance alone gives: epsilon squared."""
     free = np.maximum(runs - groups, 1)
     return np.asarray(np.sqrt(np.clip(share - (groups - 1) / free * (1 - share), 0, 1)))
 

@@ -8,6 +8,7 @@ from modelops.domains.experiments.analysis_rules import FOLD_PREFIX
 from modelops.domains.experiments.analysis_schemas import Difference, Direction, MetricBuckets, RunComparison
 from modelops.domains.experiments.report_parts import figure, table
 from modelops.domains.experiments.scales import Scale, scale_of
+from modelops.domains.experiments.schemas import Run
 
 _AXES, _CURVES, _SCATTERS, _POINTS, _SEARCHED = 8, 4, 2, 5, 15
 
@@ -79,19 +80,29 @@ def _scatter(
 def metric_curves(found: RunComparison, keys: Sequence[str], curve: Curve) -> str:
     """Draw metrics over their steps: those named, or those of the first runs that have a history."""
     told = found.runs[:_SEARCHED]
-    wanted = list(keys) or list(dict.fromkeys(key for run in told for key in sorted(run.metrics)))[:_SEARCHED]
+    common = dict.fromkeys(key for run in told for key in sorted(run.metrics) if not key.startswith(FOLD_PREFIX))
     parts: list[str] = []
-    for key in wanted:
-        read = [(run.name, curve(run.id, key)) for run in told if key in run.metrics]
-        drawn = [(name, one) for name, one in read if one.total > 1 or (keys and one.total)]
-        drawn = [(name, one) for name, one in drawn if one.axis == drawn[0][1].axis][: plots.LINES]
-        plot = plots.curves(key, drawn, f"{len(drawn)} runs.") if drawn else ""
-        if plot and (keys or (len(parts) < _CURVES and not key.startswith(FOLD_PREFIX))):
+    for key in keys or list(common)[:_SEARCHED]:
+        drawn = _drawn(told, key, curve, 1 if keys else 2)
+        if plot := plots.curves(key, drawn, f"{len(drawn)} runs.") if drawn else "":
             parts.append(
                 f"<figure>{plot}{plots.legend([name for name, _ in drawn])}{_curve_table(key, drawn)}</figure>"
             )
+        if len(parts) == _CURVES and not keys:
+            break
     note = '<p class="note">The band is from the least to the greatest value of each stretch; the line is its last.</p>'
     return "".join(parts) + (note if parts else "")
+
+
+def _drawn(runs: Sequence[Run], key: str, curve: Curve, least: int) -> list[tuple[str, MetricBuckets]]:
+    """Read the curves of the first runs that have `least` points, on the axis of the first of them."""
+    drawn: list[tuple[str, MetricBuckets]] = []
+    for run in runs:
+        if key in run.metrics and len(drawn) < plots.LINES:
+            one = curve(run.id, key)
+            if one.total >= least and (not drawn or one.axis == drawn[0][1].axis):
+                drawn.append((run.name, one))
+    return drawn
 
 
 def _curve_table(key: str, drawn: Sequence[tuple[str, MetricBuckets]]) -> str:

@@ -161,7 +161,7 @@ class ViewRow(Tracked, Revised, InProject, Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
-    experiment_id: Mapped[str | None] = mapped_column(ForeignKey("experiments.id"))
+    experiment_id: Mapped[str | None] = mapped_column(String(40))  # of an experiment that may be gone
     filter: Mapped[str | None] = mapped_column(Text)
     order_by: Mapped[str | None] = mapped_column(Text)
     columns: Mapped[list[str]] = mapped_column(JsonColumn)
