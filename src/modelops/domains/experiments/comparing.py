@@ -125,6 +125,10 @@ def find_significance(runs: list[Run], objective: Objective, baseline: str | Non
     tested = [test for test in tests if test.p_value is not None]
     adjusted = dict(zip([t.run_id for t in tested], holm([t.p_value or 0.0 for t in tested]), strict=True))
     message = f"Corrected resampled t-test on '{metric}' against '{base.name}'; {len(tested)} of {len(tests)} share its folds."
+    if baseline is None and len(tested) > 1:
+        message += (
+            " It was chosen as the best, which is partly luck; a baseline named beforehand is tested more fairly."
+        )
     corrected = [test.model_copy(update={"adjusted": adjusted.get(test.run_id)}) for test in tests]
     return Significance(metric=metric, baseline=base.id, tests=corrected, message=message)
 

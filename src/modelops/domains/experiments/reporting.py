@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 
-from modelops.domains.experiments.analysis_rules import better
+from modelops.domains.experiments.analysis_rules import better, split_tags
 from modelops.domains.experiments.analysis_schemas import (
     Difference,
     Direction,
@@ -180,9 +180,13 @@ def _differences(found: RunComparison) -> str:
 def _provenance(found: RunComparison, about: Subject) -> str:
     rows = [
         [run.name, run.id, run.experiment, _moment(run.started_at), _moment(run.ended_at), run.created_by, run.job_id]
+        + [
+            ", ".join(f"{key}: {text}" for key, text in sorted(part.items())) or None
+            for part in split_tags(run.tags)[:2]
+        ]
         for run in found.runs
     ]
-    heads = ["run", "id", "experiment", "began", "ended", "by", "job"]
+    heads = ["run", "id", "experiment", "began", "ended", "by", "job", "data", "code"]
     numbers = table("Where each run is from", heads, rows)
     kept = f"<details><summary>All {len(rows)} runs</summary>{numbers}</details>" if len(rows) > _ROWS else numbers
     return f"<p>Made by ModelOps, {_moment(about.made_at)}. This file holds all it shows and asks no other.</p>{kept}"
