@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from modelops.domains.experiments.analysis_schemas import ImportanceOf, MetricBuckets
-from modelops.domains.experiments.scales import Numbers, Scale, write_number
+from modelops.domains.experiments.scales import Numbers, Scale, write_number, write_value
 
 WIDTH = 720
 _LABEL = 22
@@ -50,7 +50,7 @@ def parallel_coordinates(axes: Sequence[Axis], items: Sequence[Item], about: str
         look = f"c{n}" if len(items) <= LINES else "mark" if item.marked else "quiet"
         points = [(x, axis.scale.place(value)) for x, axis, value in zip(places, axes, item.values, strict=True)]
         path = _broken_line([(x, None if y is None else top + inner * (1 - y)) for x, y in points])
-        told = ", ".join(f"{axis.name} {_text(value)}" for axis, value in zip(axes, item.values, strict=True))
+        told = ", ".join(f"{axis.name} {write_value(value)}" for axis, value in zip(axes, item.values, strict=True))
         parts.append(f'<path d="{path}" class="line {look}"><title>{escape(item.name)}: {escape(told)}</title></path>')
     for n, (x, axis) in enumerate(zip(places, axes, strict=True)):
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + inner}" class="axis"/>')
@@ -73,7 +73,7 @@ def scatter(across: Axis, upward: Axis, items: Sequence[Item], about: str, *, fr
         if x is None or y is None:
             continue
         at = frame.x(x), frame.y(y)
-        told = f"{item.name}: {across.name} {_text(item.values[0])}, {upward.name} {_text(item.values[1])}"
+        told = f"{item.name}: {across.name} {write_value(item.values[0])}, {upward.name} {write_value(item.values[1])}"
         shape = f'd="M{at[0]:.1f} {at[1] - 5:.1f}l5 5l-5 5l-5-5z" class="mark point"' if item.marked else None
         mark = f"<path {shape}>" if shape else f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="3.2" class="quiet point">'
         parts.append(f"{mark}<title>{escape(told)}</title></{'path' if shape else 'circle'}>")
@@ -212,10 +212,6 @@ def _write(x: float, y: float, text: str, anchor: str, classes: str, limit: int 
     named = f"<title>{escape(text)}</title>" if short != text else ""
     marked = f' class="{classes}"' if classes else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{marked}>{escape(short)}{named}</text>'
-
-
-def _text(value: Any) -> str:
-    return write_number(value) if isinstance(value, float) else str(value)
 
 
 def _svg(height: int, title: str, about: str, parts: Sequence[str]) -> str:
