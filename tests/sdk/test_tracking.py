@@ -619,6 +619,13 @@ def test_a_forked_child_neither_logs_on_nor_ends_its_parents_run(tmp_path):
                 os._exit(0)
             os.waitpid(child, 0)
             run.log_metric("m", 2)
+            try:
+                with run:
+                    if os.fork() == 0:
+                        raise KeyError("the child leaves the block")
+            except KeyError:
+                os._exit(0)
+            os.wait()
         """,
     )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

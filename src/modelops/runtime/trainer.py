@@ -92,10 +92,9 @@ class Job:
         sys.stdout.flush()
 
     def end_runs(self, status: RunStatus, reason: str | None = None) -> None:
-        """End the runs that the recipe left open, once all of them is delivered: what is missing would end with the job."""
+        """End the runs that the recipe left open, and wait until all of every run is delivered: they end with the job."""
         for run in self._runs:
-            if run.is_open:
-                run.end(status, reason, within_s=self._client.rest.retry_for_s)
+            run.end(status, reason, within_s=self._client.rest.retry_for_s)
 
 
 def main() -> int:

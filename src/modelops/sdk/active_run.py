@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _HEARTBEAT_S = 10.0
 _PATIENCE_S = 30.0
 _HURRY_S = 5.0
+_LAST_S = 1.0
 
 
 class ActiveRun:
@@ -196,7 +197,12 @@ class ActiveRun:
             error.add_note(f"The record of the run '{self.id}' is incomplete: {trouble}")
 
     def finish(self, status: RunStatus, reason: str | None, within_s: float | None = None) -> Exception | None:
-        """End the run whether or not all of it can be delivered now, and return what went wrong, after telling it."""
+        """End the run whether or not all of it can be delivered now, and return what went wrong, after telling it.
+
+        A forked child that leaves its parent's block changes nothing.
+        """
+        if os.getpid() != self._process:
+            return None
         with self._ending:
             if not self._ended:
                 self._ended = True
@@ -218,7 +224,7 @@ class ActiveRun:
                 self.flush(within_s=within_s)
                 self._ended = True
                 self._courier.end(End(status, reason, whole_only=False))
-            left = max(_HURRY_S, deadline - time.monotonic())
+            left = max(_LAST_S, deadline - time.monotonic())
             self._courier.wait_for_end(left, left)
             refusal, self._courier.sender.refusal = self._courier.sender.refusal, None
             if refusal is not None:
@@ -277,6 +283,8 @@ def end_at_exit() -> None:
     """End what the program left running, and wait a moment for it; a forked child leaves its parent's runs alone."""
     deadline = time.monotonic() + _HURRY_S
     for run in [run for run in _unsent if run._process == os.getpid()]:
+        if not run.is_open and run._courier.failure is not None:
+            continue  # this was waited for, and told
         left = max(0.1, deadline - time.monotonic())
         run.finish(RunStatus.FAILED, "The program ended without ending the run.", left)
 

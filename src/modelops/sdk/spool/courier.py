@@ -1,4 +1,7 @@
-"""The courier: two threads of the program that makes a run. One sends its spool, the other tells that the program lives."""
+"""The courier: two threads of the program that makes a run.
+
+One sends its spool; the other brings it to the disk and tells the platform that the program lives, however long sending takes.
+"""
 
 import logging
 import math
@@ -15,8 +18,10 @@ from modelops.sdk.spool.sender import Sender, passes, sentence
 log = logging.getLogger(__name__)
 
 _FLUSH_S = 1.0
+_SYNC_S = 1.0
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 30.0
+_LONGEST_ASKED_S = 300.0
 _HURRY_S = 0.2
 
 
@@ -114,7 +119,6 @@ class Courier:
                 pause = self._pause_after(failures, failure)
             self._tell()
             self._rest(pause)
-            self._writer.sync()
         self._leave()
 
     def _send_all(self) -> None:
@@ -126,7 +130,7 @@ class Courier:
 
     def _pause_after(self, failures: int, failure: Exception) -> float:
         if isinstance(failure, MLOpsError) and failure.retry_after_s:
-            time.sleep(min(failure.retry_after_s, _LONGEST_PAUSE_S))  # whoever waits does not wait less than was asked
+            time.sleep(min(failure.retry_after_s, _LONGEST_ASKED_S))  # whoever waits does not wait less than was asked
         longest = min(_FIRST_PAUSE_S * 2.0 ** min(failures, 10), _LONGEST_PAUSE_S)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
 
@@ -169,7 +173,8 @@ class Courier:
             self._news.notify_all()
 
     def _beat(self) -> None:
-        while not self._stopped.wait(self._heartbeat_s / 2):
+        while not self._stopped.wait(min(_SYNC_S, self._heartbeat_s / 2)):
+            self._writer.sync()
             run = self.sender.progress.run_id
             if run is None or time.monotonic() - self._heard_at < self._heartbeat_s:
                 continue

@@ -91,7 +91,7 @@ class SpoolFolder:
         made.path.mkdir(parents=True, mode=0o700)
         if not made.try_lock():
             raise OSError(f"{made.path} is in use")
-        made._replace("run.json", write_json(header.model_dump(mode="json")))
+        made._replace("run.json", write_json(header.model_dump(mode="json")), durably=True)
         return made
 
     def try_lock(self) -> bool:
@@ -197,10 +197,18 @@ class SpoolFolder:
         except FileNotFoundError:
             return None
 
-    def _replace(self, name: str, content: bytes) -> None:
+    def _replace(self, name: str, content: bytes, *, durably: bool = False) -> None:
         fresh = self.path / f".{name}.new"
-        fresh.write_bytes(content)
+        with fresh.open("wb") as file:
+            file.write(content)
+            if durably:
+                file.flush()
+                os.fsync(file.fileno())
         fresh.replace(self.path / name)
+        for folder in (self.path, self.path.parent) if durably else ():
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            os.fsync(descriptor)
+            os.close(descriptor)
 
 
 def spools(place: Path) -> list[SpoolFolder]:

@@ -104,10 +104,14 @@ class Writer:
             if place == self._synced or self._descriptor < 0:
                 return
             retired, self._unsynced = self._unsynced, []
-            present = os.dup(self._descriptor)
-        for descriptor in (*retired, present):
-            with contextlib.suppress(OSError):  # a disk that fails says so to the next write
-                os.fdatasync(descriptor)
+        with contextlib.suppress(OSError):  # a disk that fails says so to the next write
+            present = os.open(segment_path(self._folder, place.segment), os.O_RDONLY | os.O_CLOEXEC)
+            retired.append(present)
+            if place.segment != self._synced.segment:
+                retired.append(os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC))
+        for descriptor in retired:
+            with contextlib.suppress(OSError):
+                os.fsync(descriptor)
             os.close(descriptor)
         self._synced = place
 
