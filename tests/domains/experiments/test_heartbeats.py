@@ -49,6 +49,24 @@ def test_a_silent_run_fails_and_says_why(timed):
     ] == [GONE]
 
 
+def test_a_run_that_failed_for_silence_goes_on_where_its_maker_says_so(timed):
+    platform, clock = timed
+    experiments = platform.client().experiments
+    run = experiments.create_run("trials").id
+    clock.advance(61)
+    platform.controller.turn()
+    again = experiments.update_run(run, status="running")
+    assert (again.status, again.reason, again.ended_at) == (RunStatus.RUNNING, None, None)
+    platform.controller.turn()
+    experiments.log_batch(run, tags={"a": "b"})
+    clock.advance(61)
+    platform.controller.turn()
+    ended = experiments.update_run(run, status="failed", reason="ValueError: boom")
+    assert (ended.status, ended.reason) == (RunStatus.FAILED, "ValueError: boom")
+    with pytest.raises(ExperimentError):
+        experiments.update_run(run, status="running")
+
+
 @pytest.mark.parametrize("sign", ["heartbeat", "log", "artifact"])
 def test_any_sign_of_life_is_one(timed, sign):
     platform, clock = timed
