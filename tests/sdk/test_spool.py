@@ -39,7 +39,6 @@ HEADER = {
     "parameters": {},
     "tags": {},
     "began_at": "2026-01-01T00:00:00Z",
-    "pid": 1,
 }
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,7 @@ PathArg = Annotated[
 _COLUMNS = ["experiment", "run_name", "run_id", "state", "waiting_bytes", "refused", "dropped", "began_at", "path"]
 _EMPTY = "Nothing is left behind: all that programs logged here was sent."
 _EVERY_S = 2.0
+_LONGEST_PAUSE_S = 30.0
 _PATIENCE_S = 10.0
 
 
@@ -63,8 +64,10 @@ def sync(
 
 def _watch(ctx: typer.Context, path: Path | None, clients: "_Clients", as_json: bool) -> None:
     """Send what there is again and again, and tell of each spool when its state changes."""
-    known: dict[str, Any] = {}
+    known: dict[str, str] = {}
+    pause = _EVERY_S
     while True:
+        pause = min(pause * 2, _LONGEST_PAUSE_S) if "waiting" in known.values() else _EVERY_S
         for spool in _spools(ctx, path):
             left = _send(spool, clients, again=False)
             if known.get(left.spool) != left.state:
@@ -75,7 +78,7 @@ def _watch(ctx: typer.Context, path: Path | None, clients: "_Clients", as_json: 
                 else:
                     say(f"{left.experiment or left.spool}: {left.run_id or 'not begun yet'}: {left.state}")
                     _explain(left)
-        time.sleep(_EVERY_S)
+        time.sleep(pause)
 
 
 def _send(spool: "SpoolFolder", clients: "_Clients", again: bool) -> "Left":

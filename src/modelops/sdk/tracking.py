@@ -107,8 +107,10 @@ class ExperimentTracker:
             if self._owned:
                 run.finish(RunStatus.FAILED, "The tracker was closed without ending the run.")
             else:
-                with contextlib.suppress(MLOpsError):  # it lies in the spool, and is sent on
+                try:
                     run.flush()
+                except MLOpsError as trouble:  # it lies in the spool, and the run goes on
+                    log.warning("Not all of the run '%s' was delivered: %s", run.id, trouble)
         if self._owned:
             self.client.close()
 
@@ -132,7 +134,6 @@ class ExperimentTracker:
             parameters=wanted.parameters,
             tags=wanted.tags,
             began_at=datetime.now(UTC),
-            pid=os.getpid(),
         )
         try:
             spool = SpoolFolder.create(self.spool, header)

@@ -46,7 +46,6 @@ class Header(Schema):
     parameters: dict[str, Json]
     tags: dict[str, str]
     began_at: UtcTime
-    pid: int
 
 
 class Progress(Schema):

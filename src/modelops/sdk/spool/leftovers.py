@@ -88,7 +88,7 @@ def send(
         try:
             sender = Sender(spool, client_of(spool.header()))
             _drive(sender, patience_s, told)
-        except MLOpsError as failure:
+        except (MLOpsError, OSError) as failure:
             return _describe(spool, is_open=False, failure=failure)
         found = _describe(spool, is_open=False, sent=sender.handled)
         if found.state == "sent":
@@ -118,7 +118,7 @@ def _drive(sender: Sender, patience_s: float, told: Told | None) -> None:
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
 
-def _describe(spool: SpoolFolder, *, is_open: bool, sent: int = 0, failure: MLOpsError | None = None) -> Left:
+def _describe(spool: SpoolFolder, *, is_open: bool, sent: int = 0, failure: Exception | None = None) -> Left:
     name, path = spool.path.name, str(spool.path)
     try:
         header = spool.header()

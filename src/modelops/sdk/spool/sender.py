@@ -172,7 +172,9 @@ class Sender:
             return False
         try:
             self.runs.update_run(self._run_id, status=RunStatus.RUNNING)
-        except RunEnded:
+        except Exception as refused:
+            if passes(refused):
+                raise
             self._is_over = True
         return not self._is_over
 
