@@ -72,6 +72,8 @@ def collect_garbage(place: Workplace, *, dry_run: bool) -> GarbageCollection:
         if dry_run:
             continue
         ready = {blob.digest: blob for blob in unheld if blob.digest not in waiting}
+        if not ready:
+            continue
         with place.work(write=False) as ctx:
             doomed = recheck(ctx, list(ready))
         gone = remove(store, doomed)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, BinaryIO
 from fastapi import Header, Path, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
+from modelops.contracts.errors import NotFound
 from modelops.contracts.ports import BlobStore
 from modelops.contracts.schemas import Digest, Page
 from modelops.domains.data import service
@@ -302,7 +303,11 @@ def _complete(scope: Scope, upload: str) -> Artifact:
         found, blobs = service.parts_of(ctx, upload)
         if found.state is UploadState.COMPLETED:
             return service.get_artifact(ctx, found.digest)
-    blob = join_parts(scope.place.ports[BlobStore], blobs, found)
+    try:
+        blob = join_parts(scope.place.ports[BlobStore], blobs, found)
+    except NotFound:  # the same request, sent twice, has completed it and removed the parts
+        with scope.work(write=False) as ctx:
+            return service.get_artifact(ctx, found.digest)
     with scope.work() as ctx:
         artifact = service.upload_artifact(ctx, blob, found.media_type)
         done = service.complete_upload(ctx, upload, artifact)

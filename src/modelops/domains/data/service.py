@@ -1,7 +1,7 @@
 """What data does. Context first, one verb a function; the edge commits."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -163,18 +163,27 @@ def delete_artifact(ctx: Context, digest: str) -> None:
     row = ctx.session.get(ArtifactRow, (ctx.project_id, digest), with_for_update=True)
     if row is None:
         return  # another request was as fast
-    holders = ctx.port(Holders).of(ctx, ctx.project_id, digest)
-    users = [name for name in holders if name != "data"]
-    if uses_of(ctx, [digest]) & {(ctx.project_id, digest)}:
-        users.append("data")
+    users = sorted(_users(ctx, ctx.project_id, [digest])[digest])
     if users:
         raise Conflict(
-            f"The artifact is referred to by: {', '.join(sorted(users))}.",
+            f"The artifact is referred to by: {', '.join(users)}.",
             hint="What refers to it would be broken; delete that first.",
-            extra={"held_by": sorted(users)},
+            extra={"held_by": users},
         )
     ctx.session.delete(row)
     ctx.emit("modelops.data.artifact_deleted", digest, size=row.size)
+
+
+def release_artifacts(ctx: Context, project_id: str, digests: Sequence[str]) -> None:
+    """Let go of those of a project's artifacts that nothing refers to any more (for domains whose rows are removed)."""
+    for start in range(0, len(digests), _AT_ONCE):
+        part = digests[start : start + _AT_ONCE]
+        query = select(ArtifactRow).where(ArtifactRow.project_id == project_id, ArtifactRow.digest.in_(part))
+        rows = ctx.session.scalars(query.order_by(ArtifactRow.digest).with_for_update()).all()
+        users = _users(ctx, project_id, part)
+        for row in rows:
+            if not users[row.digest]:
+                ctx.session.delete(row)
 
 
 def create_dataset(ctx: Context, body: DatasetCreate) -> Dataset:
@@ -325,6 +334,13 @@ def resolve_dataset_version(ctx: Context, ref: str) -> DatasetVersion:
         return _version(row, ctx.one(DatasetRow, "dataset", DatasetRow.id == row.dataset_id).name)
     name, version = parse_ref(ref)
     return _version_of(ctx, _find(ctx, name), version)
+
+
+def _users(ctx: Context, project_id: str, digests: Sequence[str]) -> dict[str, set[str]]:
+    """Return, for each artifact of a project, the domains that refer to it; that it is an artifact does not count."""
+    used = uses_of(ctx, digests)
+    users = ctx.port(Holders).of(ctx, project_id, digests)
+    return {digest: names if (project_id, digest) in used else names - {"data"} for digest, names in users.items()}
 
 
 @contextmanager

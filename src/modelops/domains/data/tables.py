@@ -54,7 +54,7 @@ class UploadRow(Tracked, InProject, Base):
     digest: Mapped[str] = mapped_column(String(80))
     size: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str] = mapped_column(String(200))
-    part_size: Mapped[int]
+    part_size: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[str] = mapped_column(String(20))
     heard_at: Mapped[datetime] = mapped_column(Moment, index=True)
 
@@ -68,7 +68,7 @@ class UploadPartRow(Base):
     number: Mapped[int] = mapped_column(primary_key=True)
     blob: Mapped[str] = mapped_column(String(80), index=True)
     digest: Mapped[str] = mapped_column(String(80))
-    size: Mapped[int]
+    size: Mapped[int] = mapped_column(BigInteger)
 
 
 class DatasetRow(Tracked, Revised, InProject, Base):
