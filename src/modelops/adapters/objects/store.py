@@ -10,9 +10,11 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +30,7 @@ from modelops.contracts.ports import BlobInfo, Rewrapping, StoredBlob
 _ROOT = "sha256"
 _BOX, _KEY = ".box", ".key"
 _ATTEMPTS = 4
+_LANES = 8
 _LEFTOVER_AFTER = timedelta(days=1)
 
 
@@ -154,20 +157,14 @@ class ObjectBlobStore:
     def rewrap_keys(self) -> Rewrapping:
         """Wrap every blob's key with the first master key; see `EncryptedStore.rewrap_keys`."""
         rewrapped, current, failed = 0, 0, []
-        for name, infos in self._grouped(None):
-            seal = self._seal_of(_path(name)) if any(info.name.endswith(_BOX) for info in infos) else None
-            self._drop_leftovers(name, seal, infos)
-            if seal is None:
-                continue
-            try:
-                done = self._rewrap(name, seal)
-            except (DamagedError, UnknownMasterError):
-                failed.append(f"sha256:{name}")
-                continue
-            except MissingError:  # the blob was deleted or put anew meanwhile: then its key is new
-                continue
-            rewrapped += done
-            current += not done
+        groups = self._grouped(None)
+        with ThreadPoolExecutor(_LANES, thread_name_prefix="rewrap") as pool:
+            while some := list(itertools.islice(groups, 64 * _LANES)):
+                for (name, _), done in zip(some, pool.map(self._rewrap_group, some), strict=True):
+                    rewrapped += done is _Done.REWRAPPED
+                    current += done is _Done.CURRENT
+                    if done is _Done.FAILED:
+                        failed.append(f"sha256:{name}")
         return Rewrapping(rewrapped, current, failed)
 
     def _replace(self, name: str, file: BinaryIO, size: int) -> None:
@@ -271,16 +268,26 @@ class ObjectBlobStore:
         data = self._keys.wrap(key, _label(name, seal)).pack()
         self._objects.write(_key_name(_path(name), seal), io.BytesIO(data), len(data))
 
-    def _rewrap(self, name: str, seal: bytes) -> bool:
-        """Wrap a key with the first master, and return False where it is already."""
-        if self._keys is None:
-            raise UnknownMasterError("")
-        kept = self._read_key(name, seal)
-        key = self._keys.unwrap(kept, _label(name, seal))
+    def _rewrap_group(self, group: tuple[str, list[ObjectInfo]]) -> "_Done":
+        """Wrap the key of a content with the first master, and drop keys that belong to nothing."""
+        name, infos = group
+        seal = self._seal_of(_path(name)) if any(info.name.endswith(_BOX) for info in infos) else None
+        self._drop_leftovers(name, seal, infos)
+        if seal is None:
+            return _Done.NOTHING
+        try:
+            kept = self._read_key(name, seal)
+            if self._keys is None:
+                return _Done.FAILED
+            key = self._keys.unwrap(kept, _label(name, seal))
+        except (DamagedError, UnknownMasterError):
+            return _Done.FAILED
+        except MissingError:  # the blob was deleted or put anew meanwhile: then its key is new
+            return _Done.NOTHING
         if kept.master == self._keys.first:
-            return False
+            return _Done.CURRENT
         self._write_key(name, seal, key)
-        return True
+        return _Done.REWRAPPED
 
     def _seal_of(self, path: str) -> bytes | None:
         """Return the seal of the box that lies there, or None where there is none that can be read."""
@@ -304,6 +311,12 @@ class ObjectBlobStore:
         start = "" if after is None else _path(hex_of(after)) + "~"  # behind every object of that content
         for name, infos in itertools.groupby(self._objects.walk(_ROOT, start), _content_of):
             yield name, list(infos)
+
+
+class _Done(Enum):
+    """What became of a content's key."""
+
+    NOTHING, CURRENT, REWRAPPED, FAILED = range(4)
 
 
 @dataclass(frozen=True)
