@@ -15,7 +15,7 @@ from modelops.contracts.clock import Clock, SystemClock
 from modelops.contracts.ports import BlobStore, Deployer, JobBackend
 from modelops.contracts.settings import Settings
 from modelops.domains.data import service as data
-from modelops.domains.experiments.ports import ArtifactCatalog
+from modelops.domains.experiments.ports import ArtifactCatalog, ArtifactRelease
 from modelops.domains.identity import service as identity
 from modelops.kernel.context import Context, RolePermissions
 from modelops.kernel.database import Database, sqlite_url
@@ -82,6 +82,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
         Watching: Watching(),
     }
     ports[ArtifactCatalog] = _artifact_facts
+    ports[ArtifactRelease] = data.release_artifacts
     for manifest in manifests:
         ports.update(manifest.provides)
     place = Workplace(database, ports, clock or SystemClock(), settings)

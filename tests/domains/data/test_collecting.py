@@ -116,6 +116,26 @@ def test_two_collections_at_once_note_a_blob_once(aging):
     assert stored(platform) == set()
 
 
+def test_files_of_a_run_removed_for_good_go_unless_something_else_needs_them(aging):
+    platform, clock = aging
+    client = platform.client()
+    client.data.create_dataset("d")
+    version = client.data.create_dataset_version("d", CSV, format="csv")
+    experiment = client.experiments.create_experiment("e").name
+    removed, other = (client.experiments.create_run(experiment).id for _ in range(2))
+    alone, shared = (client.data.upload_artifact(content).digest for content in (b"alone", b"shared"))
+    for run, digest in ((removed, alone), (removed, shared), (other, shared), (removed, version.digest)):
+        client.experiments.link_run_artifact(run, digest[7:17], digest)
+    client.experiments.delete_run(removed)
+    platform.controller.turn()
+    assert client.data.get_artifact(alone).digest == alone  # the run can still be restored
+    clock.advance(seconds=platform.place.settings.restore_within_s + 60)
+    for _ in range(3):
+        platform.controller.turn()
+        age(platform, clock)
+    assert stored(platform) == {shared, version.digest, version.table_digest}
+
+
 def test_long_walks_go_stretch_by_stretch(aging, monkeypatch):
     platform, clock = aging
     monkeypatch.setattr(collecting, "AT_ONCE", 3)

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, func, select, update
 
+from modelops.domains.experiments.ports import ArtifactRelease
 from modelops.domains.experiments.tables import (
     ExperimentRow,
     LatestMetricRow,
@@ -70,13 +71,16 @@ def expired(ctx: Context) -> list[str]:
 def remove(ctx: Context, key: str) -> None:
     """Remove a run or an experiment for good, if it still is deleted and too old to be restored."""
     limit = ctx.clock.now() - timedelta(seconds=ctx.settings.restore_within_s)
-    query = select(RunRow.number).where(RunRow.id == key, RunRow.deleted_at < limit).with_for_update()
-    number = ctx.session.scalar(query)
-    if number is not None:
+    query = select(RunRow.number, RunRow.project_id).where(RunRow.id == key, RunRow.deleted_at < limit)
+    found = ctx.session.execute(query.with_for_update()).one_or_none()
+    if found is not None:
+        number, project_id = found
         for table in (MetricRow, LatestMetricRow, ParameterRow, RunTagRow):
             ctx.session.execute(delete(table).where(table.run_number == number))
-        ctx.session.execute(delete(RunArtifactRow).where(RunArtifactRow.run_id == key))
+        files = delete(RunArtifactRow).where(RunArtifactRow.run_id == key).returning(RunArtifactRow.digest)
+        digests = set(ctx.session.scalars(files))
         ctx.session.execute(delete(RunRow).where(RunRow.number == number))
+        ctx.port(ArtifactRelease)(ctx, project_id, sorted(digests))
         return
     left = ctx.session.scalar(select(func.count()).where(RunRow.experiment_id == key))
     if not left:
