@@ -206,6 +206,17 @@ def test_a_part_changed_on_its_way_is_refused(platform):
     assert stored(platform) == set()
 
 
+def test_completing_twice_at_once(platform):
+    data = platform.client().data
+    upload = data.create_upload(digest(CONTENT), len(CONTENT))
+    for number in range(1, upload.parts + 1):
+        data.put_upload_part(upload.id, number, CONTENT[(number - 1) * PART : number * PART])
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: platform.client().data.complete_upload(upload.id), range(6)))
+    assert {artifact.digest for artifact in done} == {digest(CONTENT)}
+    assert stored(platform) == {digest(CONTENT)}
+
+
 def test_a_full_disk_at_the_end_loses_no_part(platform, monkeypatch):
     data, store = platform.client().data, platform.place.ports[BlobStore]
     upload = data.create_upload(digest(CONTENT), len(CONTENT))
