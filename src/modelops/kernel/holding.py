@@ -27,6 +27,11 @@ class Holders:
                 found.update(digest for _, digest in holds(ctx, asked))
         return found
 
-    def of(self, ctx: Context, project_id: str, digest: str) -> list[str]:
-        """Return the domains that refer to a digest in a project."""
-        return [name for name, holds in self.by_domain.items() if (project_id, digest) in set(holds(ctx, [digest]))]
+    def of(self, ctx: Context, project_id: str, digests: Sequence[str]) -> dict[str, set[str]]:
+        """Return, for each digest, the domains that refer to it in a project."""
+        found: dict[str, set[str]] = {digest: set() for digest in digests}
+        for name, holds in self.by_domain.items():
+            for project, digest in holds(ctx, digests):
+                if project == project_id:
+                    found[digest].add(name)
+        return found

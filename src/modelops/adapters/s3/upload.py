@@ -1,7 +1,6 @@
 """How a file becomes an object: at once, or in parts that are sent side by side."""
 
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -46,17 +45,17 @@ def send(client: Any, bucket: str, key: str, file: BinaryIO, size: int, *, only_
 
 def _send_parts(client: Any, target: dict[str, Any], file: BinaryIO, size: int) -> list[dict[str, Any]]:
     length = max(_PART, -(-size // _MOST_PARTS))
-    gone_wrong = threading.Event()
+    failures: list[BaseException] = []
 
     def send_part(span: tuple[int, int]) -> dict[str, Any]:
         number, start = span
-        if gone_wrong.is_set():
-            raise InterruptedError("Another part could not be sent.")
+        if failures:  # another part could not be sent: then this one need not be
+            raise failures[0]
         try:
             data = os.pread(file.fileno(), min(length, size - start), start)
             answer = client.upload_part(**target, PartNumber=number, Body=data)
-        except BaseException:
-            gone_wrong.set()
+        except BaseException as wrong:
+            failures.append(wrong)
             raise
         return {"PartNumber": number, "ETag": answer["ETag"]}
 

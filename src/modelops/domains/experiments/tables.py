@@ -138,7 +138,7 @@ class RunArtifactRow(Base):
 
     run_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     path: Mapped[str] = mapped_column(String(500), primary_key=True)
-    digest: Mapped[str] = mapped_column(String(80))
+    digest: Mapped[str] = mapped_column(String(80), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str] = mapped_column(String(200))
 
