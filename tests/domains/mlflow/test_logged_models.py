@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from modelops.contracts.errors import DeploymentError
-from modelops.domains.mlflow.logged_models import ModelMetric, record_model_metrics
+from modelops.domains.mlflow.model_metrics import ModelMetric, record_model_metrics
 from modelops.kernel.context import Actor
 from modelops.sdk.registry import ModelRegistry
 
@@ -296,6 +296,17 @@ def test_what_a_run_took_and_made(store, platform, experiment, run, mlflow_clien
     assert found == {"dataset_summaries": [summary]}
     for wrong in ([], [str(n) for n in range(21)]):
         assert post("/experiments/search-datasets", json={"experiment_ids": wrong}).status_code == 400
+
+
+def test_points_on_models_that_cannot_be_kept_are_refused(mlflow_client, post, experiment, run):
+    model = mlflow_client.create_logged_model(experiment.id, "one").model_id
+    point = {"run_id": run.id, "key": "acc", "value": 1.0, "timestamp": 1, "step": 0, "model_id": model}
+    for wrong in ({"dataset_name": "x" * 501}, {"step": 2**63}, {"value": "many"}, {"timestamp": -1}):
+        answer = post("/runs/log-metric", json={**point, **wrong})
+        assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE"), wrong
+    answer = post("/runs/log-metric", json={**point, "model_id": "m-nobody"})
+    assert (answer.status_code, "m-nobody" in answer.json()["message"]) == (404, True)
+    assert mlflow_client.get_logged_model(model).metrics is None or not mlflow_client.get_logged_model(model).metrics
 
 
 def test_inputs_that_cannot_be_kept_are_refused(post, run):

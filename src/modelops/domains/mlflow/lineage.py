@@ -16,7 +16,7 @@ from modelops.domains.experiments import service as experiments
 from modelops.domains.experiments.artifacts import run_to_write
 from modelops.domains.experiments.ingest import Batch, log
 from modelops.domains.mlflow.experiments import Pair
-from modelops.domains.mlflow.names import in_mlflows_words, required
+from modelops.domains.mlflow.names import DATASET_DIGEST, DATASET_NAME, ID, check_length, in_mlflows_words, required
 from modelops.domains.mlflow.protocol import api, pairs
 from modelops.domains.mlflow.tables import DatasetInputRow, DatasetRow, RunModelRow
 from modelops.domains.mlflow.views import tags_of
@@ -30,8 +30,8 @@ _HISTORY = "mlflow.log-model.history"
 _MOST_EXPERIMENTS = 20
 _MOST_SUMMARIES = 1_000
 _LONGEST = {
-    "name": 500,
-    "digest": 100,
+    "name": DATASET_NAME,
+    "digest": DATASET_DIGEST,
     "source_type": 100,
     "source": 65_535,
     "schema": 1_048_575,
@@ -231,10 +231,12 @@ def _dataset(ctx: Context, experiment: str, said: DatasetSaid) -> str:
 
 
 def _link_models(ctx: Context, run: str, kind: str, models: Iterable[RunModel]) -> None:
-    rows = [
-        {"run_id": run, "kind": kind, "model_id": required(model.model_id, "model_id")[:40], "step": model.step}
+    rows: list[dict[str, Any]] = [
+        {"run_id": run, "kind": kind, "model_id": required(model.model_id, "model_id"), "step": model.step}
         for model in models
     ]
+    for row in rows:
+        check_length(row["model_id"], ID, "model_id")
     if rows:
         ctx.session.execute(_insert(ctx, RunModelRow).on_conflict_do_nothing(), rows)
 
@@ -248,9 +250,7 @@ def _check_dataset(said: DatasetInput) -> None:
         value = getattr(said.dataset, name)
         if name in ("name", "digest"):
             required(value, name)
-        if value is not None and len(value) > longest:
-            raise InvalidInput(f"'{name}' exceeds the maximum length of {longest} characters")
+        check_length(value or "", longest, name)
     for tag in said.tags:
         for name, longest in _LONGEST_TAG.items():
-            if len(getattr(tag, name)) > longest:
-                raise InvalidInput(f"'{name}' exceeds the maximum length of {longest} characters")
+            check_length(getattr(tag, name), longest, name)

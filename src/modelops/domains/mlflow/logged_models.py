@@ -1,23 +1,19 @@
 """MLflow's logged models: a model folder beside a run, with parameters, tags and metrics of its own."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from modelops.contracts.errors import InvalidInput, NotFound
+from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ids import new_id
-from modelops.domains.experiments.artifacts import run_to_write
-from modelops.domains.experiments.rules import from_microseconds, join_value, split_value
 from modelops.domains.mlflow.experiments import Pair, find_experiment, location_of
 from modelops.domains.mlflow.files import MODELS
 from modelops.domains.mlflow.logged_search import Dataset, OrderBy, logged_model_query
-from modelops.domains.mlflow.names import required
+from modelops.domains.mlflow.model_metrics import metric_view, metrics_of, missing_model
+from modelops.domains.mlflow.names import check_length, required
 from modelops.domains.mlflow.paging import cut, page_size, read_token
-from modelops.domains.mlflow.protocol import api, milliseconds, number, pairs
+from modelops.domains.mlflow.protocol import api, milliseconds, pairs
 from modelops.domains.mlflow.tables import LoggedModelMetricRow, LoggedModelRow
 from modelops.domains.mlflow.views import tags_of
 from modelops.domains.models import service as models
@@ -86,18 +82,6 @@ class SearchLoggedModels(msgspec.Struct):
     page_token: str = ""
 
 
-class ModelMetric(msgspec.Struct, frozen=True):
-    """A point of a metric of a logged model: `time_us` since the epoch, `value` also NaN and infinite."""
-
-    model_id: str
-    key: str
-    value: float
-    time_us: int
-    step: int
-    dataset_name: str = ""
-    dataset_digest: str = ""
-
-
 @api("POST", _ROOT)
 def create_logged_model(ctx: Context, body: CreateLoggedModel) -> Any:
     """Begin a logged model; its files come next."""
@@ -109,14 +93,16 @@ def create_logged_model(ctx: Context, body: CreateLoggedModel) -> Any:
             f"Invalid model name ('{body.name[:100]}') provided.",
             hint=f"It has up to 250 characters, and none of {' '.join(sorted(_NOT_IN_NAMES))}.",
         )
+    check_length(body.model_type, 250, "model_type")
+    check_length(body.source_run_id, 250, "source_run_id")
     row = LoggedModelRow(
         id=model_id,
         project_id=ctx.project_id,
         experiment_id=experiment.id,
         location=location_of(experiment),
         name=body.name or f"model {model_id[-6:]}",
-        model_type=body.model_type[:250],
-        source_run_id=body.source_run_id[:250],
+        model_type=body.model_type,
+        source_run_id=body.source_run_id,
         status="PENDING",
         tags=_checked_tags(body.tags),
         params=_checked_params({}, body.params),
@@ -184,41 +170,14 @@ def search_logged_models(ctx: Context, body: SearchLoggedModels) -> Any:
     return {"models": _views(ctx, rows), "next_page_token": token}
 
 
-def record_model_metrics(ctx: Context, run_id: str, points: Sequence[ModelMetric]) -> None:
-    """Record points of logged models' metrics that a run logged; one that is sent again is the same.
-
-    Raises:
-        NotFound: a logged model or the run is not of this project.
-    """
-    run_to_write(ctx, run_id)
-    wanted = {point.model_id for point in points}
-    query = select(LoggedModelRow.id).where(LoggedModelRow.project_id == ctx.project_id, LoggedModelRow.id.in_(wanted))
-    if missing := wanted - set(ctx.session.scalars(query)):
-        raise _missing(sorted(missing)[0])
-    if points:
-        insert = postgresql.insert if ctx.session.get_bind().dialect.name == "postgresql" else sqlite.insert
-        ctx.session.execute(
-            insert(LoggedModelMetricRow).on_conflict_do_nothing(), [_metric_row(run_id, point) for point in points]
-        )
-
-
-def _metric_row(run_id: str, point: ModelMetric) -> dict[str, Any]:
-    value, is_nan = split_value(point.value)
-    return {"run_id": run_id, **msgspec.structs.asdict(point), "value": value, "is_nan": is_nan}
-
-
 def _find(ctx: Context, model_id: str, *, deleted: bool = False, lock: bool = False) -> LoggedModelRow:
     query = ctx.query(LoggedModelRow).where(LoggedModelRow.id == model_id)
     if lock:
         query = query.with_for_update()
     row = ctx.session.scalars(query).one_or_none()
     if row is None or (row.deleted_at is not None and not deleted):
-        raise _missing(model_id)
+        raise missing_model(model_id)
     return row
-
-
-def _missing(model_id: str) -> NotFound:
-    return NotFound(f"Logged model with ID '{model_id[:100]}' not found.")
 
 
 def _to_write(ctx: Context, model_id: str) -> LoggedModelRow:
@@ -255,17 +214,9 @@ def _checked_params(present: dict[str, str], entries: Iterable[Pair]) -> dict[st
 
 
 def _views(ctx: Context, rows: Sequence[LoggedModelRow]) -> list[Any]:
-    metrics = _metrics_of(ctx, [row.id for row in rows])
+    metrics = metrics_of(ctx, [row.id for row in rows])
     versions = _versions_of(ctx, [row.id for row in rows])
     return [_view(row, metrics.get(row.id, []), versions.get(row.id, [])) for row in rows]
-
-
-def _metrics_of(ctx: Context, model_ids: list[str]) -> dict[str, list[LoggedModelMetricRow]]:
-    query = select(LoggedModelMetricRow).where(LoggedModelMetricRow.model_id.in_(model_ids))
-    found: dict[str, list[LoggedModelMetricRow]] = {}
-    for metric in ctx.session.scalars(query.order_by(LoggedModelMetricRow.key, LoggedModelMetricRow.time_us)):
-        found.setdefault(metric.model_id, []).append(metric)
-    return found
 
 
 def _versions_of(ctx: Context, model_ids: list[str]) -> dict[str, list[ModelVersion]]:
@@ -295,19 +246,5 @@ def _view(row: LoggedModelRow, metrics: list[LoggedModelMetricRow], versions: li
             "tags": pairs({**row.tags, **known}),
             "registrations": registered,
         },
-        "data": {"params": pairs(row.params), "metrics": [_metric_view(metric) for metric in metrics]},
-    }
-
-
-def _metric_view(row: LoggedModelMetricRow) -> Any:
-    moment: datetime = from_microseconds(row.time_us)
-    return {
-        "key": row.key,
-        "value": number(join_value(row.value, row.is_nan)),
-        "timestamp": milliseconds(moment),
-        "step": row.step,
-        "dataset_name": row.dataset_name,
-        "dataset_digest": row.dataset_digest,
-        "model_id": row.model_id,
-        "run_id": row.run_id,
+        "data": {"params": pairs(row.params), "metrics": [metric_view(metric) for metric in metrics]},
     }

@@ -7,8 +7,17 @@ from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.domains.experiments.ingest import Batch, ParameterEntry, Point, log, open_run, parameter_entry, point
 from modelops.domains.experiments.keys import number_keys
 from modelops.domains.experiments.lifecycle import Change, change_run
-from modelops.domains.mlflow.logged_models import ModelMetric, record_model_metrics
-from modelops.domains.mlflow.names import PARAMETER, check_key, check_length, in_mlflows_words, quoted, required
+from modelops.domains.mlflow.model_metrics import ModelMetric, record_model_metrics
+from modelops.domains.mlflow.names import (
+    DATASET_DIGEST,
+    DATASET_NAME,
+    PARAMETER,
+    check_key,
+    check_length,
+    in_mlflows_words,
+    quoted,
+    required,
+)
 from modelops.domains.mlflow.protocol import api
 from modelops.domains.mlflow.runs import (
     RUN_NAME,
@@ -164,13 +173,13 @@ async def _log(
     for index, tag in enumerate(tags):
         check_tag(tag.key, tag.value, "" if alone else f"tags[{index}].")
     with in_mlflows_words(run):
-        if any(metric.model_id for metric in metrics):
-            await run_in_threadpool(_log_on_models, scope, run, metrics)
         await log(scope, run, batch, ended_too=True, by_text=True)
         for tag in tags:
             if tag.key == RUN_NAME:
                 check_length(tag.value, RUN_NAME_LENGTH, "run_name")
                 await change_run(scope, run, Change(name=tag.value))
+    if any(metric.model_id for metric in metrics):
+        await run_in_threadpool(_log_on_models, scope, run, metrics)
 
 
 def _log_on_models(scope: Scope, run: str, metrics: list[Metric]) -> None:
@@ -187,6 +196,9 @@ def _log_on_models(scope: Scope, run: str, metrics: list[Metric]) -> None:
         for metric in metrics
         if metric.model_id
     ]
+    for metric in metrics:
+        check_length(metric.dataset_name, DATASET_NAME, "dataset_name")
+        check_length(metric.dataset_digest, DATASET_DIGEST, "dataset_digest")
     with scope.work() as ctx:
         record_model_metrics(ctx, run, points)
 

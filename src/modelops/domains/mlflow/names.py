@@ -11,6 +11,9 @@ from modelops.domains.experiments.rules import ParameterChanged, RunDeleted
 KEY, PARAMETER, TAG, EXPERIMENT_TAG, EXPERIMENT_NAME = 250, 65_000, 8_000, 20_000, 500
 """The lengths allowed, in characters."""
 
+DATASET_NAME, DATASET_DIGEST, ID = 500, 100, 40
+"""Those of what names a data set, and of an id."""
+
 _NAME = re.compile(r"[/\w.\- :]*")
 
 

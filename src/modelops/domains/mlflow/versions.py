@@ -5,9 +5,6 @@ from typing import Any
 import msgspec
 
 from modelops.contracts.errors import InvalidInput, NotFound
-from modelops.contracts.ports import BlobStore
-from modelops.domains.experiments import service as experiments
-from modelops.domains.mlflow.experiments import Pair
 from modelops.domains.mlflow.filters import Field, Grammar
 from modelops.domains.mlflow.names import required
 from modelops.domains.mlflow.paging import cut, page_size, read_token
@@ -19,24 +16,19 @@ from modelops.domains.mlflow.registry import (
     number_of,
     wanted_of,
 )
-from modelops.domains.mlflow.rules import ACTIVE, canonical_stage, check_source, checked, stage_name, way_to
-from modelops.domains.mlflow.sources import Found, look_at
-from modelops.domains.mlflow.views import VERSION_ROOT, tags_of, version_view
+from modelops.domains.mlflow.rules import ACTIVE, canonical_stage, checked, stage_name, way_to
+from modelops.domains.mlflow.sources import look_at
+from modelops.domains.mlflow.views import VERSION_ROOT, version_view
 from modelops.domains.models import service as models
-from modelops.domains.models.flavours.mlmodel import FILE, MlModel, parse_mlmodel
-from modelops.domains.models.rules import MLFLOW, check_tag
+from modelops.domains.models.flavours.mlmodel import FILE
 from modelops.domains.models.schemas import (
-    ModelSignature,
     ModelVersion,
-    PackageFile,
     Stage,
     StageChange,
-    VersionCreate,
     VersionUpdate,
 )
 from modelops.domains.models.searching import Wanted
 from modelops.kernel.context import Context
-from modelops.kernel.scope import Scope
 
 _ROOT = "2.0/mlflow/model-versions"
 _MOST = 200_000
@@ -64,18 +56,6 @@ _GRAMMAR = Grammar(
     KINDS,
 )
 _NOT_A_MODEL = f"At its source lies no file {FILE}, so nothing tells how to load it."
-
-
-class CreateVersion(msgspec.Struct):
-    """A new version."""
-
-    name: str = ""
-    source: str = ""
-    run_id: str = ""
-    tags: list[Pair] = []
-    run_link: str = ""
-    description: str = ""
-    model_id: str = ""
 
 
 class Version(msgspec.Struct):
@@ -118,26 +98,6 @@ class VersionTag(msgspec.Struct):
     version: str = ""
     key: str = ""
     value: str = ""
-
-
-@api("POST", f"{_ROOT}/create")
-def create_model_version(scope: Scope, body: CreateVersion) -> Any:
-    """Register what lies at a source; what lies elsewhere exists too, and cannot be deployed."""
-    for key, value in tags_of(body.tags).items():
-        check_tag(key, value)
-    with scope.work(write=False) as ctx:
-        ctx.require("models.write")
-        find_registered_model(ctx, body.name)
-        is_prompt = tags_of(body.tags).get("mlflow.prompt.is_prompt", "").lower() == "true"
-        if not is_prompt:
-            check_source(required(body.source, "source"))
-        found = Found([], "It is a prompt, not a model.") if is_prompt else look_at(ctx, body.source)
-        blobs = ctx.port(BlobStore)
-    model = None if found.version is not None else _described(blobs, found)
-    with scope.work(write=False) as ctx:
-        package = _package(ctx, body, found, model)
-    with scope.work() as ctx:
-        return {"model_version": version_view(_register(ctx, body, found, model, package))}
 
 
 @api("GET", f"{_ROOT}/get")
@@ -233,96 +193,6 @@ def find_model_version(ctx: Context, name: str, version: str) -> ModelVersion:
         return models.get_version(ctx, find_registered_model(ctx, name).id, str(number))
     except NotFound as missing:
         raise NotFound(f"Model Version (name={name[:250]}, version={number}) not found.") from missing
-
-
-def _described(blobs: BlobStore, found: Found) -> MlModel | None:
-    for file in found.files:
-        if file.path == FILE and file.size > _MOST_BYTES:
-            raise InvalidInput(f"The file {FILE} has more than {_MOST_BYTES:,} bytes.")
-        if file.path == FILE:
-            return parse_mlmodel(b"".join(blobs.read(file.digest)))
-    return None
-
-
-def _package(ctx: Context, body: CreateVersion, found: Found, model: MlModel | None) -> VersionCreate | str:
-    """Return what lies at the source as a package to be registered, or why it is none."""
-    origin = found.version
-    why = found.why if not found.files else _NOT_A_MODEL if model is None and origin is None else _unpackable(found)
-    if why is not None:
-        return why
-    return checked(
-        VersionCreate,
-        name=body.name,
-        flavour=origin.flavour if origin else MLFLOW,
-        files=[checked(PackageFile, path=file.path, digest=file.digest, size=file.size) for file in found.files],
-        signature=_signature(origin, model),
-        run_id=_known_run(ctx, _run_of(body, found, model)),
-        requirements=origin.requirements if origin else [],
-        description=body.description,
-        source=_source(body, origin),
-        run_link=body.run_link or None,
-        logged_model_id=_logged_model_of(body, found),
-    )
-
-
-def _register(
-    ctx: Context, body: CreateVersion, found: Found, model: MlModel | None, package: VersionCreate | str
-) -> ModelVersion:
-    if isinstance(package, str):
-        return models.register_reference(
-            ctx,
-            body.name,
-            source=_source(body, found.version),
-            why=package,
-            run=_run_of(body, found, model),
-            run_link=body.run_link or None,
-            logged_model_id=_logged_model_of(body, found),
-            description=body.description,
-            tags=tags_of(body.tags),
-        )
-    version = models.register_version(ctx, package)
-    for key, value in tags_of(body.tags).items():
-        models.tag_version(ctx, version.model_id, version.id, key, value)
-    return models.get_version(ctx, version.model_id, version.id)
-
-
-def _run_of(body: CreateVersion, found: Found, model: MlModel | None) -> str | None:
-    origin = found.version
-    return body.run_id or (origin.run_id or origin.claimed_run if origin else None) or (model.run_id if model else None)
-
-
-def _logged_model_of(body: CreateVersion, found: Found) -> str | None:
-    return body.model_id or found.logged_model_id or (found.version.logged_model_id if found.version else None)
-
-
-def _unpackable(found: Found) -> str | None:
-    """Tell why files cannot be a package; None where they can."""
-    if len(found.files) > _MOST_FILES:
-        return f"It has more than {_MOST_FILES:,} files."
-    for file in found.files:
-        try:
-            checked(PackageFile, path=file.path, digest=file.digest, size=file.size)
-        except InvalidInput:
-            return f"Its file '{file.path[:200]}' has a name that a package cannot hold."
-    return None
-
-
-def _source(body: CreateVersion, origin: ModelVersion | None) -> str:
-    """Return the source to be kept; an alias that was copied from may move, so the version it named is."""
-    return f"models:/{origin.name}/{origin.version}" if origin else body.source
-
-
-def _signature(origin: ModelVersion | None, model: MlModel | None) -> ModelSignature:
-    if origin is not None:
-        return origin.signature
-    return (model.signature if model else None) or ModelSignature(inputs=[])
-
-
-def _known_run(ctx: Context, run: str | None) -> str | None:
-    try:
-        return experiments.find_run(ctx, run).id if run else None
-    except NotFound:
-        return None
 
 
 def _move(ctx: Context, version: ModelVersion, stage: Stage) -> ModelVersion:

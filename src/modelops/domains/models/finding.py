@@ -11,6 +11,8 @@ from modelops.domains.models.schemas import Model, ModelVersion
 from modelops.domains.models.tables import AliasRow, ModelRow, ModelVersionRow
 from modelops.kernel.context import Context
 
+_AT_ONCE = 1_000
+
 
 def find_model(ctx: Context, model: str, *, lock: bool = False) -> ModelRow:
     """Find a model of the project by name or id; locked, nobody else changes it or its versions until the work ends."""
@@ -65,9 +67,11 @@ def version_of_ref(ctx: Context, ref: str) -> ModelVersionRow:
 def aliases_of(ctx: Context, model_ids: list[str]) -> dict[str, dict[str, int]]:
     """Return the aliases of models by model."""
     found: dict[str, dict[str, int]] = {model: {} for model in model_ids}
-    query = select(AliasRow).where(AliasRow.model_id.in_(model_ids)).order_by(AliasRow.alias)
-    for row in ctx.session.scalars(query):
-        found[row.model_id][row.alias] = row.version
+    for start in range(0, len(model_ids), _AT_ONCE):
+        part = model_ids[start : start + _AT_ONCE]
+        query = select(AliasRow).where(AliasRow.model_id.in_(part)).order_by(AliasRow.alias)
+        for row in ctx.session.scalars(query):
+            found[row.model_id][row.alias] = row.version
     return found
 
 
