@@ -92,6 +92,8 @@ def test_calls_are_seen_at_every_protocol(name, protocol):
 
 WRAPPERS = {
     "nested in bytes of a zip": lambda inner: zipped({"archive/data.pkl": inner}),
+    "npy of the type object": lambda inner: b"\x93NUMPY\x01\x00" + struct.pack("<H", len(OBJECT)) + OBJECT + inner,
+    "npy of fields": lambda inner: b"\x93NUMPY\x01\x00" + struct.pack("<H", len(FIELDS)) + FIELDS + inner,
     "zip in a zip": lambda inner: zipped({"a/b.pt": zipped({"x/data.pkl": inner})}),
     "zip behind something": lambda inner: b"%PDF-1.4\n" + zipped({"data.pkl": inner}),
     "tar": lambda inner: tarred({"model/data.pkl": inner}),
@@ -108,6 +110,8 @@ WRAPPERS = {
     "a stored zip": lambda inner: zipped({"data.pkl": inner}, zipfile.ZIP_STORED),
     "a member without a name that tells": lambda inner: zipped({"weights": inner}),
 }
+OBJECT = b"{'descr': 'object', 'fortran_order': False, 'shape': (1,), }\n"
+FIELDS = b"{'descr': [('a', '<f8'), ('b', '|O')], 'fortran_order': False, 'shape': (1,), }\n"
 HEADER = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n"
 
 
@@ -167,6 +171,34 @@ BY_HAND = {
     "compressed for no loader": gzip.compress(pickle.dumps(1)),
     "joblib's array in a plain pickle": b"\x80\x02cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81}b.",
 }
+
+
+@pytest.mark.parametrize("reading", [Reading.PICKLE, Reading.JOBLIB, Reading.ANY])
+def test_a_pickle_with_another_format_s_mark_is_followed(reading):
+    as_tar = tarred({"x": b""})
+    behind = as_tar[200:]  # the mark lies in a text that the pickle begins with
+    marked = b"\x80\x04B" + struct.pack("<I", 193 + len(behind)) + as_tar[7:200] + behind + b"0"
+    content = marked + pickle.dumps(ATTACKS["posix:system"])[2:]
+    assert content[257:262] == b"ustar"
+    assert refused(content, reading=reading)
+    bzip = b"BZh\x00\x00" + b"a" * 0x685A + b"0" + pickle.dumps(ATTACKS["posix:system"], protocol=0)
+    assert pickle.loads(bzip.replace(b"posix\nsystem", b"builtins\nrepr")) == "'true'"
+    assert refused(bzip, reading=reading)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("keras.layers:TFSMLayer", "keras.layers:Lambda", "keras.models:load_model", "torch:load", "torch.hub:load"),
+        *("pandas:HDFStore", "pandas:read_pickle", "pandas.core.computation.eval:eval", "sklearn.datasets:load_files"),
+        *("torch.storage:_load_from_bytes", "numpy.f2py:compile", "sklearn.externals._arff:load", "sklearn.utils:sys"),
+        *("builtins:getattr", "builtins:type", "operator:attrgetter", "numpy:f2py", "numpy.testing:runstring", "os:"),
+    ],
+)
+def test_names_that_no_model_needs(name):
+    assert not any(
+        is_allowed(name, flavour, code=False) for flavour in ("sklearn", "mlflow", "keras", "pytorch", "pyod")
+    )
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zlib.compress])

@@ -27,7 +27,7 @@ _NUMPY_TYPES = (
 COMMON: tuple[tuple[str, str], ...] = (
     (
         "builtins",
-        "object|int|float|complex|bool|str|bytes|bytearray|list|tuple|dict|set|frozenset|slice|range|type|len|abs|round|sum|"
+        "object|int|float|complex|bool|str|bytes|bytearray|list|tuple|dict|set|frozenset|slice|range|len|abs|round|sum|"
         "min|max|sorted|reversed|zip|enumerate|any|all|Ellipsis|NotImplemented|[A-Z][A-Za-z]*(Error|Exception|Warning)",
     ),
     ("collections", "OrderedDict|defaultdict|Counter|deque|ChainMap"),
@@ -79,7 +79,6 @@ COMMON: tuple[tuple[str, str], ...] = (
 PYOD: tuple[tuple[str, str], ...] = (
     (r"pyod\.models(\.\w+)*", _ANY),
     (r"pyod\.utils\.(stat_models|utility|torch_utility)", f"{_CLASS}|pairwise_distances_no_broadcast"),
-    (r"numba(\.\w+)*", f"{_CLASS}|_rebuild_\\w+"),
 )
 TORCH: tuple[tuple[str, str], ...] = (
     (
@@ -138,7 +137,7 @@ CODE: tuple[tuple[str, str], ...] = (
     (rf"({_CODE_ROOTS})(\.\w+)*", r"\w*"),
     (
         "builtins",
-        "getattr|hasattr|isinstance|issubclass|map|filter|print|property|staticmethod|classmethod|super|iter|next|repr",
+        "type|getattr|hasattr|isinstance|issubclass|map|filter|print|property|staticmethod|classmethod|super|iter|next|repr",
     ),
     (r"_thread|threading", "RLock|Lock|_RLock"),
     ("_operator", r"\w+"),
@@ -174,9 +173,11 @@ _NEVER_NAMES = frozenset(
             "genfromtxt",
         ),
         *("f2py", "DataSource", "attrgetter", "methodcaller", "HDFStore", "ExcelFile", "ExcelWriter"),
+        *("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
     }
     - {"array", "operator", "random", "copy", "statistics", "time", "datetime", "string", "types", "numbers", "trace"}
 )
+_NEVER_BEGINNINGS = re.compile(r"^(load|save|dump|read|write|fetch|download|open|exec|eval|spawn|popen|import)(_|s?$)")
 _NEVER_PARTS = frozenset(
     {
         *(
@@ -227,4 +228,6 @@ def is_allowed(found: str, flavour: str, *, code: bool, more: Iterable[str] = ()
 def _is_never(module: str, name: str) -> bool:
     parts = module.split(".")
     # A dotted name is an attribute's attribute, by which any module's own imports are reached.
-    return "." in name or name in _NEVER_NAMES or bool(_NEVER_PARTS.intersection(parts))
+    return (
+        "." in name or name in _NEVER_NAMES or bool(_NEVER_BEGINNINGS.match(name) or _NEVER_PARTS.intersection(parts))
+    )

@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import json
 import lzma
+import re
 import tarfile
 import tempfile
 import zipfile
@@ -26,7 +27,6 @@ _MOST_UNPACKED = 4 * 1024**3
 _MOST_DOCUMENT = 64 * 1024**2
 _CHUNK = 1024 * 1024
 
-_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _ZIP = b"PK\x03\x04"
 _NPY = b"\x93NUMPY"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -82,10 +82,8 @@ def scan_file(stream: BinaryIO, reading: Reading) -> FileScan:
         _Scan(notes).file(stream, "", reading, 0)
     except Unreadable as wrong:
         return notes.done(str(wrong))
-    except (*_DAMAGED, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as wrong:
+    except Exception as wrong:  # the readers of archives raise whatever hostile bytes lead them to
         return notes.done(f"it is damaged: {type(wrong).__name__}: {str(wrong)[:200]}")
-    except (ValueError, NotImplementedError, RecursionError, MemoryError, OverflowError) as wrong:
-        return notes.done(f"it is not as its format wants: {type(wrong).__name__}: {str(wrong)[:200]}")
     return notes.done()
 
 
@@ -103,6 +101,9 @@ class _Scan:
             return
         head = stream.read(512)
         stream.seek(0)
+        if reading is Reading.ANY and not head.startswith(_ZIP):  # others' marks may be opcodes of a pickle
+            self._guess(stream, where)
+            stream.seek(0)
         if reading is Reading.COMPILED or head.startswith(_NATIVE):
             self.notes.note(self.notes.unsafe, f"{where}: compiled code")
         elif head.startswith(_ZIP):
@@ -111,18 +112,16 @@ class _Scan:
             self._npy(stream, where)
         elif head.startswith(_HDF5):
             self._hdf5(stream, where)
-        elif head[257:262] == b"ustar":
+        elif head[257:262] == b"ustar" and reading not in (Reading.PICKLE, Reading.JOBLIB):
             self._tar(stream, where, depth)
         elif (unpack := _unpacker(head)) is not None and reading is not Reading.TEXT:
             self._compressed(stream, where, reading, depth, unpack)
         else:
-            self._plain(stream, where, reading, head, depth)
+            self._plain(stream, where, reading, depth)
 
-    def _plain(self, stream: BinaryIO, where: str, reading: Reading, head: bytes, depth: int) -> None:
+    def _plain(self, stream: BinaryIO, where: str, reading: Reading, depth: int) -> None:
         if reading in (Reading.PICKLE, Reading.JOBLIB):
             walk(stream, self.notes, where, joblib=reading is Reading.JOBLIB)
-        elif reading is Reading.ANY or head.startswith(_PROTOCOLS):
-            self._guess(stream, where)
         # An archive may have anything before it.
         if _is_zip(stream):
             self._zip(stream, where, depth)
@@ -223,7 +222,7 @@ class _Scan:
         if length > _CHUNK:
             raise Unreadable("its header is too long for an array's")
         header = ast.literal_eval(stream.read(length).decode("latin-1").strip())
-        if "O" in repr(header["descr"]):
+        if not _are_numbers(header["descr"]):
             walk(stream, self.notes, where)
 
     def _hdf5(self, stream: BinaryIO, where: str) -> None:
@@ -268,6 +267,14 @@ class _Zlib:
             if found := self._inflate.decompress(packed, count):
                 return found
         return b""
+
+
+def _are_numbers(layout: Any) -> bool:
+    """Tell whether the type that an array's header names holds no objects, which would be pickled."""
+    if isinstance(layout, str):
+        return re.match(r"^[<>|=]?[?bBiufcmMSUV]\d*(\[\w+\])?$", layout) is not None
+    fields = layout if isinstance(layout, list) else [None]
+    return all(isinstance(field, tuple) and len(field) in (2, 3) and _are_numbers(field[1]) for field in fields)
 
 
 def _is_marked(head: bytes) -> bool:

@@ -70,6 +70,9 @@ class Source:
             return opcode.name, None
         if opcode.name in ("GLOBAL", "INST"):  # `pickletools` reads escapes in names, and Python's reader does not
             return opcode.name, f"{self._line()} {self._line()}"
+        if opcode.name == "PERSID":
+            self._line()
+            return opcode.name, VALUE
         if opcode.name == "STRING":
             text = self._line()
             return opcode.name, VALUE if "\\" in text else text.strip("'\"")
