@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import flavour, flavour_for
+from modelops.domains.models.flavours.mlmodel import describe_version, write_mlmodel
 from modelops.sdk.registry import ModelRegistry
 
 NAMES = ["a", "b", "c"]
@@ -304,3 +305,27 @@ def test_an_mlmodel_that_points_outside_is_refused(tmp_path):
     (tmp_path / "MLmodel").write_text("flavors: {sklearn: {pickled_model: ../../etc/passwd}}")
     with pytest.raises(InvalidInput, match="not in the package"):
         flavour("mlflow").load(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["sklearn", "xgboost", "callable"])
+def test_mlflow_loads_what_was_registered_here(registry, tmp_path, monkeypatch, kind):
+    mlflow = needed("mlflow.pyfunc") and needed("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    model = {
+        "sklearn": lambda: LogisticRegression().fit(FRAME, Y),
+        "xgboost": lambda: needed("xgboost").XGBClassifier(n_estimators=3).fit(FRAME, Y),
+        "callable": lambda: lambda rows: np.asarray(rows).sum(axis=1),
+    }[kind]()
+    version = registry.register_model("m", model, sample=FRAME)
+    registry.download_model("m:1", tmp_path / "model")
+    write_mlmodel(tmp_path / "model", describe_version(version))
+
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    own = model(FRAME) if kind == "callable" else model.predict(FRAME)
+    np.testing.assert_allclose(loaded.predict(FRAME), own)
+    assert [column.name for column in loaded.metadata.get_input_schema()] == NAMES
+    if kind == "sklearn":
+        again = needed("mlflow.sklearn").load_model(str(tmp_path / "model"))
+        np.testing.assert_array_equal(again.predict(FRAME), own)
