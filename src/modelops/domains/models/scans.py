@@ -26,9 +26,8 @@ def scan_ahead(scope: Scope, body: VersionCreate) -> None:
         ctx.require("models.write")
         data.require_artifacts(ctx, [file.digest for file in body.files])
         blobs = ctx.port(BlobStore)
-    wanted = _contents(blobs, body.files)[0]
-    with scope.work(write=False) as ctx:
-        missing = set(wanted.values()) - _kept(ctx, wanted.values()).keys()
+        wanted = set(_contents(blobs, body.files)[0].values())
+        missing = wanted - _kept(ctx, wanted).keys()
     if not missing:
         return
     found = {content: _scan(blobs, content) for content in missing}
