@@ -100,6 +100,8 @@ class _Numeric(_Column):
     def _note_distinct(self, values: pa.Array) -> None:
         if self._seen is None:
             return
+        if pa.types.is_float16(values.type):  # for which not every pyarrow tells values apart
+            values = values.cast(pa.float32())
         fresh = values.unique()
         known = pa.concat_arrays([self._seen, fresh]).unique() if len(self._seen) else fresh
         self._seen = known if len(known) <= DISTINCT else None

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, or_, select, true
 
 from modelops.contracts.errors import InvalidInput, NotFound, PermissionDenied
+from modelops.domains.experiments.ports import ArtifactRelease
 from modelops.domains.experiments.rules import RunDeleted
 from modelops.domains.experiments.schemas import RunArtifact
 from modelops.domains.experiments.tables import RunArtifactRow, RunRow
@@ -55,10 +56,15 @@ def check_run_path(ctx: Context, run: str, path: str) -> None:
 
 
 def unlink_run_artifacts(ctx: Context, run: str, path: str) -> int:
-    """Take a file, or a folder with all below it, from a run, and return how many files that were."""
+    """Take a file, or a folder with all below it, from a run, and return how many files that were.
+
+    Contents that nothing refers to any more go with them.
+    """
     run_id, _ = run_to_write(ctx, run)
     gone = delete(RunArtifactRow).where(RunArtifactRow.run_id == run_id, within(RunArtifactRow.path, path))
-    return ctx.session.execute(gone).rowcount  # type: ignore[attr-defined,no-any-return]
+    digests = list(ctx.session.scalars(gone.returning(RunArtifactRow.digest)))
+    ctx.port(ArtifactRelease)(ctx, ctx.project_id, sorted(set(digests)))
+    return len(digests)
 
 
 def within(column: Column, folder: str) -> ColumnElement[bool]:

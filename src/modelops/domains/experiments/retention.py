@@ -85,6 +85,6 @@ def remove(ctx: Context, key: str) -> None:
     left = ctx.session.scalar(select(func.count()).where(RunRow.experiment_id == key))
     if not left:
         gone = delete(ExperimentRow).where(ExperimentRow.id == key, ExperimentRow.deleted_at < limit)
-        project_id = ctx.session.scalar(gone.returning(ExperimentRow.project_id))
-        if project_id is not None:
-            ctx.within(project_id).emit("modelops.experiments.experiment_removed", key)
+        removed_from = ctx.session.scalar(gone.returning(ExperimentRow.project_id))
+        if removed_from is not None:
+            ctx.within(removed_from).emit("modelops.experiments.experiment_removed", key)

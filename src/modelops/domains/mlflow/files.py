@@ -10,6 +10,7 @@ What stands before is for people: a run or a logged model is found by its id, in
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, delete, select
@@ -37,7 +38,7 @@ from modelops.domains.models.rules import ANY_MODEL
 from modelops.domains.models.schemas import ModelVersion
 from modelops.kernel.context import Context
 
-MODELS = "models"
+MODELS, TRACES = "models", "traces"
 _LONGEST = 500
 _OF_VERSION = re.compile(r"versions/(?P<owner>[^/]+)(?:/(?P<path>.+))?")
 _OF_MODEL = re.compile(r"(?:.*?/)?(?P<kind>models)/(?P<owner>m-[0-9a-f]{32})/artifacts(?:/(?P<path>.+))?")
@@ -197,9 +198,19 @@ def delete_files(ctx: Context, place: Place) -> None:
     else:
         _check_owner(ctx, place)
         gone = delete(FileRow).where(*_owned(ctx, place), within(FileRow.path, place.path))
-        count = ctx.session.execute(gone).rowcount  # type: ignore[attr-defined]
+        digests = list(ctx.session.scalars(gone.returning(FileRow.digest)))
+        data.release_artifacts(ctx, ctx.project_id, sorted(set(digests)))
+        count = len(digests)
     if not count:
         raise NotFound(f"There is no artifact '{place.path[:200]}' here.")
+
+
+def forget_files(ctx: Context, kind: str, owners: Sequence[str]) -> None:
+    """Take all files of owners that are gone for good away."""
+    names = [f"{kind}/{owner}" for owner in owners]
+    gone = delete(FileRow).where(FileRow.project_id == ctx.project_id, FileRow.owner.in_(names))
+    digests = set(ctx.session.scalars(gone.returning(FileRow.digest)))
+    data.release_artifacts(ctx, ctx.project_id, sorted(digests))
 
 
 def _check_owner(ctx: Context, place: Place) -> None:

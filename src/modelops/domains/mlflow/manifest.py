@@ -16,10 +16,11 @@ from modelops.domains.mlflow import (
     unsupported,
     versions,
 )
+from modelops.domains.mlflow.forgetting import forget_experiment
+from modelops.domains.mlflow.holding import holds
 from modelops.domains.mlflow.protocol import door
 from modelops.domains.mlflow.traces import legacy, otlp
 from modelops.domains.mlflow.traces import routes as traces
-from modelops.domains.mlflow.traces.managing import forget_experiment
 from modelops.kernel.manifest import Manifest
 
 _ROOMS = (
@@ -47,4 +48,5 @@ manifest = Manifest(
     door=door,
     permissions={"traces.read": Role.VIEWER, "traces.write": Role.DATA_SCIENTIST},
     on={"modelops.experiments.experiment_removed": forget_experiment},
+    holds=holds,
 )

@@ -17,6 +17,7 @@ from modelops.domains.mlflow.views import tags_of, version_view
 from modelops.domains.models import service as models
 from modelops.domains.models.flavours.mlmodel import FILE, MlModel, parse_mlmodel
 from modelops.domains.models.rules import MLFLOW, check_tag
+from modelops.domains.models.scans import scan_ahead
 from modelops.domains.models.schemas import ModelSignature, ModelVersion, PackageFile, VersionCreate
 from modelops.kernel.context import Context
 from modelops.kernel.scope import Scope
@@ -59,6 +60,8 @@ def create_model_version(scope: Scope, body: CreateVersion) -> Any:
     if found.files:
         with scope.work(write=False) as ctx:
             package = _package(ctx, body, found, model)
+    if isinstance(package, VersionCreate):
+        scan_ahead(scope, package)
     with scope.work() as ctx:
         return {"model_version": version_view(_register(ctx, body, found, model, package))}
 
@@ -86,6 +89,7 @@ def _package(ctx: Context, body: CreateVersion, found: Found, model: MlModel | N
         signature=_signature(origin, model),
         run_id=_known_run(ctx, _run_of(body, found, model)),
         requirements=origin.requirements if origin else [],
+        runs_code=True,  # an object in memory that a client logged may bring its own functions, as natively
         description=body.description,
         source=_source(body, origin),
         run_link=body.run_link or None,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select
 
 from modelops.contracts.errors import InvalidInput, NotFound
-from modelops.contracts.events import Event
 from modelops.domains.mlflow.experiments import find_experiment
 from modelops.domains.mlflow.traces.assessing import check_trace
 from modelops.domains.mlflow.traces.places import find_run
@@ -92,10 +91,10 @@ def delete_traces(
     return len(chosen)
 
 
-def forget_experiment(ctx: Context, event: Event) -> None:
-    """Delete the traces of an experiment that was removed for good."""
-    gone = delete(TraceRow).where(TraceRow.project_id == ctx.project_id, TraceRow.experiment_id == event.subject)
-    ctx.session.execute(gone)
+def forget_traces(ctx: Context, experiment_id: str) -> list[str]:
+    """Delete the traces of an experiment that was removed for good, and return their ids."""
+    gone = delete(TraceRow).where(TraceRow.project_id == ctx.project_id, TraceRow.experiment_id == experiment_id)
+    return list(ctx.session.scalars(gone.returning(TraceRow.id)))
 
 
 def link_to_run(ctx: Context, trace_ids: list[str], run: str) -> None:
