@@ -123,6 +123,42 @@ def upgrade() -> None:
         batch_op.create_index("ix_mlflow_traces_time", ["project_id", "experiment_id", "started_ms"], unique=False)
 
     op.create_table(
+        "run_views",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("experiment_id", sa.String(length=40), nullable=True),
+        sa.Column("filter", sa.Text(), nullable=True),
+        sa.Column("order_by", sa.Text(), nullable=True),
+        sa.Column(
+            "columns",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("group_by", sa.Text(), nullable=True),
+        sa.Column(
+            "metrics",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("shared", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_by", sa.String(length=100), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("project_id", sa.String(length=40), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_views")),
+        sa.UniqueConstraint("project_id", "created_by", "name", name=op.f("uq_run_views_project_id_created_by_name")),
+    )
+    with op.batch_alter_table("run_views", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_run_views_project_id"), ["project_id"], unique=False)
+        batch_op.create_index(
+            "ix_run_views_shared",
+            ["project_id", "name"],
+            unique=True,
+            sqlite_where=sa.text("shared"),
+            postgresql_where=sa.text("shared"),
+        )
+
+    op.create_table(
         "unheld_blobs",
         sa.Column("digest", sa.String(length=80), nullable=False),
         sa.Column("stored_size", sa.BigInteger(), nullable=False),
@@ -138,7 +174,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(length=80), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("media_type", sa.String(length=200), nullable=False),
-        sa.Column("part_size", sa.Integer(), nullable=False),
+        sa.Column("part_size", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("heard_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
@@ -313,49 +349,12 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_model_policies_project_id"), ["project_id"], unique=False)
 
     op.create_table(
-        "run_views",
-        sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("name", sa.String(length=200), nullable=False),
-        sa.Column("experiment_id", sa.String(length=40), nullable=True),
-        sa.Column("filter", sa.Text(), nullable=True),
-        sa.Column("order_by", sa.Text(), nullable=True),
-        sa.Column(
-            "columns",
-            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
-            nullable=False,
-        ),
-        sa.Column("group_by", sa.Text(), nullable=True),
-        sa.Column(
-            "metrics",
-            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
-            nullable=False,
-        ),
-        sa.Column("shared", sa.Boolean(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("created_by", sa.String(length=100), nullable=False),
-        sa.Column("revision", sa.Integer(), nullable=False),
-        sa.Column("project_id", sa.String(length=40), nullable=False),
-        sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], name=op.f("fk_run_views_experiment_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_views")),
-        sa.UniqueConstraint("project_id", "created_by", "name", name=op.f("uq_run_views_project_id_created_by_name")),
-    )
-    with op.batch_alter_table("run_views", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_run_views_project_id"), ["project_id"], unique=False)
-        batch_op.create_index(
-            "ix_run_views_shared",
-            ["project_id", "name"],
-            unique=True,
-            sqlite_where=sa.text("shared"),
-            postgresql_where=sa.text("shared"),
-        )
-
-    op.create_table(
         "upload_parts",
         sa.Column("upload_id", sa.String(length=40), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("blob", sa.String(length=80), nullable=False),
         sa.Column("digest", sa.String(length=80), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["upload_id"], ["uploads.id"], name=op.f("fk_upload_parts_upload_id")),
         sa.PrimaryKeyConstraint("upload_id", "number", name=op.f("pk_upload_parts")),
     )
@@ -472,11 +471,17 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("updated_at", sa.DateTime(timezone=True), nullable=True))
         batch_op.add_column(sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
 
+    with op.batch_alter_table("run_artifacts", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_run_artifacts_digest"), ["digest"], unique=False)
+
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    with op.batch_alter_table("run_artifacts", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_run_artifacts_digest"))
+
     with op.batch_alter_table("models", schema=None) as batch_op:
         batch_op.drop_column("deleted_at")
         batch_op.drop_column("updated_at")
@@ -515,11 +520,6 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_upload_parts_blob"))
 
     op.drop_table("upload_parts")
-    with op.batch_alter_table("run_views", schema=None) as batch_op:
-        batch_op.drop_index("ix_run_views_shared", sqlite_where=sa.text("shared"), postgresql_where=sa.text("shared"))
-        batch_op.drop_index(batch_op.f("ix_run_views_project_id"))
-
-    op.drop_table("run_views")
     with op.batch_alter_table("model_policies", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_model_policies_project_id"))
 
@@ -559,6 +559,11 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_unheld_blobs_since"))
 
     op.drop_table("unheld_blobs")
+    with op.batch_alter_table("run_views", schema=None) as batch_op:
+        batch_op.drop_index("ix_run_views_shared", sqlite_where=sa.text("shared"), postgresql_where=sa.text("shared"))
+        batch_op.drop_index(batch_op.f("ix_run_views_project_id"))
+
+    op.drop_table("run_views")
     with op.batch_alter_table("mlflow_traces", schema=None) as batch_op:
         batch_op.drop_index("ix_mlflow_traces_time")
 
