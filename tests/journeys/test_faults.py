@@ -12,6 +12,8 @@ from modelops.contracts.errors import StorageFull, Unavailable
 from modelops.testing.process import platform_process
 from modelops.testing.waiting import wait_for
 
+NOW = "2026-01-01T00:00:00Z"
+
 
 @pytest.fixture
 def small_disk(tmp_path):
@@ -33,6 +35,8 @@ def test_a_full_disk_is_told_nothing_is_half_done_and_it_recovers(small_disk):
         with platform.client() as client:
             client.rest.retry_for_s = 0
             client.data.create_dataset("d")
+            client.experiments.create_experiment("stream")
+            run = client.experiments.create_run("stream").id
             before = client.data.list_artifacts().total
             with pytest.raises(StorageFull) as full:
                 client.data.upload_artifact(os.urandom(64 * 1024 * 1024))
@@ -43,9 +47,12 @@ def test_a_full_disk_is_told_nothing_is_half_done_and_it_recovers(small_disk):
             _fill(ballast)
             with pytest.raises((StorageFull, Unavailable)):
                 _write_until_refused(client)
+            logged = _log_until_full(client, run)
             assert client.platform.get_version().version
             ballast.unlink()
             wait_for(lambda: _works(client))
+            assert client.experiments.get_metric_history(run, "loss").total in (logged, logged + 1_000)
+            assert _log_at_mlflows_door(client, run, logged) == 200
             kept = {e.name for e in client.experiments.list_experiments(limit=1000).items}
         platform.kill()
         platform.start()
@@ -56,6 +63,29 @@ def test_a_full_disk_is_told_nothing_is_half_done_and_it_recovers(small_disk):
 def _write_until_refused(client):
     for number in range(2000):
         client.experiments.create_experiment(f"e{number}")
+
+
+def _log_until_full(client, run):
+    """Log natively until the disk is full, find MLflow's door as full, and return how many points were acknowledged."""
+    logged = 0
+    try:
+        while logged < 10_000_000:
+            steps = range(logged, logged + 1_000)
+            points = [{"key": "loss", "value": step / 7, "step": step, "timestamp": NOW} for step in steps]
+            client.experiments.log_batch(run, metrics=points)
+            logged += 1_000
+    except StorageFull:
+        pass
+    assert _log_at_mlflows_door(client, run, logged) == 507
+    return logged
+
+
+def _log_at_mlflows_door(client, run, start):
+    metrics = [
+        {"key": "loss", "value": s / 7, "step": s, "timestamp": 1_767_225_600_000} for s in range(start, start + 1_000)
+    ]
+    answer = client.rest.http.post("/api/2.0/mlflow/runs/log-batch", json={"run_id": run, "metrics": metrics})
+    return answer.status_code
 
 
 def _fill(path):
