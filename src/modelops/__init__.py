@@ -27,6 +27,8 @@ _HOMES = {
     "ModelDeployment": "modelops.sdk.serving",
     "compare_experiments": "modelops.sdk.comparison",
     "autolog": "modelops.sdk.autolog",
+    "export_mlflow": "modelops.sdk.exchange",
+    "import_mlflow": "modelops.sdk.exchange",
     "ValidationPipeline": "modelops.domains.models.validation.pipeline",
     "create_mlops_stack": "modelops.sdk.stack",
     "deploy_model": "modelops.sdk.serving",

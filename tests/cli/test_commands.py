@@ -99,6 +99,8 @@ RUNS = {
     "mops experiments update-view": "mine --group-by parameters.lr",
     "mops experiments list-view-runs": "best",
     "mops experiments delete-view": "mine",
+    "mops export mlflow": "sqlite:///{folder}/mlflow.db",
+    "mops import mlflow": "sqlite:///{folder}/mlflow.db --dry-run",
     "mops runs pending": "",
     "mops runs sync": "",
     "mops models create-model": "empty",
