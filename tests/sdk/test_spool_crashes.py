@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -258,7 +259,8 @@ def test_two_syncs_at_once_send_everything_once(bench, seen):
 
 def test_watching_sends_what_is_left_behind_meanwhile(bench, seen):
     command = [sys.executable, "-m", "modelops.cli", "runs", "sync", "--watch", "--json"]
-    watching = subprocess.Popen(command, env=bench.environment, stdout=subprocess.PIPE)
+    heeds_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a suite in the background does not
+    watching = subprocess.Popen(command, env=bench.environment, stdout=subprocess.PIPE, preexec_fn=heeds_ctrl_c)
     try:
         last = acknowledged(bench.start(), 200)
         wait_for(lambda: seen_run(seen) is not None and seen_run(seen).ended_at)

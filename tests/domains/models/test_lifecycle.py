@@ -19,7 +19,7 @@ from modelops.kernel.context import Actor
 
 def register(client, name="m", **facts):
     artifact = client.data.upload_artifact(b"x")
-    file = PackageFile(path="model.pkl", digest=artifact.digest, size=artifact.size)
+    file = PackageFile(path="model.bin", digest=artifact.digest, size=artifact.size)
     signature = ModelSignature(inputs=[{"name": "a"}])
     return client.models.register_version(
         VersionCreate(name=name, flavour="sklearn", files=[file], signature=signature, **facts)
@@ -160,7 +160,7 @@ def test_a_name_may_have_any_script(admin, name):
 
 
 def test_only_mlflow_may_leave_the_inputs_open(admin):
-    artifact = admin.data.upload_artifact(b"x")
+    artifact = admin.data.upload_artifact(b"flavors: {python_function: {loader_module: mlflow.sklearn}}\n")
     file = PackageFile(path="MLmodel", digest=artifact.digest, size=artifact.size)
     body = VersionCreate(name="m", flavour="sklearn", files=[file], signature=ModelSignature(inputs=[]))
     with pytest.raises(InvalidInput):

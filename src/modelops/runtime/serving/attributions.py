@@ -5,6 +5,7 @@ for the row. Attributions are always for the original features: where a Pipeline
 first, a feature's share is that of its transformed value.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -75,7 +76,9 @@ class TreeShap:
     name, max_rows = "tree", 1_000
 
     def __init__(self, predictor: Predictor) -> None:
-        from shap import TreeExplainer
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its import draws in matplotlib, if that is there, by ways that warn
+            from shap import TreeExplainer
 
         self._transform, final = _steps(predictor)
         self._target = _tree_target(predictor, final)
