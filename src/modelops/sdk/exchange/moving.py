@@ -4,9 +4,11 @@ A copy bears the tag `modelops.origin`, the run it is of, and `modelops.moved` o
 killed half-way starts again: what is marked is passed over, and a copy without the mark is deleted and made anew.
 """
 
+import hashlib
+import math
+import sys
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -24,6 +26,11 @@ from modelops.sdk.exchange.sides import MOVED, ORIGIN, ModelFacts, Point, RunFac
 _POINTS, _LABELS = 1_000, 100
 _AT_ONCE = 4
 _CARRIER = "moved models"
+_GOING_ON = ("RUNNING", "SCHEDULED")
+"""The states of a run that is moved as far as it is, and anew the next time."""
+
+_LARGEST = sys.float_info.max
+_Exact = tuple[str, str, int, int]
 _STAGED = ("Staging", "Production", "Archived")
 
 
@@ -154,11 +161,12 @@ class _Move:
             if there is not None and not there.deleted:
                 self.target.delete(there.id)
             copy = self.target.begin(into, run, {**_labels(run), ORIGIN: run.id})
-            counts = self._log(run, copy)
+            points = self._log(run, copy)
             files = self._files(run, copy)
-            self._verify(run, copy, counts, files)
             self.target.end(copy, run.status, run.ended)
-            self.target.log(copy, [], {}, {MOVED: "yes"})
+            self._verify(run, copy, points, files)
+            if run.status not in _GOING_ON:
+                self.target.log(copy, [], {}, {MOVED: "yes"})
             if run.deleted:
                 self.target.delete(copy)
         except Exception as wrong:
@@ -168,33 +176,34 @@ class _Move:
         self._count(self.summary.runs, "moved", 1)
         self._count(self.summary.runs, "verified", 1)
 
-    def _log(self, run: RunFacts, copy: str) -> Counter[str]:
+    def _log(self, run: RunFacts, copy: str) -> dict[str, set[_Exact]]:
         for some in _chunks(run.parameters.items(), _LABELS):
             self.target.log(copy, [], dict(some), {})
         for some in _chunks(_labels(run).items(), _LABELS):
             self.target.log(copy, [], {}, dict(some))
-        counts: Counter[str] = Counter()
+        sent: dict[str, set[_Exact]] = {}
         for key in run.metrics:
-            points = dict.fromkeys(map(_exact, self.source.history(run.id, key)))  # a store may hold one twice
-            for chunk in _chunks(points, _POINTS):
-                self.target.log(copy, [_point(one) for one in chunk], {}, {})
-            counts[key] = len(points)
-        self._count(self.summary.points, "found", counts.total())
-        self._count(self.summary.points, "moved", counts.total())
-        return counts
+            points = {_exact(point): point for point in self.source.history(run.id, key)}  # a store may hold one twice
+            for chunk in _chunks(points.values(), _POINTS):
+                self.target.log(copy, chunk, {}, {})
+            sent[key] = set(points)
+            self._count(self.summary.points, "found", len(points))
+            self._count(self.summary.points, "moved", len(points))
+        return sent
 
-    def _files(self, run: RunFacts, copy: str) -> dict[str, int]:
-        moved: dict[str, int] = {}
+    def _files(self, run: RunFacts, copy: str) -> dict[str, str]:
+        """Move the files, and return the digest of each."""
+        moved: dict[str, str] = {}
         for path, _ in self.source.files(run.id):
             self._count(self.summary.files, "found", 1)
             with tempfile.TemporaryDirectory() as folder:
                 file = self.source.fetch(run.id, path, Path(folder))
-                moved[path] = file.stat().st_size
+                moved[path] = _digest(file)
                 self.target.store(copy, path, file)
             self._count(self.summary.files, "moved", 1)
         return moved
 
-    def _verify(self, run: RunFacts, copy: str, counts: Counter[str], files: dict[str, int]) -> None:
+    def _verify(self, run: RunFacts, copy: str, sent: dict[str, set[_Exact]], files: dict[str, str]) -> None:
         """Read a copy back and compare it.
 
         Raises:
@@ -205,15 +214,17 @@ class _Move:
             raise MLOpsError("Its parameters are not what was sent.")
         if any(made.tags.get(key) != value for key, value in _labels(run).items()):
             raise MLOpsError("Its tags are not what was sent.")
-        for key, count in counts.items():
-            arrived = len(set(map(_exact, self.target.history(copy, key))))
-            if arrived != count:
-                raise MLOpsError(f"Its metric '{key}' has {arrived} points and not {count}.")
-            self._count(self.summary.points, "verified", count)
-        sizes = dict(self.target.files(copy))
-        if {path: sizes.get(path) for path in files} != files:
-            raise MLOpsError("Its files are not what was sent.")
-        self._count(self.summary.files, "verified", len(files))
+        if (made.status, made.started) != (run.status, run.started):
+            raise MLOpsError("Its status or time is not what was sent.")
+        for key, points in sent.items():
+            if set(map(_exact, self.target.history(copy, key))) != points:
+                raise MLOpsError(f"Its metric '{key}' is not what was sent.")
+            self._count(self.summary.points, "verified", len(points))
+        for path, digest in files.items():
+            with tempfile.TemporaryDirectory() as folder:
+                if _digest(self.target.fetch(copy, path, Path(folder))) != digest:
+                    raise MLOpsError(f"Its file '{path}' is not what was sent.")
+            self._count(self.summary.files, "verified", 1)
 
     def _registry(self) -> None:
         models = list(self.source.models())
@@ -304,13 +315,16 @@ def _labels(run: RunFacts) -> dict[str, str]:
     return {key: value for key, value in run.tags.items() if key not in (ORIGIN, MOVED)}
 
 
-def _exact(point: Point) -> tuple[str, str, int, int]:
-    """Return a point as something that equals its like: NaN does not."""
-    return point.key, (point.value + 0.0).hex(), point.time, point.step
+def _exact(point: Point) -> _Exact:
+    """Return a point as something that equals its like: NaN does not, and MLflow's databases make an infinity the largest
+    number."""
+    value = point.value if math.isnan(point.value) else min(max(point.value, -_LARGEST), _LARGEST)
+    return point.key, (value + 0.0).hex(), point.time, point.step
 
 
-def _point(exact: tuple[str, str, int, int]) -> Point:
-    return Point(exact[0], float.fromhex(exact[1]), exact[2], exact[3])
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
