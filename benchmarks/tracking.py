@@ -193,7 +193,7 @@ def versions(mine: Server, theirs: Server, _: Path) -> list[Figure]:
     def per_version(server: Server) -> float:
         name = f"model {time.time_ns()}"
         server.mlflow("registered-models/create", {"name": name})
-        body = {"name": name, "source": "models:/m-0123456789abcdef", "tags": [{"key": "a", "value": "b"}]}
+        body = {"name": name, "source": "s3://bucket/model", "tags": [{"key": "a", "value": "b"}]}
         server.mlflow("model-versions/create", body)
         cost = server.cost(lambda: [server.mlflow("model-versions/create", body) for _ in range(VERSIONS)])
         return cost / VERSIONS * 1e3

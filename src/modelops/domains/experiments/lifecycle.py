@@ -1,4 +1,7 @@
-"""Runs begun and changed by the driver's own statements, for programs that make many of them."""
+"""Runs begun and changed by the driver's own statements, for programs that make many of them.
+
+Their events are delivered with the controller's next round: waking it for each would cost more than the run itself.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,9 +48,7 @@ async def begin_run(scope: Scope, new: NewRun) -> FoundRun:
     """
     run_id = new_id("run")
     name = new.name or f"run {run_id[-6:]}"
-    made = await scope.write(lambda raw: _begin(raw, scope, run_id, name, new), permission="runs.write")
-    scope.place.changed.set()
-    return made
+    return await scope.write(lambda raw: _begin(raw, scope, run_id, name, new), permission="runs.write")
 
 
 def _begin(raw: Raw, scope: Scope, run_id: str, name: str, new: NewRun) -> FoundRun:
@@ -81,9 +82,7 @@ async def change_run(scope: Scope, run: str, change: Change) -> FoundRun:
         NotFound: there is no such run in the project.
         RunDeleted: it is deleted.
     """
-    changed = await scope.write(lambda raw: _change(raw, scope, run, change), permission="runs.write", order=run)
-    scope.place.changed.set()
-    return changed
+    return await scope.write(lambda raw: _change(raw, scope, run, change), permission="runs.write", order=run)
 
 
 def _change(raw: Raw, scope: Scope, run: str, change: Change) -> FoundRun:
