@@ -314,3 +314,8 @@ def test_many_clients_write_one_run_at_once(mlflow_client, run):
     assert not failures
     assert len(mlflow_client.get_metric_history(run, "shared")) == 20
     assert mlflow_client.get_run(run).data.metrics == {"shared": 19.0, **{f"own{n}": 19.0 for n in range(writers)}}
+
+
+def test_the_default_experiment_is_found_by_who_may_make_it(mlflow_client, as_user, token_of):
+    assert as_user(token_of("viewer")).search_experiments() == []
+    assert [found.name for found in mlflow_client.search_experiments()] == ["Default"]

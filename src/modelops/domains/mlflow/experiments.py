@@ -1,10 +1,12 @@
 """MLflow's experiments: the platform's own, found by MLflow's rules."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
 
-from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound
+from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
 from modelops.domains.experiments import service
 from modelops.domains.experiments.schemas import Experiment
 from modelops.domains.experiments.searching import Condition, Order
@@ -188,15 +190,15 @@ def delete_experiment_tag(ctx: Context, body: DeleteExperimentTag) -> Answer:
 
 
 @api("POST", "2.0/mlflow/experiments/search", reads=True)
-def search_experiments(ctx: Context, body: SearchExperiments) -> Answer:
+def search_experiments(scope: Scope, body: SearchExperiments) -> Answer:
     """Search experiments."""
-    return _search(ctx, body)
+    return _search(scope, body)
 
 
 @api("GET", "2.0/mlflow/experiments/search")
-def list_experiments(ctx: Context, query: SearchExperiments) -> Answer:
+def list_experiments(scope: Scope, query: SearchExperiments) -> Answer:
     """Search experiments, as pages do."""
-    return _search(ctx, query)
+    return _search(scope, query)
 
 
 def find_experiment(ctx: Context, experiment: str) -> Experiment:
@@ -227,6 +229,17 @@ def default_id(scope: Scope) -> str:
     except AlreadyExists:
         with scope.work(write=False) as ctx:
             return find_experiment(ctx, DEFAULT_ID).id
+
+
+def resolve(ctx: Context, experiments: Iterable[str]) -> list[str]:
+    """Return ids of experiments as they are, and of the default one, by which it is known here."""
+    found = []
+    for experiment in experiments:
+        try:
+            found.append(find_experiment(ctx, DEFAULT_ID).id if experiment == DEFAULT_ID else experiment)
+        except NotFound:
+            continue
+    return found
 
 
 def location_of(experiment: Experiment) -> str:
@@ -260,7 +273,7 @@ def view_of(view_type: str | int) -> bool | None:
     return views[str(view_type)]
 
 
-def _search(ctx: Context, body: SearchExperiments) -> Answer:
+def _search(scope: Scope, body: SearchExperiments) -> Answer:
     conditions = [
         Condition(
             "tag" if part.kind == "tag" else "attribute",
@@ -271,14 +284,18 @@ def _search(ctx: Context, body: SearchExperiments) -> Answer:
         for part in _GRAMMAR.read_filter(body.filter)
     ]
     orders = [Order("attribute", _ATTRIBUTES[key], down) for _, key, down in _GRAMMAR.read_orders(body.order_by)]
-    found, further = service.find_experiments(
-        ctx,
-        conditions=conditions,
-        orders=orders,
-        deleted=view_of(body.view_type),
-        limit=body.max_results,
-        cursor=body.page_token or None,
-    )
+    deleted = view_of(body.view_type)
+    with suppress(PermissionDenied):  # who only reads sees the default one once somebody needed it
+        default_id(scope)
+    with scope.work(write=False) as ctx:
+        found, further = service.find_experiments(
+            ctx,
+            conditions=conditions,
+            orders=orders,
+            deleted=deleted,
+            limit=body.max_results,
+            cursor=body.page_token or None,
+        )
     token = {"next_page_token": further} if further else {}
     return {"experiments": [as_json(experiment) for experiment in found], **token}
 

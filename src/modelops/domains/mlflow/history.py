@@ -1,12 +1,13 @@
 """The histories of metrics, as MLflow reads them."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.experiments.history import Place, read_points, sample_points
 from modelops.domains.experiments.searching import find_runs
+from modelops.domains.mlflow.names import required
 from modelops.domains.mlflow.protocol import api, number
 from modelops.domains.mlflow.runs import RunById, find_run
 from modelops.kernel.context import Context
@@ -40,7 +41,7 @@ class GetHistoryInterval(msgspec.Struct):
     metric_key: str
     start_step: int | None = None
     end_step: int | None = None
-    max_results: Annotated[int, msgspec.Meta(ge=1, le=_INTERVAL_POINTS)] = _INTERVAL_POINTS
+    max_results: int = _INTERVAL_POINTS
 
 
 @api("GET", "2.0/mlflow/metrics/get-history")
@@ -92,6 +93,9 @@ def get_metric_history_bulk_interval(ctx: Context, query: GetHistoryInterval) ->
             f"GetMetricHistoryBulkInterval request must specify at most {_BULK_RUNS} run_ids. "
             f"Received {len(query.run_ids)} run_ids."
         )
+    if not 1 <= query.max_results <= _INTERVAL_POINTS:
+        raise InvalidInput(f"max_results must be between 1 and {_INTERVAL_POINTS}. Found {query.max_results}.")
+    key = required(query.metric_key, "metric_key")
     start, end = query.start_step, query.end_step
     if (start is None) != (end is None):
         raise InvalidInput("If either start step or end step are specified, both must be specified.")
@@ -101,8 +105,8 @@ def get_metric_history_bulk_interval(ctx: Context, query: GetHistoryInterval) ->
     runs = find_runs(raw, ctx.project_id, sorted(set(query.run_ids)))
     metrics: list[dict[str, Any]] = []
     for run in sorted(runs, key=lambda run: run.id):
-        places = sample_points(raw, run.number, query.metric_key, query.max_results, start, end)
-        metrics += [{**_as_json(query.metric_key, place), "run_id": run.id} for place in places]
+        places = sample_points(raw, run.number, key, query.max_results, start, end)
+        metrics += [{**_as_json(key, place), "run_id": run.id} for place in places]
     return {"metrics": metrics}
 
 

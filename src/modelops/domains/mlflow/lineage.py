@@ -15,7 +15,7 @@ from modelops.contracts.ids import new_id
 from modelops.domains.experiments import service as experiments
 from modelops.domains.experiments.artifacts import run_to_write
 from modelops.domains.experiments.ingest import Batch, log
-from modelops.domains.mlflow.experiments import Pair
+from modelops.domains.mlflow.experiments import Pair, resolve
 from modelops.domains.mlflow.names import DATASET_DIGEST, DATASET_NAME, ID, check_length, in_mlflows_words, required
 from modelops.domains.mlflow.protocol import api, pairs
 from modelops.domains.mlflow.tables import DatasetInputRow, DatasetRow, RunModelRow
@@ -148,15 +148,17 @@ async def log_model(scope: Scope, body: LogModel) -> None:
 def search_datasets(ctx: Context, body: SearchDatasets) -> Any:
     """List the data sets that runs of some experiments took, and for what."""
     ctx.require("experiments.read")
-    if not 1 <= len(body.experiment_ids) <= _MOST_EXPERIMENTS:
+    if not body.experiment_ids:
+        raise InvalidInput("SearchDatasets request must specify at least one experiment_id.")
+    if len(body.experiment_ids) > _MOST_EXPERIMENTS:
         raise InvalidInput(
-            f"SearchDatasets request must specify at least one experiment_id, and not more than {_MOST_EXPERIMENTS}; "
-            f"it has {len(body.experiment_ids)}."
+            f"SearchDatasets request cannot specify more than {_MOST_EXPERIMENTS} experiment_ids. "
+            f"Received {len(body.experiment_ids)} experiment_ids."
         )
     query = (
         select(DatasetRow.experiment_id, DatasetRow.name, DatasetRow.digest, DatasetInputRow.tags)
         .join(DatasetInputRow, DatasetInputRow.dataset_id == DatasetRow.id)
-        .where(DatasetRow.project_id == ctx.project_id, DatasetRow.experiment_id.in_(body.experiment_ids))
+        .where(DatasetRow.project_id == ctx.project_id, DatasetRow.experiment_id.in_(resolve(ctx, body.experiment_ids)))
         .order_by(DatasetRow.experiment_id, DatasetRow.name, DatasetRow.digest)
     )
     found: dict[tuple[str, ...], None] = {}

@@ -7,7 +7,7 @@ import msgspec
 
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ids import new_id
-from modelops.domains.mlflow.experiments import Pair, find_experiment, location_of
+from modelops.domains.mlflow.experiments import DEFAULT_ID, Pair, default_id, find_experiment, location_of, resolve
 from modelops.domains.mlflow.files import MODELS
 from modelops.domains.mlflow.logged_search import Dataset, OrderBy, logged_model_query
 from modelops.domains.mlflow.model_metrics import metric_view, metrics_of, missing_model
@@ -21,6 +21,7 @@ from modelops.domains.models.rules import check_tag
 from modelops.domains.models.schemas import ModelVersion
 from modelops.domains.models.searching import Wanted
 from modelops.kernel.context import Context
+from modelops.kernel.scope import Scope
 
 _ROOT = "2.0/mlflow/logged-models"
 _MOST = 1_000
@@ -83,36 +84,13 @@ class SearchLoggedModels(msgspec.Struct):
 
 
 @api("POST", _ROOT)
-def create_logged_model(ctx: Context, body: CreateLoggedModel) -> Any:
+def create_logged_model(scope: Scope, body: CreateLoggedModel) -> Any:
     """Begin a logged model; its files come next."""
-    ctx.require("runs.write")
-    experiment = find_experiment(ctx, required(body.experiment_id, "experiment_id"))
-    now, model_id = ctx.clock.now(), new_id("m").replace("_", "-")
-    if set(body.name) & _NOT_IN_NAMES or len(body.name) > 250:
-        raise InvalidInput(
-            f"Invalid model name ('{body.name[:100]}') provided.",
-            hint=f"It has up to 250 characters, and none of {' '.join(sorted(_NOT_IN_NAMES))}.",
-        )
-    check_length(body.model_type, 250, "model_type")
-    check_length(body.source_run_id, 250, "source_run_id")
-    row = LoggedModelRow(
-        id=model_id,
-        project_id=ctx.project_id,
-        experiment_id=experiment.id,
-        location=location_of(experiment),
-        name=body.name or f"model {model_id[-6:]}",
-        model_type=body.model_type,
-        source_run_id=body.source_run_id,
-        status="PENDING",
-        tags=_checked_tags(body.tags),
-        params=_checked_params({}, body.params),
-        created_at=now,
-        created_by=ctx.actor.id,
-        updated_at=now,
-    )
-    ctx.session.add(row)
-    ctx.session.flush()
-    return {"model": _views(ctx, [row])[0]}
+    if body.experiment_id == DEFAULT_ID:
+        scope.actor.require("runs.write")
+        default_id(scope)
+    with scope.work() as ctx:
+        return _create(ctx, body)
 
 
 @api("GET", f"{_ROOT}/{{model_id}}")
@@ -155,6 +133,8 @@ def set_logged_model_tags(ctx: Context, body: ModelTags, model_id: str) -> Any:
 def delete_logged_model_tag(ctx: Context, model_id: str, key: str) -> None:
     """Take a tag of a logged model away."""
     row = _to_write(ctx, model_id)
+    if key not in row.tags:
+        raise NotFound(f"No tag with key {key!r} found for model with ID {model_id!r}.")
     row.tags = {name: said for name, said in row.tags.items() if name != key}
 
 
@@ -165,9 +145,40 @@ def search_logged_models(ctx: Context, body: SearchLoggedModels) -> Any:
     if not body.experiment_ids:
         raise InvalidInput("Missing value for required parameter 'experiment_ids'.")
     limit, offset = page_size(body.max_results, _MOST), read_token(body.page_token)
-    query = logged_model_query(ctx, body.experiment_ids, body.filter, body.datasets, body.order_by)
+    query = logged_model_query(ctx, resolve(ctx, body.experiment_ids), body.filter, body.datasets, body.order_by)
     rows, token = cut(list(ctx.session.scalars(query.offset(offset).limit(limit + 1))), offset, limit)
     return {"models": _views(ctx, rows), "next_page_token": token}
+
+
+def _create(ctx: Context, body: CreateLoggedModel) -> dict[str, Any]:
+    ctx.require("runs.write")
+    experiment = find_experiment(ctx, required(body.experiment_id, "experiment_id"))
+    now, model_id = ctx.clock.now(), new_id("m").replace("_", "-")
+    if set(body.name) & _NOT_IN_NAMES or len(body.name) > 250:
+        raise InvalidInput(
+            f"Invalid model name ('{body.name[:100]}') provided.",
+            hint=f"It has up to 250 characters, and none of {' '.join(sorted(_NOT_IN_NAMES))}.",
+        )
+    check_length(body.model_type, 250, "model_type")
+    check_length(body.source_run_id, 250, "source_run_id")
+    row = LoggedModelRow(
+        id=model_id,
+        project_id=ctx.project_id,
+        experiment_id=experiment.id,
+        location=location_of(experiment),
+        name=body.name or f"model {model_id[-6:]}",
+        model_type=body.model_type,
+        source_run_id=body.source_run_id,
+        status="PENDING",
+        tags=_checked_tags(body.tags),
+        params=_checked_params({}, body.params),
+        created_at=now,
+        created_by=ctx.actor.id,
+        updated_at=now,
+    )
+    ctx.session.add(row)
+    ctx.session.flush()
+    return {"model": _views(ctx, [row])[0]}
 
 
 def _find(ctx: Context, model_id: str, *, deleted: bool = False, lock: bool = False) -> LoggedModelRow:

@@ -8,6 +8,7 @@ import msgspec
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ports import BlobInfo
 from modelops.domains.data import service as data
 from modelops.domains.data.answers import FileAnswer
@@ -120,8 +121,10 @@ def get_run_artifact(scope: Scope, query: RunFolder) -> Response:
 async def upload_run_artifact(scope: Scope) -> None:
     """Take a file of a run; which, stands in the query."""
     query = scope.request.query_params
-    run = required(query.get("run_uuid") or query.get("run_id") or "", "run_uuid")
-    await _receive(scope, run_place(run, _file_path(query.get("path") or "")))
+    run, path = query.get("run_uuid") or query.get("run_id"), query.get("path")
+    if not run or not path:
+        raise InvalidInput(f"Request must specify {'path' if run else 'run_uuid'}.")
+    await _receive(scope, run_place(run, _file_path(path)))
 
 
 @door.route("GET", "/model-versions/get-artifact", "/ajax-api/2.0/mlflow/model-versions/get-artifact")

@@ -42,7 +42,6 @@ _ALIAS = re.compile(r"[\w-]{1,63}")
 _RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
 _PLAIN_NAMES = frozenset({"mlmodel", "mlproject"})
 _PLAIN_ENDINGS = (".txt", ".log", ".yaml", ".yml", ".json", ".py", ".cfg", ".ini", ".toml", ".md", ".sh")
-_SLASHES = re.compile(r"/+")
 
 
 def checked(schema: type[S], **said: Any) -> S:
@@ -110,19 +109,20 @@ def check_alias_name(alias: str) -> None:
 
 
 def clean_path(path: str) -> str:
-    """Return a path of artifacts in its plain form, without slashes at its ends; empty for the root.
+    """Return a path of artifacts in its plain form, without empty parts and single dots; empty for the root.
 
     Raises:
         InvalidInput: it leads upwards, is absolute, or cannot be stored. Nothing that hides it by coding helps.
     """
-    bare = path
+    plain = "/".join(part for part in path.split("/") if part not in ("", "."))
+    bare = plain
     while (decoded := unquote(bare)) != bare:
         bare = decoded
     parts = bare.split("/")
-    bad = ".." in parts or "." in parts or bare.startswith("/") or "\\" in bare or "#" in bare
+    bad = ".." in parts or "." in parts or path.startswith("/") or bare.startswith("/") or "\\" in bare or "#" in bare
     if bad or any(sign < " " or sign == "\x7f" for sign in bare) or re.match(r"[A-Za-z]:", bare) or len(path) > 1_000:
         raise InvalidInput("Invalid path", hint="Name it relative to its root, with slashes and without dots alone.")
-    return _SLASHES.sub("/", path).rstrip("/")
+    return plain
 
 
 def media_type_of(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from modelops.contracts.errors import InvalidInput, NotFound
+from modelops.contracts.errors import InvalidInput
 from modelops.domains.experiments import service
 from modelops.domains.experiments.searching import Condition
 from modelops.domains.mlflow.experiments import DEFAULT_ID, default_id, find_experiment, location_of
@@ -33,17 +33,6 @@ def find_active(ctx: Context, experiment: str) -> str:
             hint="Restore it first.",
         )
     return found.id
-
-
-def resolve(ctx: Context, experiments: Iterable[str]) -> list[str]:
-    """Return ids of experiments as they are, and of the default one, by which it is known here."""
-    found = []
-    for experiment in experiments:
-        try:
-            found.append(find_experiment(ctx, DEFAULT_ID).id if experiment == DEFAULT_ID else experiment)
-        except NotFound:
-            continue
-    return found
 
 
 def locate(ctx: Context, experiments: Iterable[str]) -> dict[str, str]:

@@ -9,9 +9,10 @@ import msgspec
 from sqlalchemy import select
 
 from modelops.contracts.errors import NotFound
+from modelops.domains.mlflow.experiments import resolve
 from modelops.domains.mlflow.traces.assessing import as_document
 from modelops.domains.mlflow.traces.forms import as_file, as_otlp, write_duration, write_time
-from modelops.domains.mlflow.traces.places import locate, resolve
+from modelops.domains.mlflow.traces.places import locate
 from modelops.domains.mlflow.traces.recording import ARTIFACT_LOCATION, SPANS_LOCATION
 from modelops.domains.mlflow.traces.spans import Span
 from modelops.domains.mlflow.traces.tables import AssessmentRow, LabelRow, LinkRow, SpanRow, TraceRow

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import aliased
 
 from modelops.contracts.errors import InvalidInput
+from modelops.domains.mlflow.experiments import resolve
 from modelops.domains.mlflow.traces.filters import (
     SESSION,
     SOURCE_RUN,
@@ -19,7 +20,6 @@ from modelops.domains.mlflow.traces.filters import (
     read_token,
     write_token,
 )
-from modelops.domains.mlflow.traces.places import resolve
 from modelops.domains.mlflow.traces.tables import AssessmentRow, LabelRow, LinkRow, SpanRow, TraceRow
 from modelops.kernel.context import Context
 
