@@ -107,7 +107,7 @@ def test_a_model_is_logged_registered_and_loaded(script, mlflow_client):
         """,
     )
     version = mlflow_client.get_model_version_by_alias("classifier", "chosen")
-    assert (version.version, version.run_id, version.model_id) == ("1", run, logged)
+    assert (version.version, version.run_id, version.source) == ("1", run, f"models:/{logged}")
 
 
 @pytest.mark.slow

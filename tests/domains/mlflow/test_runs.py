@@ -76,7 +76,7 @@ def test_experiments_are_searched(mlflow_client):
     def names(filter_string=None, **options):
         return [found.name for found in mlflow_client.search_experiments(filter_string=filter_string, **options)]
 
-    assert names(order_by=["name ASC"]) == ["Alphabet", "alpha", "beta"]
+    assert names(order_by=["name ASC"]) == ["Alphabet", "Default", "alpha", "beta"]
     assert names("name LIKE 'alp%'") == ["alpha"]
     assert set(names("name ILIKE 'alp%'")) == {"alpha", "Alphabet"}
     assert names("tags.size = '4' AND name != 'alpha'") == ["beta"]
@@ -84,7 +84,7 @@ def test_experiments_are_searched(mlflow_client):
     assert names("creation_time < 5") == []
     first = mlflow_client.search_experiments(max_results=2, order_by=["name ASC"])
     second = mlflow_client.search_experiments(max_results=2, order_by=["name ASC"], page_token=first.token)
-    assert [found.name for found in (*first, *second)] == ["Alphabet", "alpha", "beta"]
+    assert [found.name for found in (*first, *second)] == ["Alphabet", "Default", "alpha", "beta"]
     assert second.token is None
 
 
@@ -316,6 +316,6 @@ def test_many_clients_write_one_run_at_once(mlflow_client, run):
     assert mlflow_client.get_run(run).data.metrics == {"shared": 19.0, **{f"own{n}": 19.0 for n in range(writers)}}
 
 
-def test_the_default_experiment_is_found_by_who_may_make_it(mlflow_client, as_user, token_of):
+def test_the_default_experiment_is_found_by_who_may_make_it(platform, as_user, token_of):
     assert as_user(token_of("viewer")).search_experiments() == []
-    assert [found.name for found in mlflow_client.search_experiments()] == ["Default"]
+    assert [found.name for found in as_user(platform.admin_key).search_experiments()] == ["Default"]
