@@ -192,3 +192,26 @@ def test_a_wrong_question_for_a_history_is_told(platform, asked, told):
     answer = http.get("/api/2.0/mlflow/metrics/get-history-bulk-interval", params=asked)
     assert answer.status_code == 400
     assert told in answer.json()["message"]
+
+
+def test_histories_are_thinned_at_the_same_steps(platform, mlflow_client):
+    experiment = mlflow_client.create_experiment("long")
+    runs = [mlflow_client.create_run(experiment).info.run_id for _ in range(2)]
+    for run, length in zip(runs, (10, 20), strict=True):
+        for step in range(length):
+            mlflow_client.log_metric(run, "m", 1.0, step=step)
+    http = platform.http(authorization=f"Bearer {platform.admin_key}")
+
+    def steps(asked, **limits):
+        answer = http.get(
+            "/api/2.0/mlflow/metrics/get-history-bulk-interval",
+            params={"run_ids": asked, "metric_key": "m", "max_results": 5, **limits},
+        )
+        return [(runs.index(point["run_id"]), point["step"]) for point in answer.json()["metrics"]]
+
+    assert steps(runs[0]) == [(0, step) for step in (0, 2, 4, 6, 8, 9)]
+    assert steps(runs[0], start_step=0, end_step=4) == [(0, step) for step in range(5)]
+    assert steps(runs) == [
+        *((0, step) for step in (0, 4, 8, 9)),
+        *((1, step) for step in (0, 4, 8, 9, 12, 16, 19)),
+    ]

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from modelops.contracts.errors import InvalidInput
@@ -43,26 +44,33 @@ def read_points(raw: Raw, run_number: int, key: str, limit: int, cursor: str | N
 
 
 def sample_points(
-    raw: Raw, run_number: int, key: str, limit: int, first: int | None = None, last: int | None = None
-) -> list[Place]:
-    """Return points of at most about `limit` steps, spread evenly over the steps there are; the first and last among them.
+    raw: Raw, run_numbers: Sequence[int], key: str, limit: int, first: int | None = None, last: int | None = None
+) -> list[list[Place]]:
+    """Return points of some runs, of the same steps in each: about `limit`, and less than twice as many, spread evenly.
+
+    The first step and the last one of each run are among them.
 
     Args:
         first, last: Look between these steps alone, both included.
     """
     number = find_numbers(raw, [key]).get(key)
     if number is None:
-        return []
+        return [[] for _ in run_numbers]
     between = " AND step BETWEEN ? AND ?" if first is not None else ""
     bounds = (first, last) if first is not None else ()
     where = f"FROM metric_points WHERE run_number = ? AND key_number = ?{between}"
-    values = (run_number, number, *bounds)
-    steps = [row[0] for row in raw.execute(f"SELECT DISTINCT step {where} ORDER BY step", values).fetchall()]
-    if len(steps) > limit:
-        steps = sorted({steps[round(i * (len(steps) - 1) / max(1, limit - 1))] for i in range(limit)})
-    holes = ", ".join("?" * len(steps))
-    statement = f"SELECT time_us, step, value, is_nan {where} AND step IN ({holes}) ORDER BY step, time_us, value"
-    return list(raw.execute(statement, (*values, *steps)).fetchall()) if steps else []
+    asked = [(run, number, *bounds) for run in run_numbers]
+    statement = f"SELECT DISTINCT step {where} ORDER BY step"
+    steps = [[row[0] for row in raw.execute(statement, values).fetchall()] for values in asked]
+    there = sorted({step for each in steps for step in each})
+    chosen = {*there[:: max(1, len(there) // limit)], *(each[-1] for each in steps if each)}
+    found = []
+    for values, each in zip(asked, steps, strict=True):
+        wanted = [step for step in each if step in chosen]
+        holes = ", ".join("?" * len(wanted))
+        statement = f"SELECT time_us, step, value, is_nan {where} AND step IN ({holes}) ORDER BY step, time_us, value"
+        found.append(list(raw.execute(statement, (*values, *wanted)).fetchall()) if wanted else [])
+    return found
 
 
 def count_points(raw: Raw, run_number: int, key: str) -> int:

@@ -102,11 +102,11 @@ def get_metric_history_bulk_interval(ctx: Context, query: GetHistoryInterval) ->
     if start is not None and end is not None and start > end:
         raise InvalidInput(f"end_step must be greater than start_step. Found start_step={start} and end_step={end}.")
     raw = raw_of(ctx.session)
-    runs = find_runs(raw, ctx.project_id, sorted(set(query.run_ids)))
-    metrics: list[dict[str, Any]] = []
-    for run in sorted(runs, key=lambda run: run.id):
-        places = sample_points(raw, run.number, key, query.max_results, start, end)
-        metrics += [{**_as_json(key, place), "run_id": run.id} for place in places]
+    runs = sorted(find_runs(raw, ctx.project_id, sorted(set(query.run_ids))), key=lambda run: run.id)
+    places = sample_points(raw, [run.number for run in runs], key, query.max_results, start, end)
+    metrics = [
+        {**_as_json(key, place), "run_id": run.id} for run, found in zip(runs, places, strict=True) for place in found
+    ]
     return {"metrics": metrics}
 
 
