@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from modelops.contracts.errors import InvalidInput
+from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.contracts.ids import new_id
 from modelops.domains.mlflow.experiments import DEFAULT_ID, Pair, default_id, find_experiment, location_of, resolve
 from modelops.domains.mlflow.files import MODELS
