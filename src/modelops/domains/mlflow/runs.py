@@ -27,6 +27,8 @@ RUN_NAME = "mlflow.runName"
 USER = "mlflow.user"
 RUN_NAME_LENGTH = 250
 
+_NO_LINEAGE = Lineage()
+
 STATUSES = {
     "RUNNING": RunStatus.RUNNING,
     "SCHEDULED": RunStatus.SCHEDULED,
@@ -183,7 +185,7 @@ def render(ctx: Context, runs: Sequence[FoundRun]) -> list[dict[str, Any]]:
 
 def as_json(run: FoundRun, recorded: Recorded, lineage: Lineage | None = None) -> dict[str, Any]:
     """Return a run as MLflow writes it."""
-    lineage = lineage or Lineage()
+    lineage = lineage or _NO_LINEAGE
     tags = dict(recorded.tags[run.number])
     return {
         "info": _info(run, tags.get(USER)),
