@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Engine, Integer, MetaData, String, create_engine, event
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -134,8 +134,20 @@ class Database:
     def raw(self, *, write: bool = False) -> Iterator["Raw"]:
         """Open a unit of work on the driver itself, for statements that are run very often."""
         turn = self._turn if write and self.is_sqlite else _NO_TURN
-        with turn, (self._writer if write else self.engine).connect() as connection, connection.begin():
-            yield Raw(connection)
+        with turn:
+            connection = self.engine.raw_connection()
+            try:
+                raw = Raw(connection.cursor(), on_sqlite=self.is_sqlite)
+                if self.is_sqlite:  # psycopg begins by itself
+                    raw.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                try:
+                    yield raw
+                except BaseException:
+                    connection.rollback()
+                    raise
+                connection.commit()
+            finally:
+                connection.close()
 
     def close(self) -> None:
         """Close every connection."""
@@ -148,10 +160,9 @@ class Raw:
     A `?` inside a quoted text of a statement is not a parameter on SQLite, but would be one on PostgreSQL: write none.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self.on_sqlite = connection.dialect.name == "sqlite"
-        driver: Any = connection.connection.dbapi_connection
-        self._cursor = driver.cursor()
+    def __init__(self, cursor: Any, *, on_sqlite: bool) -> None:
+        self.on_sqlite = on_sqlite
+        self._cursor = cursor
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """Run a statement and return its cursor; read it before the next statement."""
@@ -173,7 +184,9 @@ class Raw:
 def raw_of(session: Session) -> Raw:
     """Return the driver's cursor within a session's transaction; what the session holds back is written first."""
     session.flush()
-    return Raw(session.connection())
+    connection = session.connection()
+    driver: Any = connection.connection.dbapi_connection
+    return Raw(driver.cursor(), on_sqlite=connection.dialect.name == "sqlite")
 
 
 def read_moment(stored: Any) -> datetime:

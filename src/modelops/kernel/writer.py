@@ -127,6 +127,7 @@ class Writer:
         except DATABASE_ERRORS as wrong:
             if len(group) > 1 and _may_pass(wrong):
                 for write in group:
+                    write.failure = None
                     self._write([write])
                 return
             _fail(group, translate(wrong))

@@ -24,6 +24,7 @@ _ATTRIBUTES = {
     "user_id": "created_by",
     "artifact_uri": "id",
 }
+_EXPERIMENTS = 10_000
 _TIMES = frozenset({"start_time", "end_time"})
 _KINDS: dict[str, Kind] = {"metric": "metric", "param": "parameter", "tag": "tag"}
 _GRAMMAR = Grammar(
@@ -69,7 +70,9 @@ class SearchRuns(msgspec.Struct):
 def search(ctx: Context, body: SearchRuns) -> Answer:
     """Search runs in experiments."""
     ctx.require("experiments.read")
-    experiments = body.experiment_ids
+    experiments = list(dict.fromkeys(body.experiment_ids))
+    if len(experiments) > _EXPERIMENTS:
+        raise InvalidInput(f"A search looks in at most {_EXPERIMENTS} experiments; these are {len(experiments)}.")
     if DEFAULT_ID in experiments:
         experiments = [_default(ctx) if one == DEFAULT_ID else one for one in experiments]
     found, further = search_runs(
