@@ -126,7 +126,7 @@ def publish(tmp_path_factory):
         for file in files:
             client.data.upload_artifact(folder / file.path, digest=file.digest)
         signature = ModelSignature(inputs=[Feature(name=column) for column in frame.columns])
-        body = VersionCreate(name=name, flavour="sklearn", files=files, signature=signature)
+        body = VersionCreate(name=name, flavour="sklearn", files=files, signature=signature, runs_code=True)
         return client.models.register_version(body)
 
     return published
