@@ -31,6 +31,9 @@ _GOING_ON = ("RUNNING", "SCHEDULED")
 
 _LARGEST = sys.float_info.max
 _Exact = tuple[str, str, int, int]
+_WITHIN = ("runs", "models", "mlflow-artifacts")
+"""Sources that the store itself keeps; files that lie elsewhere may be out of reach for good."""
+
 _STAGED = ("Staging", "Production", "Archived")
 
 
@@ -214,7 +217,8 @@ class _Move:
             raise MLOpsError("Its parameters are not what was sent.")
         if any(made.tags.get(key) != value for key, value in _labels(run).items()):
             raise MLOpsError("Its tags are not what was sent.")
-        if (made.status, made.started) != (run.status, run.started):
+        ended = made.ended if run.ended is not None else None
+        if (made.status, made.started, ended) != (run.status, run.started, run.ended):
             raise MLOpsError("Its status or time is not what was sent.")
         for key, points in sent.items():
             if set(map(_exact, self.target.history(copy, key))) != points:
@@ -273,6 +277,8 @@ class _Move:
                 root = self.source.fetch_version(name, version, Path(folder))
                 files = [file for file in sorted(root.rglob("*")) if file.is_file()]
             except Exception as wrong:
+                if source.partition(":")[0] in _WITHIN:
+                    raise  # it failed now; registered without them, it would never be tried again
                 self.summary.remarks.append(f"version {origin} was registered without its files: {str(wrong)[:200]}")
                 files = []
             if files:
@@ -280,7 +286,11 @@ class _Move:
                 place = f"models/{name}/{version.number}".replace(":", "_")
                 for file in files:
                     path = file.relative_to(root).as_posix()
+                    digest = _digest(file)
                     self.target.store(carrier, f"{place}/{path}", file)
+                    with tempfile.TemporaryDirectory() as back:
+                        if _digest(self.target.fetch(carrier, f"{place}/{path}", Path(back))) != digest:
+                            raise MLOpsError(f"Its file '{path}' is not what was sent.")
                 source = f"runs:/{carrier}/{place}"
         labelled = replace(version, tags={**version.tags, ORIGIN: origin})
         number = self.target.make_version(name, labelled, source, run)

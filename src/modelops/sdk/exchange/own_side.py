@@ -64,14 +64,7 @@ class OwnSide:
 
     def fetch(self, run: str, path: str, folder: Path) -> Path:
         """Download a file of a run into a folder and return where it lies."""
-        target = folder / path.rpartition("/")[2]
-        with self._http.stream("GET", self._place(run, path)) as answer, target.open("wb") as file:
-            if answer.status_code >= 300:
-                answer.read()
-                raise _refused(answer)
-            for part in answer.iter_bytes():
-                file.write(part)
-        return target
+        return self._download(self._place(run, path), folder / path.rpartition("/")[2])
 
     def make_experiment(self, name: str, tags: Mapping[str, str]) -> str:
         """Return the id of the experiment of a name, made if there is none."""
@@ -198,11 +191,17 @@ class OwnSide:
                 (folder / below).mkdir(parents=True, exist_ok=True)
                 self._fetch_folder(root, below, folder)
             else:
-                content = self._http.get(f"{_FILES}/{quote(f'{root}/{below}')}")
-                if content.status_code >= 300:
-                    raise _refused(content)
                 (folder / below).parent.mkdir(parents=True, exist_ok=True)
-                (folder / below).write_bytes(content.content)
+                self._download(f"{_FILES}/{quote(f'{root}/{below}')}", folder / below)
+
+    def _download(self, url: str, target: Path) -> Path:
+        with self._http.stream("GET", url) as answer, target.open("wb") as file:
+            if answer.status_code >= 300:
+                answer.read()
+                raise _refused(answer)
+            for part in answer.iter_bytes():
+                file.write(part)
+        return target
 
     def _pages(
         self,
