@@ -12,7 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Engine, Integer, MetaData, String, create_engine, event
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -34,6 +47,13 @@ JsonColumn = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "pos
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """A 64-bit key that counts up by itself on both databases."""
+
+
+def sparse_index(table: str, *columns: str, unique: bool = False) -> Index:
+    """Return an index of those rows alone that have a value in the last of these columns; the others cost it nothing."""
+    present = text(f'"{columns[-1]}" IS NOT NULL')
+    name = f"{'uq' if unique else 'ix'}_{table}_{'_'.join(columns)}"
+    return Index(name, *columns, unique=unique, sqlite_where=present, postgresql_where=present)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -108,6 +128,7 @@ class Database:
         if self.is_sqlite:
             options["connect_args"] = {"timeout": _BUSY_S, "check_same_thread": False}
             options["pool_size"] = 0  # as many as threads need; they are files, not connections to a server
+            options["pool_use_lifo"] = True  # the last to write still has the pages in its cache
         else:
             options |= {"pool_size": pool, "max_overflow": pool, "pool_timeout": 10}
             options["connect_args"] = {"connect_timeout": 5, "options": "-c timezone=utc"}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from modelops.contracts.clock import Clock
@@ -30,6 +30,7 @@ Handlers = Mapping[str, Sequence[tuple[str, Handler]]]
 
 GIVE_UP_AFTER = 10
 _BATCH = 200
+_FRESH = and_(EventRow.position.is_(None), EventRow.done_at.is_(None))  # so asked for, an index of few rows answers
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 def dispatch(place: Workplace, handlers: Handlers, lease: Lease) -> int:
     """Deliver what is due and return how many events were finished."""
     with place.work(write=False) as ctx:
-        fresh = ctx.session.scalar(select(EventRow.number).where(EventRow.position.is_(None)).limit(1)) is not None
+        fresh = ctx.session.scalar(select(EventRow.number).where(_FRESH).limit(1)) is not None
     if fresh:
         with place.work() as ctx:
             guard(ctx.session, lease)
@@ -104,7 +105,7 @@ def stream(session: Session, project_id: str, after: int, limit: int = 500) -> l
 
 def newest(session: Session) -> int:
     """Return the position of the newest event that has one, of any project; 0 where there is none."""
-    return session.scalar(select(func.max(EventRow.position))) or 0
+    return session.scalar(select(func.max(EventRow.position)).where(EventRow.position.is_not(None))) or 0
 
 
 def given_up(session: Session) -> int:
@@ -129,9 +130,7 @@ def forget(session: Session, clock: Clock, older_than_s: float) -> int:
 def _give_positions(ctx: Context, handlers: Handlers) -> None:
     """Give committed events their positions; those that no handler hears are done with that."""
     session, now = ctx.session, ctx.clock.now()
-    query = (
-        select(EventRow.number, EventRow.type).where(EventRow.position.is_(None)).order_by(EventRow.number).limit(1000)
-    )
+    query = select(EventRow.number, EventRow.type).where(_FRESH).order_by(EventRow.number).limit(1000)
     fresh = session.execute(query).all()
     last = newest(session)
     positions = [

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from modelops.kernel.database import Base, BigId, JsonColumn, Moment
+from modelops.kernel.database import Base, BigId, JsonColumn, Moment, sparse_index
 
 
 class EventRow(Base):
@@ -14,10 +14,20 @@ class EventRow(Base):
     an order in which every reader sees them; the stream and its `Last-Event-ID` speak of it."""
 
     __tablename__ = "outbox_events"
-    __table_args__ = (Index("ix_outbox_events_stream", "project_id", "position"),)
+    __table_args__ = (
+        Index(
+            "ix_outbox_events_waiting",
+            "number",
+            sqlite_where=text("done_at IS NULL"),
+            postgresql_where=text("done_at IS NULL"),
+        ),
+        sparse_index("outbox_events", "position", unique=True),
+        sparse_index("outbox_events", "project_id", "position"),
+        sparse_index("outbox_events", "done_at"),
+    )
 
     number: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(String(40), unique=True)
+    id: Mapped[str] = mapped_column(String(40))
     type: Mapped[str] = mapped_column(String(120))
     source: Mapped[str] = mapped_column(String(120))
     subject: Mapped[str] = mapped_column(String(300))
@@ -25,8 +35,8 @@ class EventRow(Base):
     tenant_id: Mapped[str | None] = mapped_column(String(40))
     project_id: Mapped[str | None] = mapped_column(String(40))
     data: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
-    position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
-    done_at: Mapped[datetime | None] = mapped_column(Moment, index=True)
+    position: Mapped[int | None] = mapped_column(BigInteger)
+    done_at: Mapped[datetime | None] = mapped_column(Moment)
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     next_attempt_at: Mapped[datetime | None] = mapped_column(Moment)
     failure: Mapped[str | None] = mapped_column(Text)
@@ -70,11 +80,11 @@ class AuditRow(Base):
     """One operation that changed something, or was denied."""
 
     __tablename__ = "audit_records"
-    __table_args__ = (Index("ix_audit_records_project", "project_id", "id"),)
+    __table_args__ = (Index("ix_audit_records_project", "project_id", "id"), {"sqlite_with_rowid": False})
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     time: Mapped[datetime] = mapped_column(Moment)
-    tenant_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    tenant_id: Mapped[str | None] = mapped_column(String(40))
     project_id: Mapped[str | None] = mapped_column(String(40))
     actor: Mapped[str] = mapped_column(String(100))
     operation: Mapped[str] = mapped_column(String(100))

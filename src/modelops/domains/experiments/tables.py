@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Dialect, Double, ForeignKey, Index, String, T
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from modelops.kernel.database import Base, BigId, InProject, JsonColumn, Moment, Revised, Tracked
+from modelops.kernel.database import Base, BigId, InProject, JsonColumn, Moment, Revised, Tracked, sparse_index
 
 _CLUSTERED = {"sqlite_with_rowid": False}
 """On SQLite the table is its primary key's tree, with no second copy of each row."""
@@ -56,7 +56,8 @@ class RunRow(Revised, InProject, Base):
 
     __tablename__ = "runs"
     __table_args__ = (
-        Index("ix_runs_heard", "status", "heard_at"),
+        sparse_index("runs", "status", "heard_at"),
+        sparse_index("runs", "job_id"),
         Index("ix_runs_experiment_id_started_at", "experiment_id", "started_at"),
     )
 
@@ -66,7 +67,7 @@ class RunRow(Revised, InProject, Base):
     name: Mapped[str] = mapped_column(String(250))
     status: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str | None] = mapped_column(Text)
-    job_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    job_id: Mapped[str | None] = mapped_column(String(40))
     started_at: Mapped[datetime] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     heard_at: Mapped[datetime | None] = mapped_column(Moment)

@@ -6,7 +6,9 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revised, Tracked
+from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revised, Tracked, sparse_index
+
+_ORIGINS = ("run_id", "job_id", "dataset_version_id", "parent_version_id", "logged_model_id", "claimed_run")
 
 
 class ModelRow(Tracked, Revised, InProject, Base):
@@ -24,23 +26,26 @@ class ModelRow(Tracked, Revised, InProject, Base):
 
 class ModelVersionRow(Tracked, Revised, InProject, Base):
     __tablename__ = "model_versions"
-    __table_args__ = (UniqueConstraint("model_id", "version"),)
+    __table_args__ = (
+        UniqueConstraint("model_id", "version"),
+        *(sparse_index("model_versions", column) for column in _ORIGINS),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     name: Mapped[str] = mapped_column(String(200))
     version: Mapped[int]
     flavour: Mapped[str] = mapped_column(String(50))
-    stage: Mapped[str] = mapped_column(String(20), index=True)
+    stage: Mapped[str] = mapped_column(String(20))
     digest: Mapped[str] = mapped_column(String(80))
     files: Mapped[list[dict[str, Any]]] = mapped_column(JsonColumn)
     size: Mapped[int] = mapped_column(BigInteger)
     signature: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
     platform_signature: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
-    run_id: Mapped[str | None] = mapped_column(String(40), index=True)
-    job_id: Mapped[str | None] = mapped_column(String(40), index=True)
-    dataset_version_id: Mapped[str | None] = mapped_column(String(40), index=True)
-    parent_version_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    run_id: Mapped[str | None] = mapped_column(String(40))
+    job_id: Mapped[str | None] = mapped_column(String(40))
+    dataset_version_id: Mapped[str | None] = mapped_column(String(40))
+    parent_version_id: Mapped[str | None] = mapped_column(String(40))
     code_digest: Mapped[str | None] = mapped_column(String(80))
     requirements: Mapped[list[str]] = mapped_column(JsonColumn)
     metrics: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
@@ -49,8 +54,8 @@ class ModelVersionRow(Tracked, Revised, InProject, Base):
     description: Mapped[str] = mapped_column(Text)
     source: Mapped[str | None] = mapped_column(Text)
     run_link: Mapped[str | None] = mapped_column(Text)
-    logged_model_id: Mapped[str | None] = mapped_column(String(40), index=True)
-    claimed_run: Mapped[str | None] = mapped_column(String(250), index=True)
+    logged_model_id: Mapped[str | None] = mapped_column(String(40))
+    claimed_run: Mapped[str | None] = mapped_column(String(250))
     undeployable: Mapped[str | None] = mapped_column(Text)
     updated_at: Mapped[datetime | None] = mapped_column(Moment)
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
