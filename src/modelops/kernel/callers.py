@@ -2,21 +2,25 @@
 
 import base64
 import binascii
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from modelops.contracts.errors import Unauthenticated
 from modelops.kernel.context import Actor
 from modelops.kernel.work import Workplace
 
-_PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")
+_PROXIED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
+_THIS_MACHINE = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """What a request says of its caller. `local` tells that it came over this machine's loopback to a loopback address."""
 
@@ -56,13 +60,10 @@ async def find_caller(place: Workplace, credentials: Credentials) -> Actor:
 
 def credentials_of(request: HTTPConnection, project_header: str = "x-project") -> Credentials:
     """Read a request's credentials; the project is named by one of two headers, ours last."""
-    headers = request.headers
-    return Credentials(
-        authorization=_as_bearer(headers.get("authorization")),
-        x_actor=headers.get("x-actor"),
-        project=headers.get(project_header) or headers.get("x-project"),
-        local=_is_local(request),
-    )
+    headers = {name: value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
+    project = headers.get(project_header.encode()) or headers.get(b"x-project")
+    local = _is_local(request.scope, headers)
+    return Credentials(_as_bearer(headers.get(b"authorization")), headers.get(b"x-actor"), project, local)
 
 
 def _as_bearer(authorization: str | None) -> str | None:
@@ -76,12 +77,13 @@ def _as_bearer(authorization: str | None) -> str | None:
     return f"Bearer {pair.partition(':')[2]}"
 
 
-def _is_local(request: HTTPConnection) -> bool:
-    if any(name in request.headers for name in _PROXIED):
+def _is_local(scope: Scope, headers: Mapping[bytes, str]) -> bool:
+    if not _PROXIED.isdisjoint(headers):
         return False  # a proxy on this machine speaks for others
-    if request.scope.get("modelops.embedded"):
+    if scope.get("modelops.embedded"):
         return True
-    if request.url.hostname not in ("127.0.0.1", "localhost", "::1"):
-        return False  # a page whose name was rebound to this machine
-    client, server = request.scope.get("client"), request.scope.get("server")
-    return bool(client and server and client[0] in _LOOPBACK and server[0] in _LOOPBACK)
+    client, server = scope.get("client"), scope.get("server")
+    if not (client and server and client[0] in _LOOPBACK and server[0] in _LOOPBACK):
+        return False
+    host = headers.get(b"host")
+    return host is None or _THIS_MACHINE.fullmatch(host) is not None  # else a page whose name was rebound to this machine

@@ -12,10 +12,12 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelops.contracts.rest import PREFIX
 from modelops.contracts.schemas import Problem
 from modelops.kernel import problems
+from modelops.kernel.door import Door
 from modelops.kernel.manifest import Manifest
 from modelops.kernel.work import Workplace
 from modelops.server import routes
@@ -28,9 +30,32 @@ updates an `If-Match`. Listings take `limit`, `cursor`, `filter` and `order_by`.
 """
 
 
-def build_app(place: Workplace, manifests: Sequence[Manifest]) -> FastAPI:
+class Application(FastAPI):
+    """The application: what every request passes, then a door for those of other protocols, then FastAPI for the rest."""
+
+    def stand_behind(self, place: Workplace, doors: Sequence[Door]) -> None:
+        """Put what every request passes in front."""
+        settings = place.settings
+        app: ASGIApp = BodyLimit(Doors(super().__call__, doors), settings.max_body_bytes, settings.max_upload_bytes)
+        if settings.cors_origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=settings.cors_origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=["ETag", "X-Request-Id", "Retry-After"],
+            )
+        self._front = RequestContext(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        scope["app"] = self
+        await self._front(scope, receive, send)
+
+
+def build_app(place: Workplace, manifests: Sequence[Manifest]) -> Application:
     """Put the application together on a workplace."""
-    app = FastAPI(
+    app = Application(
         title="ModelOps",
         version=version("modelops"),
         description=DESCRIPTION,
@@ -47,19 +72,7 @@ def build_app(place: Workplace, manifests: Sequence[Manifest]) -> FastAPI:
         app.include_router(router, prefix=PREFIX)
         app.include_router(router, prefix=f"/api{PREFIX}", include_in_schema=False)
     app.include_router(routes.unversioned)
-    app.add_middleware(Doors, doors=[manifest.door for manifest in manifests if manifest.door is not None])
-    app.add_middleware(
-        BodyLimit, json_bytes=place.settings.max_body_bytes, upload_bytes=place.settings.max_upload_bytes
-    )
-    if place.settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=place.settings.cors_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["ETag", "X-Request-Id", "Retry-After"],
-        )
-    app.add_middleware(RequestContext)
+    app.stand_behind(place, [manifest.door for manifest in manifests if manifest.door is not None])
     _serve_docs(app)
     app.openapi = _openapi_of(app)  # type: ignore[method-assign]
     return app

@@ -8,6 +8,7 @@ import uvicorn
 
 from modelops.contracts.errors import Conflict, InvalidInput
 from modelops.server.platform import Platform
+from modelops.server.protocol import Protocol
 
 _BACKLOG = 1024
 
@@ -52,6 +53,7 @@ def build_server(platform: Platform) -> uvicorn.Server:
     """Return the HTTP server of a platform, still to be run on a socket."""
     config = uvicorn.Config(
         platform.app,
+        http=Protocol,
         log_config=None,
         access_log=platform.settings.debug,
         lifespan="off",

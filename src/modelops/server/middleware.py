@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from secrets import token_hex
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uuid6 import uuid7
 
 from modelops.contracts.errors import TooLarge
 from modelops.kernel.door import Door
@@ -34,7 +34,7 @@ class RequestContext:
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        name = given.decode() if _REQUEST_ID.match(given) else f"req_{uuid7().hex}"
+        name = given.decode() if _REQUEST_ID.match(given) else f"req_{token_hex(16)}"
         trace = _TRACEPARENT.match(headers.get(b"traceparent", b""))
         scope.setdefault("state", {})["request_id"] = name
         tokens = request_id.set(name), trace_id.set(trace.group(1).decode() if trace else None)

@@ -60,7 +60,8 @@ class PlatformAuthenticator:
 
 
 def _name(credentials: Credentials) -> bytes:
-    return hashlib.sha256(repr(credentials).encode()).digest()
+    said = credentials.authorization, credentials.x_actor, credentials.project, credentials.local
+    return hashlib.sha256(repr(said).encode()).digest()
 
 
 def identify(ctx: Context, credentials: Credentials) -> Actor:
