@@ -50,11 +50,11 @@ def key_id(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()[:16]
 
 
-def sign(private_key: Ed25519PrivateKey, payload_type: str, payload: bytes) -> Signature:
-    """Sign `payload` as a document of `payload_type` (a media type)."""
-    public = private_key.public_key().public_bytes_raw()
+def sign(private_key: Ed25519PrivateKey, payload_type: str, payload: bytes, *, name: str | None = None) -> Signature:
+    """Sign `payload` as a document of `payload_type` (a media type). `name` is the key's id, where it is known."""
     value = private_key.sign(preauth(payload_type, payload))
-    return Signature(key_id=key_id(public), algorithm="ed25519", value=encode(value))
+    name = name or key_id(private_key.public_key().public_bytes_raw())
+    return Signature(key_id=name, algorithm="ed25519", value=encode(value))
 
 
 def verify(trusted: Mapping[str, str], payload_type: str, payload: bytes, signature: Signature) -> None:

@@ -86,4 +86,6 @@ def _is_local(scope: Scope, headers: Mapping[bytes, str]) -> bool:
     if not (client and server and client[0] in _LOOPBACK and server[0] in _LOOPBACK):
         return False
     host = headers.get(b"host")
-    return host is None or _THIS_MACHINE.fullmatch(host) is not None  # else a page whose name was rebound to this machine
+    return (
+        host is None or _THIS_MACHINE.fullmatch(host) is not None
+    )  # else a page whose name was rebound to this machine

@@ -230,6 +230,13 @@ def find_runs(raw: Raw, project_id: str, ids: Sequence[str]) -> list[FoundRun]:
     return [_as_found(row) for row in raw.execute(statement, (project_id, *ids)).fetchall()]
 
 
+def find_origin(raw: Raw, project_id: str, run: str) -> tuple[str, str | None] | None:
+    """Return the ids of a run of a project and of the job that made it; None where there is no such run."""
+    statement = "SELECT id, job_id FROM runs WHERE id = ? AND project_id = ?"
+    found: tuple[str, str | None] | None = raw.execute(statement, (run, project_id)).fetchone()
+    return found
+
+
 def _as_found(row: Sequence[Any]) -> FoundRun:
     number, run, experiment, name, status, started, ended, deleted, made_by, location = row
     return FoundRun(

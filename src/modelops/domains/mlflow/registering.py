@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from fastapi.concurrency import run_in_threadpool
 
 from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.contracts.ports import BlobStore
@@ -10,12 +11,13 @@ from modelops.domains.experiments import service as experiments
 from modelops.domains.mlflow.experiments import Pair
 from modelops.domains.mlflow.names import ID, check_length, required
 from modelops.domains.mlflow.protocol import api
-from modelops.domains.mlflow.registry import PROMPT, find_registered_model
+from modelops.domains.mlflow.registry import PROMPT, find_registered_model, in_mlflows_words
 from modelops.domains.mlflow.rules import check_source, checked
-from modelops.domains.mlflow.sources import Found, look_at
+from modelops.domains.mlflow.sources import ELSEWHERE, Found, lies_elsewhere, look_at
 from modelops.domains.mlflow.views import tags_of, version_view
 from modelops.domains.models import service as models
 from modelops.domains.models.flavours.mlmodel import FILE, MlModel, parse_mlmodel
+from modelops.domains.models.references import Reference
 from modelops.domains.models.rules import MLFLOW, check_tag
 from modelops.domains.models.scans import scan_ahead
 from modelops.domains.models.schemas import ModelSignature, ModelVersion, PackageFile, VersionCreate
@@ -25,6 +27,7 @@ from modelops.kernel.scope import Scope
 _MOST_FILES = 1_000
 _MOST_BYTES = 4 * 1024 * 1024
 _LONGEST_RUN = 250
+_PROMPT = "It is a prompt, not a model."
 _NOT_A_MODEL = f"At its source lies no file {FILE}, so nothing tells how to load it."
 
 
@@ -41,29 +44,48 @@ class CreateVersion(msgspec.Struct):
 
 
 @api("POST", "2.0/mlflow/model-versions/create")
-def create_model_version(scope: Scope, body: CreateVersion) -> Any:
+async def create_model_version(scope: Scope, body: CreateVersion) -> Any:
     """Register what lies at a source; what lies elsewhere exists too, and cannot be deployed."""
-    for key, value in tags_of(body.tags).items():
+    tags = tags_of(body.tags)
+    for key, value in tags.items():
         check_tag(key, value)
     check_length(body.run_id, _LONGEST_RUN, "run_id")
     check_length(body.model_id, ID, "model_id")
+    required(body.name, "name")
+    if tags.get(PROMPT, "").lower() == "true":
+        made: Reference | ModelVersion = _reference(body, Found([], _PROMPT), None, _PROMPT)
+    else:
+        check_source(required(body.source, "source"))
+        if lies_elsewhere(body.source):
+            made = _reference(body, Found([], ELSEWHERE), None, ELSEWHERE)
+        else:
+            made = await run_in_threadpool(_register, scope, body)
+    if isinstance(made, Reference):
+        with in_mlflows_words(body.name):
+            made = await models.register_reference(scope, made)
+    return {"model_version": version_view(made)}
+
+
+def _register(scope: Scope, body: CreateVersion) -> ModelVersion | Reference:
+    """Register the package at a source, or return the word on it that is to be registered."""
     with scope.work(write=False) as ctx:
         ctx.require("models.write")
         find_registered_model(ctx, body.name)
-        is_prompt = tags_of(body.tags).get(PROMPT, "").lower() == "true"
-        if not is_prompt:
-            check_source(required(body.source, "source"))
-        found = Found([], "It is a prompt, not a model.") if is_prompt else look_at(ctx, body.source)
+        found = look_at(ctx, body.source)
         blobs = ctx.port(BlobStore)
     model = None if found.version is not None else _described(blobs, found)
     package: VersionCreate | str = found.why or _NOT_A_MODEL
     if found.files:
         with scope.work(write=False) as ctx:
             package = _package(ctx, body, found, model)
-    if isinstance(package, VersionCreate):
-        scan_ahead(scope, package)
+    if isinstance(package, str):
+        return _reference(body, found, model, package)
+    scan_ahead(scope, package)
     with scope.work() as ctx:
-        return {"model_version": version_view(_register(ctx, body, found, model, package))}
+        version = models.register_version(ctx, package)
+        for key, value in tags_of(body.tags).items():
+            models.tag_version(ctx, version.model_id, version.id, key, value)
+        return models.get_version(ctx, version.model_id, version.id)
 
 
 def _described(blobs: BlobStore, found: Found) -> MlModel | None:
@@ -97,25 +119,17 @@ def _package(ctx: Context, body: CreateVersion, found: Found, model: MlModel | N
     )
 
 
-def _register(
-    ctx: Context, body: CreateVersion, found: Found, model: MlModel | None, package: VersionCreate | str
-) -> ModelVersion:
-    if isinstance(package, str):
-        return models.register_reference(
-            ctx,
-            body.name,
-            source=_source(body, found.version),
-            why=package,
-            run=_run_of(body, found, model),
-            run_link=body.run_link or None,
-            logged_model_id=_logged_model_of(body, found),
-            description=body.description,
-            tags=tags_of(body.tags),
-        )
-    version = models.register_version(ctx, package)
-    for key, value in tags_of(body.tags).items():
-        models.tag_version(ctx, version.model_id, version.id, key, value)
-    return models.get_version(ctx, version.model_id, version.id)
+def _reference(body: CreateVersion, found: Found, model: MlModel | None, why: str) -> Reference:
+    return Reference(
+        body.name,
+        source=_source(body, found.version),
+        why=why,
+        run=_run_of(body, found, model),
+        run_link=body.run_link or None,
+        logged_model_id=_logged_model_of(body, found),
+        description=body.description,
+        tags=tags_of(body.tags),
+    )
 
 
 def _run_of(body: CreateVersion, found: Found, model: MlModel | None) -> str | None:

@@ -1,6 +1,7 @@
 """MLflow's registered models: the platform's own, under MLflow's paths."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -212,13 +213,20 @@ def find_registered_model(ctx: Context, name: str) -> Model:
     Raises:
         NotFound: there is none of that name; an id is none.
     """
-    try:
+    with in_mlflows_words(name):
         found = models.get_model(ctx, required(name, "name"))
-    except NotFound:
-        found = None
-    if found is None or found.name != name:
-        raise NotFound(f"Registered Model with name={name[:250]} not found.")
+        if found.name != name:
+            raise NotFound(f"'{name}' is an id.")
     return found
+
+
+@contextmanager
+def in_mlflows_words(name: str) -> Iterator[None]:
+    """Say that there is no such model as MLflow does."""
+    try:
+        yield
+    except NotFound as missing:
+        raise NotFound(f"Registered Model with name={name[:250]} not found.") from missing
 
 
 def number_of(version: str) -> int:

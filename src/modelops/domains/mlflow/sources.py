@@ -19,6 +19,7 @@ from modelops.domains.models.schemas import ModelVersion
 from modelops.kernel.context import Context
 
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
+_KEPT, _WEB = frozenset({"models", "runs", "mlflow-artifacts"}), frozenset({"http", "https"})
 _LOGGED = re.compile(r"m-[\w-]+")
 ELSEWHERE = "Its files lie elsewhere: register one that was logged to this platform."
 EMPTY = "Nothing lies at its source: log the model first, then register it."
@@ -40,6 +41,20 @@ class Found:
     logged_model_id: str | None = None
 
 
+def lies_elsewhere(source: str) -> bool:
+    """Tell whether a source names nothing that the platform could keep. Raises as `look_at`."""
+    scheme, path = _split(source)
+    return scheme not in _KEPT and not (scheme in _WEB and _PROXY in f"/{path}")
+
+
+def _split(source: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(source)
+    except ValueError as wrong:
+        raise InvalidInput(f"Invalid model version source: '{source[:500]}': {wrong}.") from wrong
+    return parts.scheme, unquote(parts.path).strip("/")
+
+
 def look_at(ctx: Context, source: str) -> Found:
     """Return what lies at a source.
 
@@ -47,19 +62,15 @@ def look_at(ctx: Context, source: str) -> Found:
         InvalidInput: it is no URI.
         NotFound: it names a registered version that is not there.
     """
-    try:
-        parts = urlsplit(source)
-    except ValueError as wrong:
-        raise InvalidInput(f"Invalid model version source: '{source[:500]}': {wrong}.") from wrong
-    path = unquote(parts.path).strip("/")
-    if parts.scheme == "models":
+    scheme, path = _split(source)
+    if scheme == "models":
         return _at_model(ctx, path)
-    if parts.scheme == "runs":
+    if scheme == "runs":
         run, _, folder = path.partition("/")
         return _at_place(ctx, run_place(run, clean_path(folder)))
-    if parts.scheme == "mlflow-artifacts":
+    if scheme == "mlflow-artifacts":
         return _at_tree(ctx, path)
-    if parts.scheme in ("http", "https") and _PROXY in f"/{path}":
+    if scheme in _WEB and _PROXY in f"/{path}":
         return _at_tree(ctx, f"/{path}".partition(_PROXY)[2])
     return Found([], ELSEWHERE)
 
