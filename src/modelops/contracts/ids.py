@@ -4,7 +4,7 @@ UUIDv7 sorts by the time it was made, so a primary-key order is a creation order
 column.
 """
 
-from uuid6 import uuid7
+from uuid_utils import uuid7
 
 
 def new_id(kind: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter
-from uuid6 import uuid7
+from uuid_utils import uuid7
 
 from modelops.contracts.errors import MLOpsError, Unavailable
 from modelops.contracts.schemas import Page, jsonable

@@ -195,8 +195,9 @@ class Raw:
 
     def moment(self, moment: datetime) -> Any:
         """Return a moment as `Moment` stores it."""
-        moment = moment.astimezone(UTC)
-        return moment.replace(tzinfo=None).isoformat(" ", "microseconds") if self.on_sqlite else moment
+        if moment.tzinfo is not UTC:
+            moment = moment.astimezone(UTC)
+        return moment.isoformat(" ", "microseconds")[:26] if self.on_sqlite else moment
 
     def _spelt(self, statement: str) -> str:
         return statement if self.on_sqlite else _in_format_style(statement)

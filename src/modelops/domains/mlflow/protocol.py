@@ -7,7 +7,7 @@ pages; so do we.
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -151,7 +151,7 @@ def number(value: float, is_nan: bool = False) -> float | str:
     return value
 
 
-def pairs(values: dict[str, Any]) -> list[dict[str, Any]]:
+def pairs(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a mapping as MLflow's list of `{"key", "value"}`."""
     return [{"key": key, "value": value} for key, value in values.items()]
 

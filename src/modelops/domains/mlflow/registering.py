@@ -17,7 +17,7 @@ from modelops.domains.mlflow.sources import ELSEWHERE, Found, lies_elsewhere, lo
 from modelops.domains.mlflow.views import tags_of, version_view
 from modelops.domains.models import service as models
 from modelops.domains.models.flavours.mlmodel import FILE, MlModel, parse_mlmodel
-from modelops.domains.models.references import Reference
+from modelops.domains.models.references import Reference, ReferenceVersion
 from modelops.domains.models.rules import MLFLOW, check_tag
 from modelops.domains.models.scans import scan_ahead
 from modelops.domains.models.schemas import ModelSignature, ModelVersion, PackageFile, VersionCreate
@@ -53,7 +53,7 @@ async def create_model_version(scope: Scope, body: CreateVersion) -> Any:
     check_length(body.model_id, ID, "model_id")
     required(body.name, "name")
     if tags.get(PROMPT, "").lower() == "true":
-        made: Reference | ModelVersion = _reference(body, Found([], _PROMPT), None, _PROMPT)
+        made: Reference | ReferenceVersion | ModelVersion = _reference(body, Found([], _PROMPT), None, _PROMPT)
     else:
         check_source(required(body.source, "source"))
         if lies_elsewhere(body.source):

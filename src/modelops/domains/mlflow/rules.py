@@ -133,6 +133,9 @@ def media_type_of(path: str) -> str:
     return mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
+_ELSEWHERE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+
+
 def check_source(source: str) -> None:
     """Refuse a source with relative parts, or on a disk that no client and server share.
 
@@ -142,12 +145,12 @@ def check_source(source: str) -> None:
     bare = source
     while (decoded := unquote(bare)) != bare:
         bare = decoded
-    if "\x00" in bare or ".." in re.split(r"[/\\]", bare):
+    if "\x00" in bare or ".." in bare.replace("\\", "/").split("/"):
         raise InvalidInput(
             f"Invalid model version source: '{source[:500]}'.",
             hint="If supplying a source as an http, https, mlflow-artifacts or other uri, name it without relative parts.",
         )
-    if re.match(r"file:", bare, re.IGNORECASE) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", bare):
+    if not _ELSEWHERE.match(bare):
         raise InvalidInput(
             f"Invalid model version source: '{source[:500]}'.",
             hint="To use a local path as a model version's source, log its files to a run and name their URI.",

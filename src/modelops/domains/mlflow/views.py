@@ -6,6 +6,7 @@ from typing import Any
 from modelops.domains.mlflow.experiments import Pair
 from modelops.domains.mlflow.protocol import milliseconds, pairs
 from modelops.domains.mlflow.rules import stage_name
+from modelops.domains.models.references import ReferenceVersion
 from modelops.domains.models.schemas import Model, ModelVersion
 
 VERSION_ROOT = "mlflow-artifacts:/versions/"
@@ -17,7 +18,7 @@ def tags_of(entries: Iterable[Pair]) -> dict[str, str]:
     return {entry.key: entry.value for entry in entries}
 
 
-def version_view(version: ModelVersion) -> dict[str, Any]:
+def version_view(version: ModelVersion | ReferenceVersion) -> dict[str, Any]:
     """Return a model version."""
     return {
         "name": version.name,

@@ -7,22 +7,23 @@ with the controller's next round.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
 
 from modelops.contracts.errors import NotFound
 from modelops.contracts.ids import new_id
+from modelops.contracts.signing import canonical
 from modelops.domains.experiments.searching import find_origin
 from modelops.domains.identity.keys import sign_raw
 from modelops.domains.identity.schemas import KeyPurpose
-from modelops.domains.models.packages import STATEMENT_TYPE, Statement, digest_of
+from modelops.domains.models.packages import STATEMENT_TYPE, digest_of
 from modelops.domains.models.rules import UNPACKAGED, check_name, check_tag
-from modelops.domains.models.schemas import ModelSignature, ModelVersion, Stage
+from modelops.domains.models.schemas import ModelSignature, Stage
 from modelops.kernel import audit, outbox
 from modelops.kernel.database import Raw
 from modelops.kernel.scope import Scope, request_id_of
 
 _NO_FILES = digest_of([])
-_NO_INPUTS = ModelSignature(inputs=[])
+_NO_INPUTS = ModelSignature(inputs=[]).model_dump(mode="json")
 _FIND = "SELECT id FROM models WHERE project_id = ? AND name = ? AND deleted_at IS NULL"
 
 
@@ -47,7 +48,29 @@ class Reference:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-async def register_reference(scope: Scope, new: Reference) -> ModelVersion:
+@dataclass(frozen=True, slots=True)
+class ReferenceVersion:
+    """A version without files, as it was registered: what is told of any version, without what only files have."""
+
+    id: str
+    name: str
+    version: int
+    stage: Stage
+    run_id: str | None
+    logged_model_id: str | None
+    claimed_run: str | None
+    source: str
+    run_link: str | None
+    undeployable: str
+    description: str
+    tags: Mapping[str, str]
+    aliases: list[str]
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+
+
+async def register_reference(scope: Scope, new: Reference) -> ReferenceVersion:
     """Register a version without files, and return it when it is committed.
 
     Raises:
@@ -60,97 +83,88 @@ async def register_reference(scope: Scope, new: Reference) -> ModelVersion:
     return await scope.write(lambda raw: _register(raw, scope, new), permission="models.write")
 
 
-def _register(raw: Raw, scope: Scope, new: Reference) -> ModelVersion:
+def _register(raw: Raw, scope: Scope, new: Reference) -> ReferenceVersion:
     place, actor, project = scope.place, scope.actor, scope.project_id
     found = raw.execute(_FIND if raw.on_sqlite else f"{_FIND} FOR UPDATE", (project, new.model)).fetchone()
     if found is None:
         raise NotFound(f"There is no model '{new.model[:250]}' in this project.")
     model, now = found[0], place.clock.now()
     highest = raw.execute("SELECT max(version) FROM model_versions WHERE model_id = ?", (model,)).fetchone()[0]
-    origin = find_origin(raw, project, new.run) if new.run else None
-    subject = Statement.model_construct(
+    run, job = (find_origin(raw, project, new.run) if new.run else None) or (None, None)
+    version = ReferenceVersion(
+        id=new_id("mver"),
         name=new.model,
         version=(highest or 0) + 1,
-        project_id=project,
-        model_version_id=new_id("mver"),
-        flavour=UNPACKAGED,
-        digest=_NO_FILES,
-        files=[],
-        signature=_NO_INPUTS,
-    )
-    version = ModelVersion.model_construct(
-        id=subject.model_version_id,
-        project_id=project,
-        model_id=model,
-        name=subject.name,
-        version=subject.version,
-        flavour=subject.flavour,
         stage=Stage.DEVELOPMENT,
-        digest=subject.digest,
-        files=subject.files,
-        size=0,
-        signature=subject.signature,
-        platform_signature=sign_raw(raw, place, KeyPurpose.MODELS, STATEMENT_TYPE, subject.payload()),
-        run_id=origin[0] if origin else None,
-        job_id=origin[1] if origin else None,
-        dataset_version_id=None,
-        parent_version_id=None,
-        code_digest=None,
-        requirements=[],
-        metrics={},
-        parameters={},
-        tags=dict(new.tags),
-        aliases=[],
-        description=new.description,
+        run_id=run,
+        logged_model_id=new.logged_model_id,
+        claimed_run=new.run if run is None else None,
         source=new.source,
         run_link=new.run_link,
-        logged_model_id=new.logged_model_id,
-        claimed_run=None if origin else new.run,
         undeployable=new.why,
+        description=new.description,
+        tags=new.tags,
+        aliases=[],
         created_at=now,
         created_by=actor.id,
         updated_at=now,
-        revision=1,
-        runs_code=False,
-        scan=None,
     )
+    signed = sign_raw(raw, place, KeyPurpose.MODELS, STATEMENT_TYPE, _statement(project, version))
+    moment = raw.moment(now)
     raw.execute(
         "UPDATE models SET latest_version = ?, updated_at = ?, revision = revision + 1 WHERE id = ?",
-        (version.version, raw.moment(now), model),
+        (version.version, moment, model),
     )
-    _insert(raw, version)
-    _tell(raw, scope, version)
+    raw.execute(
+        "INSERT INTO model_versions (id, project_id, model_id, name, version, flavour, stage, digest, files, size, signature,"
+        " platform_signature, run_id, job_id, requirements, metrics, parameters, tags, description, source, run_link,"
+        " logged_model_id, claimed_run, undeployable, created_at, created_by, updated_at, revision, runs_code)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, '[]', 0, ?, ?, ?, ?, '[]', '{}', '{}', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)",
+        (
+            version.id,
+            project,
+            model,
+            version.name,
+            version.version,
+            UNPACKAGED,
+            version.stage,
+            _NO_FILES,
+            json.dumps(_NO_INPUTS),
+            signed.model_dump_json(),
+            run,
+            job,
+            json.dumps(dict(version.tags)),
+            version.description,
+            version.source,
+            version.run_link,
+            version.logged_model_id,
+            version.claimed_run,
+            version.undeployable,
+            moment,
+            actor.id,
+            moment,
+            False,
+        ),
+    )
+    facts = {"model": version.name, "version": version.version, "id": version.id, "stage": version.stage}
+    origin = {"digest": _NO_FILES, "run_id": run, "job_id": job, "dataset_version_id": None}
+    registered = "modelops.models.version_registered"
+    outbox.put(raw, place, actor, registered, model, **facts, **origin, runs_code=False, unsafe=False)
+    audit.put(raw, place, actor, scope.operation, scope.request.url.path, request_id_of(scope.request))
     return version
 
 
-def _insert(raw: Raw, version: ModelVersion) -> None:
-    row: dict[str, Any] = {name: getattr(version, name) for name in ModelVersion.model_fields if name != "aliases"}
-    for name in ("files", "requirements", "metrics", "parameters", "tags"):
-        row[name] = json.dumps(row[name])
-    for name in ("signature", "platform_signature"):
-        row[name] = row[name].model_dump_json()
-    for name in ("created_at", "updated_at"):
-        row[name] = raw.moment(row[name])
-    holes = ", ".join("?" * len(row))
-    raw.execute(f"INSERT INTO model_versions ({', '.join(row)}) VALUES ({holes})", list(row.values()))  # noqa: S608
-
-
-def _tell(raw: Raw, scope: Scope, version: ModelVersion) -> None:
-    outbox.put(
-        raw,
-        scope.place,
-        scope.actor,
-        "modelops.models.version_registered",
-        version.model_id,
-        model=version.name,
-        version=version.version,
-        id=version.id,
-        stage=version.stage,
-        digest=version.digest,
-        run_id=version.run_id,
-        job_id=version.job_id,
-        dataset_version_id=None,
-        runs_code=False,
-        unsafe=False,
+def _statement(project: str, version: ReferenceVersion) -> bytes:
+    """Return what `packages.statement_of` says of such a version."""
+    return canonical(
+        {
+            "name": version.name,
+            "version": version.version,
+            "project_id": project,
+            "model_version_id": version.id,
+            "flavour": UNPACKAGED,
+            "digest": _NO_FILES,
+            "files": [],
+            "signature": _NO_INPUTS,
+        }
     )
-    audit.put(raw, scope.place, scope.actor, scope.operation, scope.request.url.path, request_id_of(scope.request))
