@@ -7,7 +7,7 @@ half-way for a lock, and waits its turn in this process rather than in SQLite's 
 import functools
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,7 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlite)
         self._writer = self.engine.execution_options(modelops_write=True)
         self._turn = threading.Lock()
+        self._kept: Any = None
 
     @contextmanager
     def work(self, *, write: bool = True) -> Iterator[Session]:
@@ -155,23 +156,38 @@ class Database:
     def raw(self, *, write: bool = False) -> Iterator["Raw"]:
         """Open a unit of work on the driver itself, for statements that are run very often."""
         turn = self._turn if write and self.is_sqlite else _NO_TURN
-        with turn:
-            connection = self.engine.raw_connection()
+        with turn, self._connection(write) as connection:
+            raw = Raw(connection.cursor(), on_sqlite=self.is_sqlite)
+            if self.is_sqlite:  # psycopg begins by itself
+                raw.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
-                raw = Raw(connection.cursor(), on_sqlite=self.is_sqlite)
-                if self.is_sqlite:  # psycopg begins by itself
-                    raw.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                try:
-                    yield raw
-                except BaseException:
-                    connection.rollback()
-                    raise
-                connection.commit()
-            finally:
-                connection.close()
+                yield raw
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    @contextmanager
+    def _connection(self, write: bool) -> Iterator[Any]:
+        """Lend a connection of the driver. SQLite's for writing is always the same, and keeps the pages that it wrote."""
+        if not (write and self.is_sqlite):
+            with closing(self.engine.raw_connection()) as connection:
+                yield connection
+            return
+        connection, self._kept = self._kept or self.engine.raw_connection(), None
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._kept = connection
 
     def close(self) -> None:
         """Close every connection."""
+        with self._turn:
+            if self._kept is not None:
+                self._kept.close()
+                self._kept = None
         self.engine.dispose()
 
 

@@ -6,11 +6,11 @@ other with it. Whoever asked for it hears of it after the commit alone.
 """
 
 import asyncio
+import logging
 import threading
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import psycopg
@@ -24,14 +24,16 @@ T = TypeVar("T")
 _WAITING, _WAITING_BYTES = 4_096, 64 * 1024 * 1024
 _GROUP, _GROUP_BYTES = 512, 8 * 1024 * 1024
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class _Write:
     run: Callable[[Raw], Any]
     order: str
     size: int
-    future: Any
-    loop: asyncio.AbstractEventLoop | None
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
     result: Any = None
     failure: BaseException | None = None
 
@@ -44,9 +46,10 @@ class Writer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: deque[_Write] = deque()
-        self._waiting_bytes = 0
-        self._changed = threading.Condition()
+        self._waiting: SimpleQueue[_Write | None] = SimpleQueue()
+        self._count = self._bytes = 0  # of what waits
+        self._counting = threading.Lock()
+        self._next: _Write | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -69,53 +72,58 @@ class Writer:
         self._put(_Write(run, order, size, future, loop))
         return await future  # type: ignore[no-any-return]
 
-    def write_now(self, run: Callable[[Raw], T], *, order: str = "", size: int = 0) -> T:
-        """Do as `write`, from a thread, which waits."""
-        future: Future[T] = Future()
-        self._put(_Write(run, order, size, future, None))
-        return future.result()
-
     def close(self) -> None:
         """Write what waits, then take no more."""
-        with self._changed:
+        with self._counting:
             self._closed = True
-            self._changed.notify()
+            self._waiting.put(None)
         if self._thread is not None:
             self._thread.join()
 
     def _put(self, write: _Write) -> None:
-        with self._changed:
+        with self._counting:
             if self._closed:
                 raise Unavailable("The platform is ending.")
-            if len(self._waiting) >= _WAITING or self._waiting_bytes + write.size > _WAITING_BYTES:
+            if self._count >= _WAITING or self._bytes + write.size > _WAITING_BYTES:
                 raise RateLimited(
                     "More is logged at this moment than the database can take.",
                     hint="Send it again in a moment; batches of many values cost less than many requests.",
                     extra={"retry_after": 1},
                 )
-            self._waiting.append(write)
-            self._waiting_bytes += write.size
+            self._count += 1
+            self._bytes += write.size
+            self._waiting.put(write)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="modelops-writer", daemon=True)
                 self._thread.start()
-            self._changed.notify()
 
     def _work(self) -> None:
-        while group := self._next():
-            self._write(group)
+        while group := self._gather():
+            try:
+                self._write(group)
+            except (
+                BaseException
+            ) as wrong:  # whatever it is, those who wait must hear of it, and those after them be served
+                log.exception("the writer failed")
+                _fail(group, wrong if isinstance(wrong, Exception) else Unavailable("The platform is ending."))
             _tell(group)
 
-    def _next(self) -> list[_Write]:
+    def _gather(self) -> list[_Write]:
         """Return the writes of the next transaction; none when the writer is closed and nothing waits."""
-        with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            group: list[_Write] = []
-            size = 0
-            while self._waiting and len(group) < _GROUP and (not group or size + self._waiting[0].size <= _GROUP_BYTES):
-                group.append(self._waiting.popleft())
-                size += group[-1].size
-            self._waiting_bytes -= size
+        write = self._next or self._waiting.get()
+        group: list[_Write] = []
+        size = 0
+        while write is not None and len(group) < _GROUP and (not group or size + write.size <= _GROUP_BYTES):
+            group.append(write)
+            size += write.size
+            write = None if self._waiting.empty() else self._waiting.get()
+            if write is None and self._closed:
+                self._waiting.put(None)  # it is read again when this group is written
+                break
+        self._next = write
+        with self._counting:
+            self._count -= len(group)
+            self._bytes -= size
         group.sort(key=lambda write: write.order)
         return group
 
@@ -168,10 +176,7 @@ def _tell(group: list[_Write]) -> None:
     """Answer everybody of a group, waking each event loop once."""
     loops: dict[asyncio.AbstractEventLoop, list[_Write]] = {}
     for write in group:
-        if write.loop is None:
-            _settle(write)
-        else:
-            loops.setdefault(write.loop, []).append(write)
+        loops.setdefault(write.loop, []).append(write)
     for loop, writes in loops.items():
         try:
             loop.call_soon_threadsafe(_settle_all, writes)
