@@ -62,8 +62,11 @@ class Explainer:
                 attribution = _checked(method, matrix)
             except MLOpsError:
                 raise
-            except Exception as wrong:
-                _log.info("the model or these rows do not suit this method of explaining: %r", wrong)
+            except _DoesNotAddUp as wrong:
+                _log.info("the model or these rows do not suit this method of explaining: %s", wrong)
+                continue
+            except Exception:
+                _log.warning("a method of explaining failed, and the next is tried", exc_info=True)
                 continue
             self._method = method
             return method, attribution
