@@ -1,8 +1,8 @@
 """Experiments at MLflow's door: the cost of logging, searching and reading, against `mlflow server` on SQLite.
 
 Both keep SQLite's `synchronous=FULL`. Server CPU is that of the whole process tree, less what it takes when idle. What is
-sent is the same; the first two figures differ in the path alone. Wall figures run the unmodified client in processes of
-its own.
+sent is the same; the first two figures differ in the path alone. Runs and versions are made by eight clients at once, and
+one after the other. Wall figures run the unmodified client in processes of its own.
 """
 
 import json
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from benchmarks.startup import answers, free_port
 
 PEERS = {"mlflow": ["mlflow==3.17.*"]}
 PEER = "mlflow server 3.17"
-BATCHES, RUNS, VERSIONS, SEARCHED, HISTORY = 40, 200, 100, 10_000, 100_000
+BATCHES, MADE, CLIENTS, SEARCHED, HISTORY = 40, 400, 8, 10_000, 100_000
 MILLIONS = int(os.environ.get("MODELOPS_BENCH_MILLIONS", "10"))
 MEMORY_LIMIT_MB = 300.0
 
@@ -177,30 +178,43 @@ def wall_of_clients(mine: Server, theirs: Server, peer: Path) -> list[Figure]:
 
 
 def creations(mine: Server, theirs: Server, _: Path) -> list[Figure]:
-    def per_run(server: Server) -> float:
-        experiment = server.experiment()
+    def body(server: Server) -> dict:
         tags = [{"key": f"mlflow.source.{n}", "value": "value"} for n in range(4)]
-        body = {"experiment_id": experiment, "start_time": 1_700_000_000_000, "run_name": "a run", "tags": tags}
-        server.mlflow("runs/create", body)
-        return server.cost(lambda: [server.mlflow("runs/create", body) for _ in range(RUNS)]) / RUNS * 1e3
+        return {
+            "experiment_id": server.experiment(),
+            "start_time": 1_700_000_000_000,
+            "run_name": "a run",
+            "tags": tags,
+        }
 
-    rounds = [(per_run(mine), per_run(theirs)) for _ in range(3)]
-    a, b = (statistics.median(column) for column in zip(*rounds, strict=True))
-    return [smaller_is_better("runs created, server CPU", a, b, PEER, "ms/run")]
+    return made("runs created", "runs/create", body, mine, theirs)
 
 
 def versions(mine: Server, theirs: Server, _: Path) -> list[Figure]:
-    def per_version(server: Server) -> float:
+    def body(server: Server) -> dict:
         name = f"model {time.time_ns()}"
         server.mlflow("registered-models/create", {"name": name})
-        body = {"name": name, "source": "s3://bucket/model", "tags": [{"key": "a", "value": "b"}]}
-        server.mlflow("model-versions/create", body)
-        cost = server.cost(lambda: [server.mlflow("model-versions/create", body) for _ in range(VERSIONS)])
-        return cost / VERSIONS * 1e3
+        return {"name": name, "source": "s3://bucket/model", "tags": [{"key": "a", "value": "b"}]}
 
-    rounds = [(per_version(mine), per_version(theirs)) for _ in range(3)]
-    a, b = (statistics.median(column) for column in zip(*rounds, strict=True))
-    return [smaller_is_better("versions registered, server CPU", a, b, PEER, "ms/version")]
+    return made("versions registered", "model-versions/create", body, mine, theirs)
+
+
+def made(what: str, path: str, body: Callable[[Server], dict], mine: Server, theirs: Server) -> list[Figure]:
+    """Make things one after the other, and with several clients at once."""
+
+    def cost(server: Server, clients: int) -> float:
+        sent = body(server)
+        server.mlflow(path, sent)
+        with ThreadPoolExecutor(clients) as pool:
+            spent = server.cost(lambda: list(pool.map(lambda _: server.mlflow(path, sent), range(MADE))))
+        return spent / MADE * 1e3
+
+    found = []
+    for how, clients in (("", CLIENTS), (", one after the other", 1)):
+        rounds = [(cost(mine, clients), cost(theirs, clients)) for _ in range(3)]
+        a, b = (statistics.median(column) for column in zip(*rounds, strict=True))
+        found.append(smaller_is_better(f"{what}, server CPU{how}", a, b, PEER, "ms each"))
+    return found
 
 
 def search(mine: Server, theirs: Server, _: Path) -> list[Figure]:
