@@ -15,6 +15,7 @@ _HOMES = {
     "ExperimentComparison": "modelops.sdk.comparison",
     "ExperimentError": "modelops.contracts.errors",
     "ExperimentTracker": "modelops.sdk.tracking",
+    "InferencePipeline": "modelops.sdk.inference",
     "MLOpsConfig": "modelops.sdk.stack",
     "MLOpsError": "modelops.contracts.errors",
     "MLOpsStack": "modelops.sdk.stack",

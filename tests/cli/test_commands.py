@@ -100,6 +100,7 @@ RUNS = {
     "mops experiments list-view-runs": "best",
     "mops experiments delete-view": "mine",
     "mops export mlflow": "sqlite:///{folder}/mlflow.db",
+    "mops predict": "{folder}/v.csv --model numbers:1 --output {folder}/predicted.csv --keep target",
     "mops import mlflow": "sqlite:///{folder}/mlflow.db --dry-run",
     "mops runs pending": "",
     "mops runs sync": "",

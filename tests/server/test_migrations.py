@@ -41,7 +41,9 @@ def test_tables_and_indexes_are_kept_on_sqlite_as_the_code_says(tmp_path):
         query = "SELECT name, sql FROM sqlite_master WHERE name IN ('audit_records', 'run_tags') OR type = 'index'"
         with made.raw() as raw:
             found = raw.execute(query).fetchall()
-        return {name: (sql or "").replace('"', "").partition(" WHERE ")[2] or "ROWID" in (sql or "") for name, sql in found}
+        return {
+            name: (sql or "").replace('"', "").partition(" WHERE ")[2] or "ROWID" in (sql or "") for name, sql in found
+        }
 
     migrated, made = Database(sqlite_url(tmp_path / "a.db")), Database(sqlite_url(tmp_path / "b.db"))
     upgrade(migrated)

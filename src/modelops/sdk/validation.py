@@ -2,13 +2,13 @@
 
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.schemas import Schema
 from modelops.domains.models.validation.schemas import CheckResult, Task, Validation, as_text
 from modelops.sdk.client import Client
+from modelops.sdk.connected import Connected
 
 if TYPE_CHECKING:
     from modelops.domains.models.validation.columns import Column
@@ -30,7 +30,7 @@ class ValidationResult(Schema):
         return as_text(self.checks)
 
 
-class ModelValidation:
+class ModelValidation(Connected):
     """Runs checks of a candidate against the champion, here, and keeps what they found with the version.
 
     Close it, or use it as a context manager, where it opened its own connection.
@@ -48,18 +48,8 @@ class ModelValidation:
         pipeline: "ValidationPipeline | None" = None,
         project: str | None = None,
     ) -> None:
-        self._client = backend if isinstance(backend, Client) else None
-        self._owned = self._client is None
-        self._url = None if isinstance(backend, Client) else backend
-        self._project = project
+        super().__init__(backend, project=project)
         self.pipeline = pipeline
-
-    @property
-    def client(self) -> Client:
-        """Return the connection, opening it at the first call."""
-        if self._client is None:
-            self._client = Client(self._url, project=self._project)
-        return self._client
 
     def validate(
         self,
@@ -119,19 +109,6 @@ class ModelValidation:
         from modelops.domains.models.validation.pipeline import ValidationPipeline
 
         return self.pipeline or ValidationPipeline()
-
-    def close(self) -> None:
-        """Close the connection, if it was opened here."""
-        if self._owned and self._client is not None:
-            self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _trial(candidate: Any, champion: Any, data: Any, target: str, task: Task | str | None) -> "Trial":
