@@ -25,8 +25,17 @@ from modelops.contracts.errors import InvalidInput
 from modelops.kernel.context import Context
 
 Column = Any
-Fields = Mapping[str, Column | Callable[[str], Column]]
+Fields = Mapping[str, Column | Callable[[str], "Column | Twofold"]]
 """What a listing can be filtered and ordered by: a column, or for `field.key` a function of the key."""
+
+
+@dataclass(frozen=True)
+class Twofold:
+    """A field that is a text, and perhaps reads as a number: compared with a number as one, else and in orders as a text."""
+
+    text: Column
+    number: Column
+
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.]))"""
@@ -105,8 +114,9 @@ def parse_filter(text: str | None, fields: Fields) -> ColumnElement[bool]:
     while True:
         if len(tokens) < position + 3 or tokens[position][0] != "field" or tokens[position + 1][0] != "op":
             raise _bad_filter(text, "a condition is `field operator value`")
-        column = _column(tokens[position][1], fields)
-        conditions.append(_compare(column, tokens[position + 1][1], _value(tokens[position + 2], text), text))
+        value = _value(tokens[position + 2], text)
+        column = _column(tokens[position][1], fields, value)
+        conditions.append(_compare(column, tokens[position + 1][1], value, text))
         position += 3
         if position == len(tokens):
             return and_(*conditions)
@@ -127,14 +137,17 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     return tokens
 
 
-def _column(name: str, fields: Fields) -> Column:
+def _column(name: str, fields: Fields, value: Any = None) -> Column:
     head, _, key = name.partition(".")
     found = fields.get(head)
     takes_key = callable(found) and not hasattr(found, "is_")
     if found is None or takes_key != bool(key):
         names = ", ".join(f"{field}.<key>" if _keyed(fields[field]) else field for field in sorted(fields))
         raise InvalidInput(f"There is no field '{name}' to filter or order by.", hint=f"The fields are: {names}.")
-    return found(key.strip("`")) if takes_key else found
+    column = found(key.strip("`")) if takes_key else found
+    if isinstance(column, Twofold):
+        return column.number if isinstance(value, int | float) and not isinstance(value, bool) else column.text
+    return column
 
 
 def _keyed(column: Any) -> bool:

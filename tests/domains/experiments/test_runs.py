@@ -161,8 +161,11 @@ def test_of_many_that_make_an_experiment_one_does(experiments):
 
 def test_runs_are_filtered_and_ordered_by_what_is_recorded_on_them(experiments):
     inf, nan = float("inf"), float("nan")
+    rates = {"a": 9, "b": 10, "c": 99.5, "d": 100, "e": 1e-3, "f": "big"}
     for name, loss in (("a", 0.5), ("b", nan), ("c", -inf), ("d", 0.1), ("e", inf), ("f", None)):
-        run = experiments.create_run("trials", name=name, parameters={"algo": f"algo-{name}", "n": 3}, tags={"k": name})
+        run = experiments.create_run(
+            "trials", name=name, parameters={"algo": f"algo-{name}", "n": 3, "lr": rates[name]}, tags={"k": name}
+        )
         if loss is not None:
             experiments.log_batch(run.id, metrics=[MetricPoint(key="val/loss", value=9.0, step=-1)])
             experiments.log_batch(run.id, metrics=[MetricPoint(key="val/loss", value=loss, step=0)])
@@ -176,6 +179,11 @@ def test_runs_are_filtered_and_ordered_by_what_is_recorded_on_them(experiments):
     assert names(filter="metrics.`val/loss` < 0.4", order_by="name") == "cd"
     assert names(filter="metrics.`val/loss` >= 0.5", order_by="name") == "ae"
     assert names(filter='parameters.algo = "algo-d" and parameters.n = "3"') == "d"
+    assert (
+        names(filter="parameters.lr > 9 and parameters.lr < 100", order_by="name") == "bc"
+    )  # not as texts, where "10" < "9"
+    assert names(filter="parameters.lr = 10 and parameters.n = 3") == "b"
+    assert names(filter='parameters.lr = "big"') == "f"
     assert names(filter='tags.k ~ "E"') == "e"
     assert names(filter='status = "finished"', order_by="name desc") == "ba"
     assert names(filter="ended_at = null", order_by="started_at") == "cdef"

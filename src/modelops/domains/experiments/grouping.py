@@ -13,6 +13,7 @@ from modelops.domains.experiments.analysis_rules import better, read_grouping
 from modelops.domains.experiments.analysis_schemas import Direction, MetricSummary, Objective, RunGroup, RunGroups
 from modelops.domains.experiments.reading import RUN_FIELDS
 from modelops.domains.experiments.tables import RunRow
+from modelops.kernel.listing import Twofold
 
 _AT_ONCE = 5_000
 
@@ -26,7 +27,9 @@ def group_runs(
         InvalidInput: `by` is neither a parameter nor a tag.
     """
     head, key = read_grouping(by)
-    columns = [RUN_FIELDS[head](key), *(RUN_FIELDS["metrics"](one.metric) for one in objectives)]
+    grouped = RUN_FIELDS[head](key)
+    value = grouped.text if isinstance(grouped, Twofold) else grouped
+    columns = [value, *(RUN_FIELDS["metrics"](one.metric) for one in objectives)]
     statement = runs.with_only_columns(RunRow.id, *columns).order_by(RunRow.id)
     return summarise(f"{head}.{key}", session.execute(statement).yield_per(_AT_ONCE), objectives, limit)
 

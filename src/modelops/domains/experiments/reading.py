@@ -20,6 +20,7 @@ from modelops.domains.experiments.tables import (
 )
 from modelops.kernel.context import Context
 from modelops.kernel.database import Raw, raw_of
+from modelops.kernel.listing import Twofold
 
 _RECORDED = frozenset({"parameters", "metrics", "tags", "experiment"})
 """What of a run is not in its own row."""
@@ -117,10 +118,11 @@ def _metric(key: str) -> Any:
     return query.correlate(RunRow).scalar_subquery()
 
 
-def _parameter(key: str) -> Any:
+def _parameter(key: str) -> Twofold:
     parameter = aliased(ParameterRow)
-    query = select(parameter.text).where(parameter.run_number == RunRow.number, parameter.key == key)
-    return query.correlate(RunRow).scalar_subquery()
+    here = (parameter.run_number == RunRow.number, parameter.key == key)
+    text, number = (select(column).where(*here).correlate(RunRow) for column in (parameter.text, parameter.number))
+    return Twofold(text.scalar_subquery(), number.scalar_subquery())
 
 
 def _tag(key: str) -> Any:
@@ -140,4 +142,5 @@ RUN_FIELDS: dict[str, Any] = {
     "parameters": _parameter,
     "tags": _tag,
 }
-"""What a listing of runs is filtered and ordered by: a metric by its latest value (NaN is none), a parameter by its text."""
+"""What a listing of runs is filtered and ordered by: a metric by its latest value (NaN is none), a parameter
+by its text, or compared with a number as a number."""
