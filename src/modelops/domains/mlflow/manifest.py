@@ -15,6 +15,7 @@ from modelops.domains.mlflow import (
     server,
     unsupported,
     versions,
+    workspaces,
 )
 from modelops.domains.mlflow.forgetting import forget_experiment
 from modelops.domains.mlflow.holding import holds
@@ -39,6 +40,7 @@ _ROOMS = (
     legacy,
     otlp,
     server,
+    workspaces,
     unsupported,
 )
 """Importing one adds its handlers to the door."""

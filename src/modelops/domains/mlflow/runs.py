@@ -25,6 +25,7 @@ from modelops.kernel.scope import Scope
 
 RUN_NAME = "mlflow.runName"
 USER = "mlflow.user"
+_NOBODY = ("", "unknown")
 RUN_NAME_LENGTH = 250
 
 _NO_LINEAGE = Lineage()
@@ -89,6 +90,8 @@ async def create_run(scope: Scope, body: CreateRun) -> Answer:
     name = body.run_name or named or f"run {secrets.token_hex(3)}"
     check_length(name, RUN_NAME_LENGTH, "run_name")
     tags[RUN_NAME] = name
+    if body.user_id not in _NOBODY:
+        tags.setdefault(USER, body.user_id)
     started = scope.place.clock.now() if body.start_time is None else moment_of(body.start_time, "start_time")
     experiment = body.experiment_id
     if experiment == DEFAULT_ID:
