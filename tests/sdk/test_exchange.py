@@ -166,6 +166,7 @@ def test_what_mlflow_is_told_ends_with_the_move(sqlite_platform, store, tmp_path
     uri, theirs = store
     fill(theirs, tmp_path, runs=1, steps=10)
     client = sqlite_platform.client()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     before, told = dict(os.environ), []
 
     def note(*_):

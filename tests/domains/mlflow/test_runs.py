@@ -294,6 +294,36 @@ def test_the_workspace_header_names_the_project(platform, http, run):
     assert http.post("/experiments/create", json=body, headers={"X-MLFLOW-WORKSPACE": "none"}).status_code == 404
 
 
+def test_who_began_a_run_is_told_by_older_clients_in_a_field(http, experiment):
+    for body, user in (
+        ({"user_id": "ana"}, "ana"),
+        ({"user_id": "ana", "tags": [{"key": "mlflow.user", "value": "bo"}]}, "bo"),
+    ):
+        run = http.post("/runs/create", json={"experiment_id": experiment, **body}).json()["run"]
+        assert run["info"]["user_id"] == user
+        assert http.get("/runs/get", params={"run_id": run["info"]["run_id"]}).json()["run"]["info"]["user_id"] == user
+    unknown = http.post("/runs/create", json={"experiment_id": experiment, "user_id": "unknown"}).json()["run"]["info"]
+    assert unknown["user_id"].startswith("usr_")
+    long = http.post("/runs/create", json={"experiment_id": experiment, "user_id": "x" * 257})
+    assert long.status_code == 400
+
+
+def test_projects_are_mlflows_workspaces(platform, mlflow_client, as_user):
+    platform.client().identity.create_project("second")
+    projects = {project.name for project in platform.client().identity.list_projects().items}
+    assert {workspace.name for workspace in mlflow_client.list_workspaces()} == projects > {"second"}
+    assert mlflow_client.get_workspace("second").name == "second"
+    for call in (mlflow_client.create_workspace, mlflow_client.delete_workspace):
+        with pytest.raises(MlflowException, match="made and changed there") as refused:
+            call("third")
+        assert code_of(refused) == "NOT_IMPLEMENTED"
+    stranger = as_user(platform.stranger().rest.http.headers["authorization"].removeprefix("Bearer "))
+    assert "second" not in {workspace.name for workspace in stranger.list_workspaces()}
+    with pytest.raises(MlflowException) as refused:
+        stranger.get_workspace("second")
+    assert code_of(refused) == "RESOURCE_DOES_NOT_EXIST"
+
+
 def test_many_clients_write_one_run_at_once(mlflow_client, run):
     writers, failures = 6, []
 
