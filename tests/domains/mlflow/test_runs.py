@@ -69,6 +69,24 @@ def test_the_default_experiment_is_made_when_it_is_needed(mlflow_client):
     assert [found.info.run_id for found in mlflow_client.search_runs(["0"])] == [run.run_id]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.set_experiment_tag("0", "a", "b"),
+        lambda client: client.rename_experiment("0", "Default "),
+        lambda client: client.delete_experiment("0"),
+        lambda client: client.delete_traces("0", max_timestamp_millis=1),
+        lambda client: client.create_logged_model("0"),
+    ],
+    ids=["tag", "rename", "delete", "traces", "model"],
+)
+def test_the_default_experiment_is_there_whoever_asks_first(platform, as_user, token_of, call):
+    with pytest.raises(MlflowException) as refused:
+        call(as_user(token_of("viewer")))
+    assert code_of(refused) == "PERMISSION_DENIED"
+    call(as_user(platform.admin_key))
+
+
 def test_experiments_are_searched(mlflow_client):
     for name in ("alpha", "Alphabet", "beta"):
         mlflow_client.create_experiment(name, tags={"size": str(len(name)), "a.b": "x"})

@@ -2,6 +2,7 @@
 
 from modelops.contracts.roles import Role
 from modelops.domains.mlflow import (
+    experiment_search,
     experiments,
     history,
     lineage,
@@ -26,6 +27,7 @@ from modelops.kernel.manifest import Manifest
 
 _ROOMS = (
     experiments,
+    experiment_search,
     runs,
     logging,
     history,

@@ -43,7 +43,7 @@ class MlflowSide:
 
     def __enter__(self) -> Self:
         with ExitStack() as until:
-            until.enter_context(_environment(self._environment()))
+            until.enter_context(_environment(self._wanted()))
             self._open()
             self._until = until.pop_all()
         return self
@@ -51,7 +51,7 @@ class MlflowSide:
     def __exit__(self, *_: object) -> None:
         self._until.close()
 
-    def _environment(self) -> dict[str, str]:
+    def _wanted(self) -> dict[str, str]:
         wanted = {name: value for name, value in _MANNERS.items() if name not in os.environ}
         if self.uri.startswith(("http://", "https://")):
             wanted.pop("MLFLOW_ALLOW_FILE_STORE", None)
