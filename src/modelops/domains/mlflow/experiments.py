@@ -120,7 +120,7 @@ def get_experiment_by_name(scope: Scope, query: ExperimentByName) -> Answer:
 def update_experiment(scope: Scope, body: UpdateExperiment) -> Answer:
     """Rename an experiment."""
     _check_name(body.new_name)
-    with work_on(scope, body.experiment_id) as (ctx, found):
+    with _work_on(scope, body.experiment_id) as (ctx, found):
         if found.deleted_at is not None:
             raise InvalidInput("Cannot rename a non-active experiment.")
         service.relabel_experiment(ctx, found.id, name=body.new_name)
@@ -129,7 +129,7 @@ def update_experiment(scope: Scope, body: UpdateExperiment) -> Answer:
 @api("POST", "2.0/mlflow/experiments/delete")
 def delete_experiment(scope: Scope, body: ExperimentById) -> Answer:
     """Delete an experiment and its runs."""
-    with work_on(scope, body.experiment_id) as (ctx, found):
+    with _work_on(scope, body.experiment_id) as (ctx, found):
         if found.deleted_at is not None:
             raise NotFound(f"No active Experiment with id={body.experiment_id} exists: it is deleted already.")
         service.delete_experiment(ctx, found.id)
@@ -138,7 +138,7 @@ def delete_experiment(scope: Scope, body: ExperimentById) -> Answer:
 @api("POST", "2.0/mlflow/experiments/restore")
 def restore_experiment(scope: Scope, body: ExperimentById) -> Answer:
     """Restore an experiment and its runs."""
-    with work_on(scope, body.experiment_id) as (ctx, found):
+    with _work_on(scope, body.experiment_id) as (ctx, found):
         if found.deleted_at is None:
             raise NotFound(f"No deleted Experiment with id={body.experiment_id} exists: it is active.")
         service.restore_experiment(ctx, found.id)
@@ -148,21 +148,21 @@ def restore_experiment(scope: Scope, body: ExperimentById) -> Answer:
 def set_experiment_tag(scope: Scope, body: SetExperimentTag) -> Answer:
     """Set a tag of an experiment."""
     _check_tag(body.key, body.value)
-    with work_on(scope, body.experiment_id) as (ctx, found):
+    with _work_on(scope, body.experiment_id) as (ctx, found):
         service.relabel_experiment(ctx, _active(found).id, tags={body.key: body.value})
 
 
 @api("POST", "2.0/mlflow/experiments/delete-experiment-tag")
 def delete_experiment_tag(scope: Scope, body: DeleteExperimentTag) -> Answer:
     """Drop a tag of an experiment."""
-    with work_on(scope, body.experiment_id) as (ctx, found):
+    with _work_on(scope, body.experiment_id) as (ctx, found):
         if body.key not in _active(found).tags:
             raise NotFound(f"No tag with name: {body.key} in experiment with id {body.experiment_id}")
         service.relabel_experiment(ctx, found.id, tags={body.key: None})
 
 
 @contextmanager
-def work_on(scope: Scope, experiment: str) -> Iterator[tuple[Context, Experiment]]:
+def _work_on(scope: Scope, experiment: str) -> Iterator[tuple[Context, Experiment]]:
     """Open a unit of work on an experiment; the default one is made first, as on MLflow's server it always is there.
 
     Raises:
