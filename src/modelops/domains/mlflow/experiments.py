@@ -161,19 +161,6 @@ def delete_experiment_tag(scope: Scope, body: DeleteExperimentTag) -> Answer:
         service.relabel_experiment(ctx, found.id, tags={body.key: None})
 
 
-@contextmanager
-def _work_on(scope: Scope, experiment: str) -> Iterator[tuple[Context, Experiment]]:
-    """Open a unit of work on an experiment; the default one is made first, as on MLflow's server it always is there.
-
-    Raises:
-        NotFound: there is none.
-    """
-    if experiment == DEFAULT_ID:
-        default_id(scope)
-    with scope.work() as ctx:
-        yield ctx, find_experiment(ctx, experiment)
-
-
 def find_experiment(ctx: Context, experiment: str) -> Experiment:
     """Return an experiment of the project by id, deleted or not; `0` is its default one.
 
@@ -244,6 +231,19 @@ def view_of(view_type: str | int) -> bool | None:
     if str(view_type) not in views:
         raise InvalidInput(f"Invalid value \"{view_type}\" for parameter 'view_type' supplied.")
     return views[str(view_type)]
+
+
+@contextmanager
+def _work_on(scope: Scope, experiment: str) -> Iterator[tuple[Context, Experiment]]:
+    """Open a unit of work on an experiment; the default one is made first, as on MLflow's server it always is there.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if experiment == DEFAULT_ID:
+        default_id(scope)
+    with scope.work() as ctx:
+        yield ctx, find_experiment(ctx, experiment)
 
 
 def _active(experiment: Experiment) -> Experiment:
