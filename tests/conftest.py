@@ -5,8 +5,9 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -15,13 +16,40 @@ from modelops.testing.platform import PlatformUnderTest, running_platform
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL server of this session's own, without durability. In CI it must be there."""
+def missing() -> Callable[[str], NoReturn]:
+    """Ends a test for what this machine lacks: skips it, but fails it in CI, where nothing may be lacking."""
+
+    def end(what: str) -> NoReturn:
+        if os.environ.get("CI"):
+            pytest.fail(f"{what}; in CI it must be there.")
+        pytest.skip(what)
+
+    return end
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system of a size, such as `48m`, and returns its folder."""
+    folder = tmp_path / "disk"
+
+    def mount(size: str) -> Path:
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("This process may not mount a file system (root may)")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(missing: Callable[[str], NoReturn]) -> Iterator[str]:
+    """The URL of a PostgreSQL server of this session's own, without durability."""
     binaries = _postgres_binaries()
     if binaries is None:
-        if os.environ.get("CI"):
-            pytest.fail("PostgreSQL is not installed; CI installs it (package postgresql).")
-        pytest.skip("PostgreSQL is not installed (Debian package postgresql)")
+        missing("PostgreSQL is not installed (Debian package postgresql)")
     folder = Path(tempfile.mkdtemp(prefix="modelops-postgres-"))
     user = _server_user(folder)
     data = folder / "data"

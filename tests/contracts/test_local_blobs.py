@@ -139,24 +139,18 @@ def test_a_full_disk_keeps_nothing(store, root, monkeypatch, code, call):
     assert store.put([TEXT]) == store.stat(digest_of(TEXT))
 
 
-def test_a_disk_that_is_really_full_keeps_nothing(tmp_path):
-    mount = tmp_path / "small"
-    mount.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", mount], capture_output=True).returncode:
-        pytest.skip("needs the right to mount")
-    try:
-        store = LocalBlobStore(mount)
-        kept = store.put([TEXT])
-        for content in (NOISE, NOISE + TEXT):
-            with pytest.raises(StorageFull):
-                store.put([content])
-        assert len(files_below(mount)) == 1
-        assert b"".join(store.read(kept.digest)) == TEXT
+def test_a_disk_that_is_really_full_keeps_nothing(small_disk):
+    mount = small_disk("1m")
+    store = LocalBlobStore(mount)
+    kept = store.put([TEXT])
+    for content in (NOISE, NOISE + TEXT):
         with pytest.raises(StorageFull):
-            store.open(kept.digest)  # unpacking it takes more than there is
-        assert len(files_below(mount)) == 1
-    finally:
-        subprocess.run(["umount", "--lazy", mount], check=True)
+            store.put([content])
+    assert len(files_below(mount)) == 1
+    assert b"".join(store.read(kept.digest)) == TEXT
+    with pytest.raises(StorageFull):
+        store.open(kept.digest)  # unpacking it takes more than there is
+    assert len(files_below(mount)) == 1
 
 
 def test_a_file_size_limit_keeps_nothing(root):

@@ -337,32 +337,26 @@ def test_a_job_that_ignores_its_time_limit_is_killed(backend, monkeypatch):
     assert seen.reason == "exceeded its time limit of 0.5 s (killed: it had not ended 5 s after SIGTERM)"
 
 
-def test_a_disk_that_fills_up_ends_no_job_and_hides_no_end(tmp_path):
-    mount = tmp_path / "small"
-    mount.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", mount], capture_output=True).returncode:
-        pytest.skip("needs the right to mount")
-    try:
-        backend = LocalJobBackend(mount / "jobs")
-        backend.start(job("for _ in range(3000): print('x' * 1000)\nraise SystemExit(5)"))
-        seen = finish(backend)
-        assert (seen.phase, seen.exit_code, seen.reason) == (Phase.EXITED, 5, "ended with exit code 5")
-        assert len(backend.log(NAME, limit=10**7)) < 512 * 1024
-        with pytest.raises(StorageFull):
-            backend.start(job("print()", name="job_next-1"))
-        assert backend.names() == [NAME]
-        assert [path.name for path in (mount / "jobs").iterdir()] == [NAME]
-        backend.remove(NAME)
+def test_a_disk_that_fills_up_ends_no_job_and_hides_no_end(small_disk):
+    mount = small_disk("512k")
+    backend = LocalJobBackend(mount / "jobs")
+    backend.start(job("for _ in range(3000): print('x' * 1000)\nraise SystemExit(5)"))
+    seen = finish(backend)
+    assert (seen.phase, seen.exit_code, seen.reason) == (Phase.EXITED, 5, "ended with exit code 5")
+    assert len(backend.log(NAME, limit=10**7)) < 512 * 1024
+    with pytest.raises(StorageFull):
+        backend.start(job("print()", name="job_next-1"))
+    assert backend.names() == [NAME]
+    assert [path.name for path in (mount / "jobs").iterdir()] == [NAME]
+    backend.remove(NAME)
 
-        backend.start(job("for _ in range(3000): print('x' * 1000)\nimport time; time.sleep(600)"))
-        wait_for(lambda: shutil.disk_usage(mount).free == 0)
-        backend.stop(NAME, grace_s=10, reason="no room left")
-        backend.stop(NAME, grace_s=10, reason="said again")
-        assert finish(backend).reason == "no room left"
-        supervisor = supervisor_pid(mount / "jobs")
-        wait_for(lambda: not psutil.pid_exists(supervisor))
-    finally:
-        subprocess.run(["umount", "--lazy", mount], check=True)
+    backend.start(job("for _ in range(3000): print('x' * 1000)\nimport time; time.sleep(600)"))
+    wait_for(lambda: shutil.disk_usage(mount).free == 0)
+    backend.stop(NAME, grace_s=10, reason="no room left")
+    backend.stop(NAME, grace_s=10, reason="said again")
+    assert finish(backend).reason == "no room left"
+    supervisor = supervisor_pid(mount / "jobs")
+    wait_for(lambda: not psutil.pid_exists(supervisor))
 
 
 def test_folders_and_files_are_for_their_owner_alone(backend, root):

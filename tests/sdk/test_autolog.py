@@ -1,5 +1,6 @@
 """Autolog: what training calls say is on runs, nested fits are one run, nothing of ours reaches the program, all is undone."""
 
+import importlib
 import json
 import threading
 
@@ -206,8 +207,21 @@ def test_fits_of_two_threads_do_no_harm(seen):
     assert {run.status for run in seen.list_runs("fits").items} == {RunStatus.FINISHED}
 
 
-def test_curves_of_xgboost(seen, tracker):
-    xgboost = pytest.importorskip("xgboost")
+@pytest.fixture
+def needed(missing):
+    """Imports a library that a test needs."""
+
+    def imported(name):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            missing(f"{name} is not installed")
+
+    return imported
+
+
+def test_curves_of_xgboost(seen, tracker, needed):
+    xgboost = needed("xgboost")
     with autolog(tracker=tracker):
         data = xgboost.DMatrix(ROWS, LABELS)
         params = {"objective": "binary:logistic", "eval_metric": "logloss"}
@@ -220,8 +234,8 @@ def test_curves_of_xgboost(seen, tracker):
     assert sklearn_run.tags == {"autolog": "xgboost"}
 
 
-def test_curves_of_lightgbm(seen, tracker):
-    lightgbm = pytest.importorskip("lightgbm")
+def test_curves_of_lightgbm(seen, tracker, needed):
+    lightgbm = needed("lightgbm")
     params = {"objective": "binary", "verbose": -1, "min_data_in_leaf": 5, "num_threads": 1}
     original = lightgbm.train
     with autolog(tracker=tracker, models=True):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -156,6 +157,26 @@ def test_what_cannot_be_moved_is_told(sqlite_platform, store, tmp_path):
     moved = modelops.import_mlflow(uri, client)
     assert moved.whole
     assert any("without its files" in remark for remark in moved.remarks)
+
+
+@pytest.mark.parametrize("own", [None, "mine"])
+def test_what_mlflow_is_told_ends_with_the_move(sqlite_platform, store, tmp_path, monkeypatch, own):
+    if own:
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", own)
+    uri, theirs = store
+    fill(theirs, tmp_path, runs=1, steps=10)
+    client = sqlite_platform.client()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    before, told = dict(os.environ), []
+
+    def note(*_):
+        told.append(os.environ["MLFLOW_TRACKING_TOKEN"])
+
+    assert modelops.import_mlflow(uri, client, token="theirs", progress=note).whole
+    assert set(told) == {"theirs"}
+    with pytest.raises(Unavailable):
+        modelops.export_mlflow("http://127.0.0.1:1", client, token="theirs")
+    assert dict(os.environ) == before
 
 
 @pytest.mark.slow

@@ -221,25 +221,16 @@ FULL = """
 
 
 @pytest.mark.parametrize("how", ["limit", "tmpfs"])
-def test_a_full_disk_costs_what_finds_no_room_and_spoils_nothing(tmp_path, how):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if how == "tmpfs":
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
-        if mounted.returncode:
-            pytest.skip("mounting needs root")
-    try:
-        script = [sys.executable, "-c", textwrap.dedent(FULL), str(folder), how]
-        done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60)
-        kept, dropped, *trouble = done.stdout.split()
-        assert int(kept) + int(dropped) == 10_000
-        assert int(kept) > 50
-        assert " ".join(trouble) in ("the disk is full", "no space left on device", "file too large")
-        found, damaged, _ = read_all(folder)
-        assert (found, damaged) == ([Tag("k", "x" * 100)] * int(kept), [])
-    finally:
-        if how == "tmpfs":
-            subprocess.run(["umount", folder], check=True)
+def test_a_full_disk_costs_what_finds_no_room_and_spoils_nothing(tmp_path, small_disk, how):
+    folder = small_disk("64k") if how == "tmpfs" else tmp_path
+    script = [sys.executable, "-c", textwrap.dedent(FULL), str(folder), how]
+    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60)
+    kept, dropped, *trouble = done.stdout.split()
+    assert int(kept) + int(dropped) == 10_000
+    assert int(kept) > 50
+    assert " ".join(trouble) in ("the disk is full", "no space left on device", "file too large")
+    found, damaged, _ = read_all(folder)
+    assert (found, damaged) == ([Tag("k", "x" * 100)] * int(kept), [])
 
 
 def test_one_at_a_time_has_the_lock_in_one_process_and_among_several(tmp_path):

@@ -203,6 +203,11 @@ def test_artifacts_of_a_run_over_http(http, run):
     )
     assert sent.status_code == 200
     assert http.get("/get-artifact", params={"run_uuid": run.id, "path": "c/d"}).content == b"hello"
+    nothing = http.post("/ajax-api/2.0/mlflow/upload-artifact", params={"run_uuid": run.id, "path": "c/e"})
+    assert (nothing.status_code, nothing.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert "must specify data" in nothing.json()["message"]
+    assert http.put(f"{root}/empty").status_code == 200
+    assert http.get("/get-artifact", params={"run_uuid": run.id, "path": "empty"}).content == b""
     for wrong in ({"path": "a.txt"}, {"run_id": run.id}, {"run_id": run.id, "path": "../x"}):
         assert http.get("/get-artifact", params=wrong).status_code == 400
     assert http.get("/get-artifact", params={"run_id": "nobody", "path": "a"}).status_code == 404

@@ -167,7 +167,7 @@ def test_a_model_is_logged_registered_loaded_and_deployed(mlflow_client, experim
         loaded = mlflow.sklearn.load_model(uri)
         assert loaded.predict(ROWS).tolist() == trained().predict(ROWS).tolist()
     registered = mlflow_client.get_logged_model(logged.model_id)
-    assert json.loads(registered.tags["mlflow.modelVersions"]) == [{"name": "numbers", "version": "1"}]
+    assert json.loads(registered.tags["mlflow.modelVersions"]) == [{"name": "numbers", "version": 1}]
     admin = platform.client()
     native = admin.models.get_version("numbers", 1)
     assert (native.flavour, native.undeployable, native.tags) == ("mlflow", None, {"a": "b"})
@@ -175,6 +175,16 @@ def test_a_model_is_logged_registered_loaded_and_deployed(mlflow_client, experim
     assert len(native.signature.inputs) == 2
     assert admin.models.verify_version("numbers", 1).files_checked == len(native.files)
     assert admin.serving.create_deployment("numbers", "numbers:1", replicas=0).name == "numbers"
+
+
+def test_a_logged_model_names_its_versions_in_the_order_they_were_made(mlflow_client, experiment):
+    model = mlflow_client.create_logged_model(experiment.id)
+    for name in ("b", "a"):
+        mlflow_client.create_registered_model(name)
+        for _ in range(2):
+            mlflow_client.create_model_version(name, model.artifact_location, model_id=model.model_id)
+    known = json.loads(mlflow_client.get_logged_model(model.model_id).tags["mlflow.modelVersions"])
+    assert known == [{"name": name, "version": version} for name in ("b", "a") for version in (1, 2)]
 
 
 def test_a_registered_version_outlives_what_it_was_made_from(mlflow_client, log):

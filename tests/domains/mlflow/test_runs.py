@@ -69,6 +69,24 @@ def test_the_default_experiment_is_made_when_it_is_needed(mlflow_client):
     assert [found.info.run_id for found in mlflow_client.search_runs(["0"])] == [run.run_id]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.set_experiment_tag("0", "a", "b"),
+        lambda client: client.rename_experiment("0", "Default "),
+        lambda client: client.delete_experiment("0"),
+        lambda client: client.delete_traces("0", max_timestamp_millis=1),
+        lambda client: client.create_logged_model("0"),
+    ],
+    ids=["tag", "rename", "delete", "traces", "model"],
+)
+def test_the_default_experiment_is_there_whoever_asks_first(platform, as_user, token_of, call):
+    with pytest.raises(MlflowException) as refused:
+        call(as_user(token_of("viewer")))
+    assert code_of(refused) == "PERMISSION_DENIED"
+    call(as_user(platform.admin_key))
+
+
 def test_experiments_are_searched(mlflow_client):
     for name in ("alpha", "Alphabet", "beta"):
         mlflow_client.create_experiment(name, tags={"size": str(len(name)), "a.b": "x"})
@@ -292,6 +310,36 @@ def test_the_workspace_header_names_the_project(platform, http, run):
     with pytest.raises(NotFound):
         platform.client(project="second").experiments.get_run(run)
     assert http.post("/experiments/create", json=body, headers={"X-MLFLOW-WORKSPACE": "none"}).status_code == 404
+
+
+def test_who_began_a_run_is_told_by_older_clients_in_a_field(http, experiment):
+    for body, user in (
+        ({"user_id": "ana"}, "ana"),
+        ({"user_id": "ana", "tags": [{"key": "mlflow.user", "value": "bo"}]}, "bo"),
+    ):
+        run = http.post("/runs/create", json={"experiment_id": experiment, **body}).json()["run"]
+        assert run["info"]["user_id"] == user
+        assert http.get("/runs/get", params={"run_id": run["info"]["run_id"]}).json()["run"]["info"]["user_id"] == user
+    unknown = http.post("/runs/create", json={"experiment_id": experiment, "user_id": "unknown"}).json()["run"]["info"]
+    assert unknown["user_id"].startswith("usr_")
+    long = http.post("/runs/create", json={"experiment_id": experiment, "user_id": "x" * 257})
+    assert long.status_code == 400
+
+
+def test_projects_are_mlflows_workspaces(platform, mlflow_client, as_user):
+    platform.client().identity.create_project("second")
+    projects = {project.name for project in platform.client().identity.list_projects().items}
+    assert {workspace.name for workspace in mlflow_client.list_workspaces()} == projects > {"second"}
+    assert mlflow_client.get_workspace("second").name == "second"
+    for call in (mlflow_client.create_workspace, mlflow_client.delete_workspace):
+        with pytest.raises(MlflowException, match="made and changed there") as refused:
+            call("third")
+        assert code_of(refused) == "NOT_IMPLEMENTED"
+    stranger = as_user(platform.stranger().rest.http.headers["authorization"].removeprefix("Bearer "))
+    assert "second" not in {workspace.name for workspace in stranger.list_workspaces()}
+    with pytest.raises(MlflowException) as refused:
+        stranger.get_workspace("second")
+    assert code_of(refused) == "RESOURCE_DOES_NOT_EXIST"
 
 
 def test_many_clients_write_one_run_at_once(mlflow_client, run):

@@ -500,5 +500,11 @@ def test_the_server_tells_what_it_speaks(platform):
     assert http.get("/api/3.0/mlflow/server-info").json()["workspaces_enabled"] is True
     assert platform.http().get("/version").status_code == 401
     assert platform.http().get("/health").text == "OK"  # a probe, open to all
-    refused = http.post("/api/3.0/mlflow/traces/metrics", json={})
-    assert (refused.status_code, refused.json()["error_code"]) == (501, "NOT_IMPLEMENTED")
+    for path in (
+        "3.0/mlflow/traces/metrics",
+        "3.0/mlflow/issues",
+        "2.0/mlflow/webhooks/1/test",
+        "2.0/mlflow/gateway-proxy",
+    ):
+        refused = http.post(f"/api/{path}", json={})
+        assert (refused.status_code, refused.json()["error_code"]) == (501, "NOT_IMPLEMENTED")

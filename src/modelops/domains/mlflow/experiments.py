@@ -1,46 +1,28 @@
 """MLflow's experiments: the platform's own, found by MLflow's rules."""
 
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 
-from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
+from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound
 from modelops.domains.experiments import service
 from modelops.domains.experiments.schemas import Experiment
-from modelops.domains.experiments.searching import Condition, Order
-from modelops.domains.mlflow.filters import Field, Grammar
+from modelops.domains.experiments.searching import Condition
 from modelops.domains.mlflow.names import (
     EXPERIMENT_NAME,
     EXPERIMENT_TAG,
     check_key,
     check_length,
 )
-from modelops.domains.mlflow.protocol import api, milliseconds, moment_of, pairs
+from modelops.domains.mlflow.protocol import api, milliseconds, pairs
 from modelops.kernel.context import Context
 from modelops.kernel.door import Answer
 from modelops.kernel.scope import Scope
 
 DEFAULT_ID, DEFAULT_NAME = "0", "Default"
 """The experiment that MLflow's clients log to when they name none; it is made in each project at the first need."""
-
-PageSize = Annotated[int, msgspec.Meta(ge=1, le=50_000)]
-
-_ATTRIBUTES = {"name": "name", "experiment_id": "id", "creation_time": "created_at", "last_update_time": "changed_at"}
-_TIMES = frozenset({"creation_time", "last_update_time"})
-_GRAMMAR = Grammar(
-    {
-        "attribute": Field(
-            numbers=_TIMES,
-            keys=frozenset(_ATTRIBUTES),
-            lists=frozenset({"experiment_id"}),
-            ordered=frozenset(_ATTRIBUTES),
-        ),
-        "tag": Field(nullable=True, ordered=frozenset()),
-    },
-    {"attribute": "attribute", "tag": "tag", "tags": "tag"},
-)
 
 
 class Pair(msgspec.Struct):
@@ -92,16 +74,6 @@ class DeleteExperimentTag(msgspec.Struct):
     key: str
 
 
-class SearchExperiments(msgspec.Struct):
-    """The body of `experiments/search`."""
-
-    max_results: PageSize = 1_000
-    filter: str = ""
-    order_by: list[str] = []
-    view_type: str | int = "ACTIVE_ONLY"
-    page_token: str = ""
-
-
 @api("POST", "2.0/mlflow/experiments/create")
 def create_experiment(ctx: Context, body: CreateExperiment) -> Answer:
     """Make an experiment."""
@@ -145,60 +117,48 @@ def get_experiment_by_name(scope: Scope, query: ExperimentByName) -> Answer:
 
 
 @api("POST", "2.0/mlflow/experiments/update")
-def update_experiment(ctx: Context, body: UpdateExperiment) -> Answer:
+def update_experiment(scope: Scope, body: UpdateExperiment) -> Answer:
     """Rename an experiment."""
     _check_name(body.new_name)
-    found = find_experiment(ctx, body.experiment_id)
-    if found.deleted_at is not None:
-        raise InvalidInput("Cannot rename a non-active experiment.")
-    service.relabel_experiment(ctx, found.id, name=body.new_name)
+    with _work_on(scope, body.experiment_id) as (ctx, found):
+        if found.deleted_at is not None:
+            raise InvalidInput("Cannot rename a non-active experiment.")
+        service.relabel_experiment(ctx, found.id, name=body.new_name)
 
 
 @api("POST", "2.0/mlflow/experiments/delete")
-def delete_experiment(ctx: Context, body: ExperimentById) -> Answer:
+def delete_experiment(scope: Scope, body: ExperimentById) -> Answer:
     """Delete an experiment and its runs."""
-    found = find_experiment(ctx, body.experiment_id)
-    if found.deleted_at is not None:
-        raise NotFound(f"No active Experiment with id={body.experiment_id} exists: it is deleted already.")
-    service.delete_experiment(ctx, found.id)
+    with _work_on(scope, body.experiment_id) as (ctx, found):
+        if found.deleted_at is not None:
+            raise NotFound(f"No active Experiment with id={body.experiment_id} exists: it is deleted already.")
+        service.delete_experiment(ctx, found.id)
 
 
 @api("POST", "2.0/mlflow/experiments/restore")
-def restore_experiment(ctx: Context, body: ExperimentById) -> Answer:
+def restore_experiment(scope: Scope, body: ExperimentById) -> Answer:
     """Restore an experiment and its runs."""
-    found = find_experiment(ctx, body.experiment_id)
-    if found.deleted_at is None:
-        raise NotFound(f"No deleted Experiment with id={body.experiment_id} exists: it is active.")
-    service.restore_experiment(ctx, found.id)
+    with _work_on(scope, body.experiment_id) as (ctx, found):
+        if found.deleted_at is None:
+            raise NotFound(f"No deleted Experiment with id={body.experiment_id} exists: it is active.")
+        service.restore_experiment(ctx, found.id)
 
 
 @api("POST", "2.0/mlflow/experiments/set-experiment-tag")
-def set_experiment_tag(ctx: Context, body: SetExperimentTag) -> Answer:
+def set_experiment_tag(scope: Scope, body: SetExperimentTag) -> Answer:
     """Set a tag of an experiment."""
     _check_tag(body.key, body.value)
-    found = _active(find_experiment(ctx, body.experiment_id))
-    service.relabel_experiment(ctx, found.id, tags={body.key: body.value})
+    with _work_on(scope, body.experiment_id) as (ctx, found):
+        service.relabel_experiment(ctx, _active(found).id, tags={body.key: body.value})
 
 
 @api("POST", "2.0/mlflow/experiments/delete-experiment-tag")
-def delete_experiment_tag(ctx: Context, body: DeleteExperimentTag) -> Answer:
+def delete_experiment_tag(scope: Scope, body: DeleteExperimentTag) -> Answer:
     """Drop a tag of an experiment."""
-    found = _active(find_experiment(ctx, body.experiment_id))
-    if body.key not in found.tags:
-        raise NotFound(f"No tag with name: {body.key} in experiment with id {body.experiment_id}")
-    service.relabel_experiment(ctx, found.id, tags={body.key: None})
-
-
-@api("POST", "2.0/mlflow/experiments/search", reads=True)
-def search_experiments(scope: Scope, body: SearchExperiments) -> Answer:
-    """Search experiments."""
-    return _search(scope, body)
-
-
-@api("GET", "2.0/mlflow/experiments/search")
-def list_experiments(scope: Scope, query: SearchExperiments) -> Answer:
-    """Search experiments, as pages do."""
-    return _search(scope, query)
+    with _work_on(scope, body.experiment_id) as (ctx, found):
+        if body.key not in _active(found).tags:
+            raise NotFound(f"No tag with name: {body.key} in experiment with id {body.experiment_id}")
+        service.relabel_experiment(ctx, found.id, tags={body.key: None})
 
 
 def find_experiment(ctx: Context, experiment: str) -> Experiment:
@@ -273,31 +233,17 @@ def view_of(view_type: str | int) -> bool | None:
     return views[str(view_type)]
 
 
-def _search(scope: Scope, body: SearchExperiments) -> Answer:
-    conditions = [
-        Condition(
-            "tag" if part.kind == "tag" else "attribute",
-            part.key if part.kind == "tag" else _ATTRIBUTES[part.key],
-            part.operator,
-            moment_of(int(part.value), part.key) if part.key in _TIMES and part.kind == "attribute" else part.value,
-        )
-        for part in _GRAMMAR.read_filter(body.filter)
-    ]
-    orders = [Order("attribute", _ATTRIBUTES[key], down) for _, key, down in _GRAMMAR.read_orders(body.order_by)]
-    deleted = view_of(body.view_type)
-    with suppress(PermissionDenied):  # who only reads sees the default one once somebody needed it
+@contextmanager
+def _work_on(scope: Scope, experiment: str) -> Iterator[tuple[Context, Experiment]]:
+    """Open a unit of work on an experiment; the default one is made first, as on MLflow's server it always is there.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if experiment == DEFAULT_ID:
         default_id(scope)
-    with scope.work(write=False) as ctx:
-        found, further = service.find_experiments(
-            ctx,
-            conditions=conditions,
-            orders=orders,
-            deleted=deleted,
-            limit=body.max_results,
-            cursor=body.page_token or None,
-        )
-    token = {"next_page_token": further} if further else {}
-    return {"experiments": [as_json(experiment) for experiment in found], **token}
+    with scope.work() as ctx:
+        yield ctx, find_experiment(ctx, experiment)
 
 
 def _active(experiment: Experiment) -> Experiment:

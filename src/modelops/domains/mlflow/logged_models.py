@@ -1,5 +1,6 @@
 """MLflow's logged models: a model folder beside a run, with parameters, tags and metrics of its own."""
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from modelops.kernel.scope import Scope
 _ROOT = "2.0/mlflow/logged-models"
 _MOST = 1_000
 _MOST_VERSIONS = 1_000
+_AS_MADE = [("created_at", False), ("version", False)]
 _LONGEST_PARAM = 6_000
 _NOT_IN_NAMES = frozenset("/:.%\"'")
 _STATUSES = {0: "UNSPECIFIED", 1: "PENDING", 2: "READY", 3: "FAILED"}
@@ -235,14 +237,14 @@ def _versions_of(ctx: Context, model_ids: list[str]) -> dict[str, list[ModelVers
     if not model_ids or not ctx.can("models.read"):
         return found
     wanted = [Wanted("logged_model_id", "IN", model_ids)]
-    for version in models.search_versions(ctx, wanted, [], offset=0, limit=_MOST_VERSIONS):
+    for version in models.search_versions(ctx, wanted, _AS_MADE, offset=0, limit=_MOST_VERSIONS):
         found.setdefault(version.logged_model_id or "", []).append(version)
     return found
 
 
 def _view(row: LoggedModelRow, metrics: list[LoggedModelMetricRow], versions: list[ModelVersion]) -> Any:
-    registered = [{"name": version.name, "version": str(version.version)} for version in versions]
-    known = {"mlflow.modelVersions": msgspec.json.encode(registered).decode()} if registered else {}
+    numbered = [{"name": version.name, "version": version.version} for version in versions]
+    known = {"mlflow.modelVersions": json.dumps(numbered, ensure_ascii=False)} if numbered else {}
     return {
         "info": {
             "model_id": row.id,
@@ -255,7 +257,7 @@ def _view(row: LoggedModelRow, metrics: list[LoggedModelMetricRow], versions: li
             "model_type": row.model_type,
             "source_run_id": row.source_run_id,
             "tags": pairs({**row.tags, **known}),
-            "registrations": registered,
+            "registrations": [{**one, "version": str(one["version"])} for one in numbered],
         },
         "data": {"params": pairs(row.params), "metrics": [metric_view(metric) for metric in metrics]},
     }

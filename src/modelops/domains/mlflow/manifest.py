@@ -2,6 +2,7 @@
 
 from modelops.contracts.roles import Role
 from modelops.domains.mlflow import (
+    experiment_search,
     experiments,
     history,
     lineage,
@@ -15,6 +16,7 @@ from modelops.domains.mlflow import (
     server,
     unsupported,
     versions,
+    workspaces,
 )
 from modelops.domains.mlflow.forgetting import forget_experiment
 from modelops.domains.mlflow.holding import holds
@@ -25,6 +27,7 @@ from modelops.kernel.manifest import Manifest
 
 _ROOMS = (
     experiments,
+    experiment_search,
     runs,
     logging,
     history,
@@ -39,6 +42,7 @@ _ROOMS = (
     legacy,
     otlp,
     server,
+    workspaces,
     unsupported,
 )
 """Importing one adds its handlers to the door."""

@@ -25,13 +25,12 @@ from modelops.domains.mlflow.files import (
     place_of,
     put_file,
     run_place,
-    version_place,
 )
 from modelops.domains.mlflow.names import required
 from modelops.domains.mlflow.protocol import NotSupported, api, door
-from modelops.domains.mlflow.registry import find_registered_model, number_of
 from modelops.domains.mlflow.rules import clean_path
-from modelops.domains.models import service as models
+from modelops.domains.mlflow.sources import place_in
+from modelops.domains.mlflow.versions import find_model_version
 from modelops.kernel.context import Context
 from modelops.kernel.scope import Scope
 
@@ -124,17 +123,16 @@ async def upload_run_artifact(scope: Scope) -> None:
     run, path = query.get("run_uuid") or query.get("run_id"), query.get("path")
     if not run or not path:
         raise InvalidInput(f"Request must specify {'path' if run else 'run_uuid'}.")
-    await _receive(scope, run_place(run, _file_path(path)))
+    await _receive(scope, run_place(run, _file_path(path)), empty=False)
 
 
 @door.route("GET", "/model-versions/get-artifact", "/ajax-api/2.0/mlflow/model-versions/get-artifact")
 def get_version_artifact(scope: Scope, query: VersionFile) -> Response:
-    """Send a file of a registered version."""
+    """Send a file of a registered version, or of the source of one that has none of its own."""
     path = _file_path(query.path)
     with scope.work(write=False) as ctx:
-        model = find_registered_model(ctx, query.name)
-        version = models.get_version(ctx, model.id, str(number_of(required(query.version, "version"))))
-    return _sent(scope, version_place(version.id, path))
+        place = place_in(ctx, find_model_version(ctx, query.name, query.version), path)
+    return _sent(scope, place)
 
 
 @api("GET", "2.0/mlflow/logged-models/{model_id}/artifacts/directories")
@@ -180,9 +178,12 @@ def _listed(ctx: Context, place: Place, above: str) -> list[dict[str, Any]]:
     ]
 
 
-async def _receive(scope: Scope, place: Place) -> None:
+async def _receive(scope: Scope, place: Place, *, empty: bool = True) -> None:
+    """Take a request's body as a file; `empty` tells whether it may have no bytes."""
     await run_in_threadpool(_check, scope, place)
     blob = await store_body(scope)
+    if not blob.size and not empty:
+        raise InvalidInput("Request must specify data.", hint="An empty file is sent to the artifact proxy.")
     await run_in_threadpool(_keep, scope, place, blob)
 
 

@@ -25,7 +25,8 @@ from modelops.kernel.scope import Scope
 
 RUN_NAME = "mlflow.runName"
 USER = "mlflow.user"
-RUN_NAME_LENGTH = 250
+_NOBODY = ("", "unknown")
+RUN_NAME_LENGTH, USER_LENGTH = 250, 256
 
 _NO_LINEAGE = Lineage()
 
@@ -89,6 +90,9 @@ async def create_run(scope: Scope, body: CreateRun) -> Answer:
     name = body.run_name or named or f"run {secrets.token_hex(3)}"
     check_length(name, RUN_NAME_LENGTH, "run_name")
     tags[RUN_NAME] = name
+    check_length(body.user_id, USER_LENGTH, "user_id")
+    if body.user_id not in _NOBODY:
+        tags.setdefault(USER, body.user_id)
     started = scope.place.clock.now() if body.start_time is None else moment_of(body.start_time, "start_time")
     experiment = body.experiment_id
     if experiment == DEFAULT_ID:

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from modelops.contracts.errors import InvalidInput, NotFound
-from modelops.domains.mlflow.files import Place, StoredFile, files_under, model_place, place_of, run_place
+from modelops.domains.mlflow.files import (
+    Place,
+    StoredFile,
+    files_under,
+    model_place,
+    place_of,
+    run_place,
+    version_place,
+)
 from modelops.domains.mlflow.rules import clean_path
 from modelops.domains.models import service as models
 from modelops.domains.models.schemas import ModelVersion
@@ -21,6 +29,7 @@ from modelops.kernel.context import Context
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 _KEPT, _WEB = frozenset({"models", "runs", "mlflow-artifacts"}), frozenset({"http", "https"})
 _LOGGED = re.compile(r"m-[\w-]+")
+_COPIES = 20
 ELSEWHERE = "Its files lie elsewhere: register one that was logged to this platform."
 EMPTY = "Nothing lies at its source: log the model first, then register it."
 
@@ -47,6 +56,49 @@ def lies_elsewhere(source: str) -> bool:
     return scheme not in _KEPT and not (scheme in _WEB and _PROXY in f"/{path}")
 
 
+def look_at(ctx: Context, source: str) -> Found:
+    """Return what lies at a source.
+
+    Raises:
+        InvalidInput: it is no URI.
+        NotFound: it names a registered version that is not there.
+    """
+    place = _place_at(source, "")
+    if place is not None:
+        return _at_place(ctx, place)
+    scheme, path = _split(source)
+    return _at_version(ctx, path) if scheme == "models" else Found([], ELSEWHERE)
+
+
+def origin_of(ctx: Context, version: ModelVersion) -> ModelVersion:
+    """Return the version whose files or source a version has: a copy without files has those of what it was copied from."""
+    for _ in range(_COPIES):
+        source = version.source or ""
+        if version.files or not source.startswith("models:/"):
+            break
+        try:
+            found = look_at(ctx, source).version
+        except NotFound:
+            break
+        if found is None:
+            break
+        version = found
+    return version
+
+
+def place_in(ctx: Context, version: ModelVersion, path: str) -> Place:
+    """Return the place of a path in a version: among its own files, or where it has none, at its source.
+
+    Raises:
+        NotFound: its files lie elsewhere.
+    """
+    version = origin_of(ctx, version)
+    place = version_place(version.id, path) if version.files else _place_at(version.source or "", path)
+    if place is None:
+        raise NotFound(f"There is no artifact '{path[:200]}' here.", hint=ELSEWHERE)
+    return place
+
+
 def _split(source: str) -> tuple[str, str]:
     try:
         parts = urlsplit(source)
@@ -55,43 +107,30 @@ def _split(source: str) -> tuple[str, str]:
     return parts.scheme, unquote(parts.path).strip("/")
 
 
-def look_at(ctx: Context, source: str) -> Found:
-    """Return what lies at a source.
-
-    Raises:
-        InvalidInput: it is no URI.
-        NotFound: it names a registered version that is not there.
-    """
+def _place_at(source: str, inner: str) -> Place | None:
+    """Return the place of a path below a source; None where that is a registered version, or lies elsewhere."""
     scheme, path = _split(source)
-    if scheme == "models":
-        return _at_model(ctx, path)
+    if scheme == "models" and _LOGGED.fullmatch(path):
+        return model_place(path, inner)
     if scheme == "runs":
         run, _, folder = path.partition("/")
-        return _at_place(ctx, run_place(run, clean_path(folder)))
-    if scheme == "mlflow-artifacts":
-        return _at_tree(ctx, path)
+        return run_place(run, clean_path(f"{folder}/{inner}".strip("/")))
     if scheme in _WEB and _PROXY in f"/{path}":
-        return _at_tree(ctx, f"/{path}".partition(_PROXY)[2])
-    return Found([], ELSEWHERE)
+        scheme, path = "mlflow-artifacts", f"/{path}".partition(_PROXY)[2]
+    return place_of(clean_path(f"{path}/{inner}".strip("/"))) if scheme == "mlflow-artifacts" else None
 
 
-def _at_model(ctx: Context, path: str) -> Found:
-    """Look at `m-…`, `name/3` or `name@alias`.
+def _at_version(ctx: Context, path: str) -> Found:
+    """Look at `name/3` or `name@alias`.
 
     Raises:
         NotFound: there is no such registered version; a client that copies one wants to know.
     """
-    if _LOGGED.fullmatch(path):
-        return _at_place(ctx, model_place(path, ""))
     name, at, alias = path.rpartition("@")
     ref = f"{name}@{alias}" if at else ":".join(path.rsplit("/", 1))
     version = models.resolve_version(ctx, ref)
     files = [StoredFile(file.path, file.digest, file.size, "") for file in version.files]
     return Found(files, version.undeployable or EMPTY, version=version)
-
-
-def _at_tree(ctx: Context, path: str) -> Found:
-    return _at_place(ctx, place_of(clean_path(path)))
 
 
 def _at_place(ctx: Context, place: Place) -> Found:

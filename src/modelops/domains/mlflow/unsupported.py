@@ -13,15 +13,27 @@ _ROOMS = {
     "prompt-optimization": "MLflow's prompt optimisation",
     "review-queues": "MLflow's review queues",
     "jobs": "MLflow's server-side jobs",
+    "webhooks": "MLflow's webhooks (the platform has its own: `mops webhooks`)",
+    "artifacts/presigned-download-url": "MLflow's presigned URLs",
+    "artifacts/presigned-upload-url": "MLflow's presigned URLs",
+    "runs/create-promptlab-run": "MLflow's prompt laboratory",
+    "gateway-proxy": "MLflow's AI gateway",
+    "get-online-trace-details": "MLflow on Databricks",
+    "unified-traces": "MLflow on Databricks",
+    "demo": "MLflow's own pages",
+    "genai": "MLflow's own pages",
+    "scorer": "MLflow's own pages",
+    "ui-telemetry": "MLflow's own pages",
 }
 
 
 def _refuse_all(room: str, what: str) -> None:
-    async def refuse_room(scope: Scope, rest: str) -> Answer:
+    async def refuse_room(scope: Scope, rest: str = "") -> Answer:
         raise NotSupported(f"This belongs to {what}, which this platform does not offer.")
 
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-        api(method, f"3.0/mlflow/{room}/{{rest:path}}", f"2.0/mlflow/{room}/{{rest:path}}", reads=True)(refuse_room)
+        for root in (f"3.0/mlflow/{room}", f"2.0/mlflow/{room}"):
+            api(method, root, f"{root}/{{rest:path}}", reads=True)(refuse_room)
 
 
 for _room, _what in _ROOMS.items():

@@ -17,10 +17,9 @@ from modelops.domains.mlflow.registry import (
     wanted_of,
 )
 from modelops.domains.mlflow.rules import ACTIVE, canonical_stage, checked, stage_name, way_to
-from modelops.domains.mlflow.sources import look_at
+from modelops.domains.mlflow.sources import origin_of
 from modelops.domains.mlflow.views import VERSION_ROOT, version_view
 from modelops.domains.models import service as models
-from modelops.domains.models.flavours.mlmodel import FILE
 from modelops.domains.models.schemas import (
     ModelVersion,
     Stage,
@@ -32,9 +31,6 @@ from modelops.kernel.context import Context
 
 _ROOT = "2.0/mlflow/model-versions"
 _MOST = 200_000
-_COPIES = 20
-_MOST_FILES = 1_000
-_MOST_BYTES = 4 * 1024 * 1024
 _FIELDS = {
     "name": "name",
     "version_number": "version",
@@ -55,7 +51,6 @@ _GRAMMAR = Grammar(
     },
     KINDS,
 )
-_NOT_A_MODEL = f"At its source lies no file {FILE}, so nothing tells how to load it."
 
 
 class Version(msgspec.Struct):
@@ -140,17 +135,7 @@ def transition_model_version_stage(ctx: Context, body: Transition) -> Any:
 @api("GET", f"{_ROOT}/get-download-uri")
 def get_model_version_download_uri(ctx: Context, query: Version) -> Any:
     """Return where a version's files are loaded from: its own where it has some, and its source elsewhere."""
-    version = find_model_version(ctx, query.name, query.version)
-    for _ in range(_COPIES):  # a copy without files lies where that lies which it was copied from
-        if version.files or not (version.source or "").startswith("models:/"):
-            break
-        try:
-            found = look_at(ctx, version.source or "").version
-        except NotFound:
-            break
-        if found is None:
-            break
-        version = found
+    version = origin_of(ctx, find_model_version(ctx, query.name, query.version))
     return {"artifact_uri": f"{VERSION_ROOT}{version.id}" if version.files else version.source}
 
 

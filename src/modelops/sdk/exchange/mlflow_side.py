@@ -4,36 +4,60 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from modelops.contracts.errors import MissingExtra, Unavailable
 from modelops.sdk.exchange.sides import ExperimentFacts, ModelFacts, Point, RunFacts, VersionFacts
 
 _PAGE = 1_000
+_MANNERS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # a folder that is there may be read
+}
+"""What MLflow is told, unless its user told it otherwise."""
 
 
 class MlflowSide:
-    """The store behind an MLflow tracking URI.
+    """The store behind an MLflow tracking URI; used in a `with`.
+
+    MLflow is told how to behave by the process's environment alone: that is changed from here to the end of the `with`, and then
+    as it was.
 
     Args:
         uri: As MLflow takes it: `http(s)://…`, `sqlite:///…`, or a folder.
         token: For a server; by default what `MLFLOW_TRACKING_TOKEN` says.
 
     Raises:
-        MissingExtra: MLflow is not installed.
-        Unavailable: the store cannot be opened.
+        MissingExtra: on entering; MLflow is not installed.
+        Unavailable: on entering; the store cannot be opened.
     """
 
     def __init__(self, uri: str, token: str | None = None) -> None:
         self.uri = uri
-        # MLflow is told how to behave by its environment alone.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        if not uri.startswith(("http://", "https://")):
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a folder that is there may be read
+        self._token = token
+        self._until = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as until:
+            until.enter_context(_environment(self._wanted()))
+            self._open()
+            self._until = until.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._until.close()
+
+    def _wanted(self) -> dict[str, str]:
+        wanted = {name: value for name, value in _MANNERS.items() if name not in os.environ}
+        if self.uri.startswith(("http://", "https://")):
+            wanted.pop("MLFLOW_ALLOW_FILE_STORE", None)
+        return wanted | ({} if self._token is None else {"MLFLOW_TRACKING_TOKEN": self._token})
+
+    def _open(self) -> None:
         try:
             with _quietly():
                 import mlflow
@@ -45,15 +69,14 @@ class MlflowSide:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
         self._mlflow: Any = mlflow
-        if token is not None:
-            os.environ["MLFLOW_TRACKING_TOKEN"] = token
         try:
             with _quietly():
-                self._client: Any = MlflowClient(uri, uri)
+                self._client: Any = MlflowClient(self.uri, self.uri)
                 self._client.search_experiments(max_results=1)
         except Exception as wrong:
             raise Unavailable(
-                f"The MLflow store at {uri} cannot be opened: {str(wrong)[:300]}", hint="Check the URI and the token."
+                f"The MLflow store at {self.uri} cannot be opened: {str(wrong)[:300]}",
+                hint="Check the URI and the token.",
             ) from wrong
 
     def experiments(self) -> Iterable[ExperimentFacts]:
@@ -201,6 +224,20 @@ class MlflowSide:
             yield from page
             if not (token := page.token):
                 return
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

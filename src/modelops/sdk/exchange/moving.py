@@ -98,7 +98,8 @@ def import_mlflow(
         Unavailable: the store cannot be opened.
         InvalidInput: it has no experiment of a name.
     """
-    return _Move(MlflowSide(uri, token), OwnSide(client.rest), deleted, dry_run, progress).run(experiments)
+    with MlflowSide(uri, token) as theirs:
+        return _Move(theirs, OwnSide(client.rest), deleted, dry_run, progress).run(experiments)
 
 
 def export_mlflow(
@@ -112,7 +113,8 @@ def export_mlflow(
     progress: Progress | None = None,
 ) -> Summary:
     """Bring what the client's project holds into an MLflow store; arguments and errors as `import_mlflow`."""
-    return _Move(OwnSide(client.rest), MlflowSide(uri, token), deleted, dry_run, progress).run(experiments)
+    with MlflowSide(uri, token) as theirs:
+        return _Move(OwnSide(client.rest), theirs, deleted, dry_run, progress).run(experiments)
 
 
 class _Move:

@@ -216,15 +216,17 @@ async def query_trace_metrics(scope: Scope) -> Answer:
 
 
 @api("POST", f"{_TRACES}/delete-traces", f"{_OLD}/delete-traces")
-def delete_traces(ctx: Context, body: DeleteTraces) -> Answer:
+def delete_traces(scope: Scope, body: DeleteTraces) -> Answer:
     """Delete an experiment's traces."""
-    gone = managing.delete_traces(
-        ctx,
-        body.experiment_id,
-        until_ms=body.max_timestamp_millis,
-        most=body.max_traces,
-        trace_ids=body.request_ids,
-    )
+    make_default(scope, body.experiment_id)
+    with scope.work() as ctx:
+        gone = managing.delete_traces(
+            ctx,
+            body.experiment_id,
+            until_ms=body.max_timestamp_millis,
+            most=body.max_traces,
+            trace_ids=body.request_ids,
+        )
     return {"traces_deleted": gone}
 
 
