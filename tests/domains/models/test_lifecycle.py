@@ -1,6 +1,10 @@
 """What changes on a model beside its stages: its name, its words, its tags, and its end."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
+from starlette.requests import Request
 
 from modelops.contracts.errors import (
     AlreadyExists,
@@ -10,11 +14,13 @@ from modelops.contracts.errors import (
     PermissionDenied,
     SignatureInvalid,
 )
+from modelops.domains.models.references import Reference
 from modelops.domains.models.rules import DeletionRefused
 from modelops.domains.models.schemas import ModelSignature, PackageFile, VersionCreate
 from modelops.domains.models.service import register_reference, tag_version
 from modelops.domains.models.tables import ModelVersionRow
 from modelops.kernel.context import Actor
+from modelops.kernel.scope import Scope
 
 
 def register(client, name="m", **facts):
@@ -134,13 +140,27 @@ def test_who_registers_does_not_delete(platform, admin):
 
 
 def test_a_version_without_files_exists_and_cannot_be_deployed(platform, admin):
+    admin.models.create_model("far")
+    admin.experiments.create_experiment("trials")
+    run = admin.experiments.create_run("trials").id
     with acting(platform) as ctx:
-        made = register_reference(ctx, "far", source="s3://bucket/model", why="It lies elsewhere.", run="run_1")
+        request = Request({"type": "http", "path": "/", "headers": [], "query_string": b"", "server": ("here", 80)})
+        scope = Scope(platform.place, ctx.actor, request, "models.register_reference")
+    far = Reference("far", "s3://bucket/model", "It lies elsewhere.", run="run_1", tags={"a": "b"})
+    made = asyncio.run(register_reference(scope, far))
+    again = asyncio.run(register_reference(scope, replace(far, run=run)))
+    with pytest.raises(NotFound):
+        asyncio.run(register_reference(scope, replace(far, model="nowhere")))
+    with acting(platform) as ctx:
         tag_version(ctx, "far", "1", "key", "v" * 100_000)
-    version = admin.models.get_version("far")
+    assert admin.models.get_model("far").latest_version == 2
+    assert (again.run_id, again.claimed_run, admin.models.get_version("far", 2).run_id) == (run, None, run)
+    assert admin.models.verify_version("far", 2).files_checked == 0
+    version = admin.models.get_version("far", 1)
+    assert version.tags["a"] == "b"
     assert (version.files, version.source, version.claimed_run) == ([], "s3://bucket/model", "run_1")
     assert (version.id, version.flavour, version.run_id) == (made.id, "unpackaged", None)
-    assert admin.models.set_stage("far", "Registration").stage == "Registration"
+    assert admin.models.set_stage("far", "Registration", version=1).stage == "Registration"
     with pytest.raises(DeploymentError, match="It lies elsewhere"):
         admin.serving.create_deployment("far", "far:1", replicas=0)
 
