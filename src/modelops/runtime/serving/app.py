@@ -1,22 +1,27 @@
 """The HTTP face of a replica."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from uuid import uuid4
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound, TooLarge, Unauthenticated, Unavailable
+from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound, TooLarge
+from modelops.runtime.serving.engine.asks import Outcome
+from modelops.runtime.serving.forms import Form
 from modelops.runtime.serving.metrics import CONTENT_TYPE
+from modelops.runtime.serving.problems import MEDIA_TYPE, problem_body, problem_headers
 from modelops.runtime.serving.replica import Replica
 
+TIMEOUT_HEADER, JSON_LENGTH_HEADER = "x-request-timeout-ms", "inference-header-content-length"
 _JSON = "application/json"
+
+_LARGE_BYTES = 64 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +32,7 @@ def build_app(replica: Replica) -> Starlette:
     """Return the app: predict and explain, health and readiness (both open), and metrics."""
     return Starlette(
         routes=[
-            Route("/predict", _measured(replica, "/predict", _predict), methods=["POST"]),
+            Route("/predict", _measured(replica, replica.plain.label, _predictions(replica.plain)), methods=["POST"]),
             Route("/explain", _measured(replica, "/explain", _explain), methods=["POST"]),
             Route("/metrics", _measured(replica, "/metrics", _metrics), methods=["GET"]),
             Route("/healthz", _healthz, methods=["GET"]),
@@ -37,23 +42,36 @@ def build_app(replica: Replica) -> Starlette:
     )
 
 
-async def _predict(replica: Replica, request: Request) -> Response:
-    await replica.admit(request.headers.get("authorization"), predicting=True)
-    with replica.predictions:
+def _predictions(form: Form) -> Handler:
+    async def predict(replica: Replica, request: Request) -> Response:
+        began = time.perf_counter()
+        headers = request.headers
+        await replica.admit(headers.get("authorization"), predicting=True)
+        timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
         body = await _body(request, replica.document.limits.max_body_bytes)
-        try:
-            reply = await replica.predictions.run(replica.predict, body)
-        except InvalidInput:
-            raise
-        except Exception:
-            replica.tap.count(failed=True)
-            raise
+        outcome = await _asked(replica, form, body, json_length, timeout_ms, began)
+        if isinstance(outcome, MLOpsError):
+            raise outcome
+        return Response(outcome, media_type=_JSON)
 
-    async def tell() -> None:
-        replica.tap.count(failed=False)
-        replica.tap.offer(reply.rows, reply.answer, reply.count)
+    return predict
 
-    return Response(reply.body, media_type=_JSON, background=BackgroundTask(tell))
+
+async def _asked(
+    replica: Replica, form: Form, body: bytes, json_length: int | None, timeout_ms: int | None, began: float
+) -> Outcome:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Outcome] = loop.create_future()
+    given = (form, body, json_length, timeout_ms, began, future.set_result)
+    if len(body) > _LARGE_BYTES:  # reading it would keep others waiting
+        ask = await loop.run_in_executor(None, replica.ask, *given)
+    else:
+        ask = replica.ask(*given)
+    replica.engine.submit(ask)
+    try:
+        return await future
+    finally:
+        ask.gone = True
 
 
 async def _explain(replica: Replica, request: Request) -> Response:
@@ -65,7 +83,7 @@ async def _explain(replica: Replica, request: Request) -> Response:
 
 async def _metrics(replica: Replica, request: Request) -> Response:
     await replica.admit(request.headers.get("authorization"), predicting=False)
-    return Response(replica.metrics.render(), headers={"content-type": CONTENT_TYPE})
+    return Response(replica.exposition(), headers={"content-type": CONTENT_TYPE})
 
 
 async def _healthz(_request: Request) -> Response:
@@ -84,12 +102,14 @@ def _readyz(replica: Replica) -> Callable[[Request], Awaitable[Response]]:
 def _measured(replica: Replica, path: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     """Wrap a handler: errors become problem documents, and every answer is counted and timed."""
 
+    tally = replica.metrics.tally(path)
+
     async def endpoint(request: Request) -> Response:
         began = replica.asked_at = time.monotonic()
         response = await _answered(replica, request, handler)
         if replica.draining:
             response.headers["connection"] = "close"
-        replica.metrics.answered(path, response.status_code, time.monotonic() - began)
+        tally.answered(str(response.status_code), time.monotonic() - began)
         return response
 
     return endpoint
@@ -108,20 +128,12 @@ async def _answered(replica: Replica, request: Request, handler: Handler) -> Res
 
 
 def _problem(error: MLOpsError, request: Request) -> Response:
-    headers = {}
-    if isinstance(error, Unauthenticated):
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(error, Unavailable):
-        headers["retry-after"] = "1"
-    if isinstance(error, TooLarge):
-        headers["connection"] = "close"  # what is left of the body is not worth reading
-    document = {**error.problem(), "request_id": request.headers.get("x-request-id") or uuid4().hex}
-    return JSONResponse(document, error.status, headers, media_type="application/problem+json")
+    body = problem_body(error, request.headers.get("x-request-id"))
+    return Response(body, error.status, problem_headers(error), media_type=MEDIA_TYPE)
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    if (whole_number(request.headers, "content-length") or 0) > limit:
         raise _too_large(limit)
     chunks, size = [], 0
     async for chunk in request.stream():
@@ -137,6 +149,20 @@ def _too_large(limit: int) -> TooLarge:
         f"The body is larger than {limit:,} bytes, the limit of this deployment.",
         hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
     )
+
+
+def whole_number(headers: Mapping[str, str], name: str) -> int | None:
+    """Return a header's number; None where it is not there.
+
+    Raises:
+        InvalidInput: it is no whole number from 0 up to some 10^15.
+    """
+    text = headers.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InvalidInput(f"The header '{name}' must be a whole number, not '{text[:40]}'.")
+    return int(text)
 
 
 async def _unknown_path(request: Request, error: Exception) -> Response:

@@ -1,16 +1,13 @@
 """From checked rows to an answer, and what may go wrong inside a model."""
 
-import logging
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from modelops.domains.models.flavours import Predictor
 from modelops.runtime.serving.failures import ModelFailed
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,6 +23,15 @@ class Answer:
     probabilities: Any
 
 
+@runtime_checkable
+class AnswersAtOnce(Protocol):
+    """A predictor that gives predictions and probabilities for the price of one."""
+
+    def answer(self, rows: Any) -> tuple[Any, Any]:
+        """Return what `predict` and `predict_proba` would."""
+        ...
+
+
 def ask(predictor: Predictor, rows: Any, count: int) -> Answer:
     """Ask a model for `count` rows.
 
@@ -35,16 +41,21 @@ def ask(predictor: Predictor, rows: Any, count: int) -> Answer:
         ModelFailed: it raised, or gave another number of predictions, or probabilities that are none.
     """
     try:
-        values = predictor.predict(rows)
-        values = values if isinstance(values, list) else np.asarray(values)
-        probabilities = (
-            None if predictor.classes is None else np.asarray(predictor.predict_proba(rows), dtype=np.float64)
-        )
-    except Exception as wrong:
-        _log.exception("the model raised")
+        values, probabilities = _asked(predictor, rows)
+    except (Exception, SystemExit) as wrong:
         raise ModelFailed(f"The model raised {type(wrong).__name__}: {str(wrong)[:300]}.") from wrong
     _check(predictor, values, probabilities, count)
     return Answer(values, probabilities)
+
+
+def _asked(predictor: Predictor, rows: Any) -> tuple[Any, Any]:
+    if isinstance(predictor, AnswersAtOnce):
+        values, probabilities = predictor.answer(rows)
+    else:
+        values = predictor.predict(rows)
+        probabilities = None if predictor.classes is None else predictor.predict_proba(rows)
+    values = values if isinstance(values, list) else np.asarray(values)
+    return values, None if probabilities is None else np.asarray(probabilities, dtype=np.float64)
 
 
 def plain(values: Any) -> list[Any]:

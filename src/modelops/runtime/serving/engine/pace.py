@@ -1,0 +1,45 @@
+"""Whether a model is fast enough to be asked on the event loop itself."""
+
+_FIXED_S, _EACH_S = 200e-6, 4e-6
+"""A batch may take so long there, and so much more for each request in it: reading and writing cost as much anyway."""
+
+_WEIGHT, _MOST = 0.1, 4.0
+_FEWEST, _LONGEST = 4, 4096
+_STEADY = 1000
+_SMALL_ROWS, _LONGEST_S = 256, 1e-3
+
+
+class Pace:
+    """A moving measure of a model's time a batch, from which follows where the next batch goes.
+
+    Until it is measured a model is taken for slow. One that was fast and turns slow leaves the loop after a few batches;
+    each time it must be fast for twice as many to come back, until it has been steady for long.
+    """
+
+    def __init__(self) -> None:
+        self._fast = False
+        self._ratio = 0.0
+        self._row_s = 0.0
+        self._good = 0
+        self._needed = _FEWEST
+
+    def suits_loop(self, rows: int) -> bool:
+        """Tell whether a batch of so many rows may run on the loop."""
+        return self._fast and (rows <= _SMALL_ROWS or rows * self._row_s < _LONGEST_S)
+
+    def observe(self, seconds: float, requests: int, rows: int) -> None:
+        """Take what a batch took."""
+        self._row_s += _WEIGHT * (seconds / rows - self._row_s)
+        if rows > _SMALL_ROWS:
+            return
+        ratio = min(seconds / (_FIXED_S + _EACH_S * requests), _MOST)
+        self._good = self._good + 1 if ratio <= 1 else 0
+        if not self._fast:
+            if self._good >= self._needed:
+                self._fast, self._ratio, self._good = True, ratio, 0
+            return
+        self._ratio += _WEIGHT * (ratio - self._ratio)
+        if self._ratio > 1:
+            self._fast, self._needed = False, min(2 * self._needed, _LONGEST)
+        elif self._good >= _STEADY:
+            self._needed, self._good = _FEWEST, 0
