@@ -12,10 +12,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound, TooLarge
+from modelops.runtime.serving.answers import problem_body, problem_headers, reply_headers
 from modelops.runtime.serving.engine.asks import Outcome
 from modelops.runtime.serving.forms import Form
 from modelops.runtime.serving.metrics import CONTENT_TYPE
-from modelops.runtime.serving.problems import MEDIA_TYPE, problem_body, problem_headers
+from modelops.runtime.serving.openinference.metadata import model_metadata, model_paths, server_metadata
 from modelops.runtime.serving.replica import Replica
 
 TIMEOUT_HEADER, JSON_LENGTH_HEADER = "x-request-timeout-ms", "inference-header-content-length"
@@ -32,7 +33,8 @@ def build_app(replica: Replica) -> Starlette:
     """Return the app: predict and explain, health and readiness (both open), and metrics."""
     return Starlette(
         routes=[
-            Route("/predict", _measured(replica, replica.plain.label, _predictions(replica.plain)), methods=["POST"]),
+            _prediction(replica, "/predict", replica.plain),
+            *_open_inference(replica),
             Route("/explain", _measured(replica, "/explain", _explain), methods=["POST"]),
             Route("/metrics", _measured(replica, "/metrics", _metrics), methods=["GET"]),
             Route("/healthz", _healthz, methods=["GET"]),
@@ -42,17 +44,39 @@ def build_app(replica: Replica) -> Starlette:
     )
 
 
+def _prediction(replica: Replica, path: str, form: Form) -> Route:
+    return Route(path, _measured(replica, form.label, _predictions(form)), methods=["POST"])
+
+
+def _open_inference(replica: Replica) -> list[Route]:
+    """Return the routes of the Open Inference Protocol."""
+    routes = [
+        Route("/v2", _server, methods=["GET"]),
+        Route("/v2/health/live", _live, methods=["GET"]),
+        Route("/v2/health/ready", _readyz(replica), methods=["GET"]),
+    ]
+    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        routes += [
+            Route(path, _measured(replica, "/v2/models", _model), methods=["GET"]),
+            Route(f"{path}/ready", _measured(replica, "/v2/models/ready", _model_ready), methods=["GET"]),
+            _prediction(replica, f"{path}/infer", replica.open),
+        ]
+    return routes
+
+
 def _predictions(form: Form) -> Handler:
     async def predict(replica: Replica, request: Request) -> Response:
         began = time.perf_counter()
         headers = request.headers
         await replica.admit(headers.get("authorization"), predicting=True)
+        _check_model(replica, request)
         timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
         body = await _body(request, replica.document.limits.max_body_bytes)
         outcome = await _asked(replica, form, body, json_length, timeout_ms, began)
         if isinstance(outcome, MLOpsError):
             raise outcome
-        return Response(outcome, media_type=_JSON)
+        content, reply = reply_headers(outcome)
+        return Response(content, headers=reply)
 
     return predict
 
@@ -86,6 +110,40 @@ async def _metrics(replica: Replica, request: Request) -> Response:
     return Response(replica.exposition(), headers={"content-type": CONTENT_TYPE})
 
 
+async def _server(_request: Request) -> Response:
+    return JSONResponse(server_metadata())
+
+
+async def _live(_request: Request) -> Response:
+    return JSONResponse({"live": True})
+
+
+async def _model(replica: Replica, request: Request) -> Response:
+    await replica.admit(request.headers.get("authorization"), predicting=False)
+    _check_model(replica, request)
+    return JSONResponse(model_metadata(replica.document, replica.package.predictor))
+
+
+async def _model_ready(replica: Replica, request: Request) -> Response:
+    await replica.admit(request.headers.get("authorization"), predicting=False)
+    _check_model(replica, request)
+    return JSONResponse(
+        {"name": replica.document.model, "ready": not replica.draining}, 503 if replica.draining else 200
+    )
+
+
+def _check_model(replica: Replica, request: Request) -> None:
+    """Refuse a path that names another model or version than the one served."""
+    served, asked = replica.document, request.path_params
+    if asked.get("model", served.model) != served.model or asked.get("version", str(served.version)) != str(
+        served.version
+    ):
+        raise NotFound(
+            f"This replica serves version {served.version} of the model '{served.model}' and no other.",
+            hint=f"Ask {model_paths(served)[1]}.",
+        )
+
+
 async def _healthz(_request: Request) -> Response:
     return JSONResponse({"status": "alive"})
 
@@ -93,8 +151,8 @@ async def _healthz(_request: Request) -> Response:
 def _readyz(replica: Replica) -> Callable[[Request], Awaitable[Response]]:
     async def readyz(_request: Request) -> Response:
         if replica.draining:
-            return JSONResponse({"status": "draining"}, status_code=503)
-        return JSONResponse({"status": "ready"})
+            return JSONResponse({"status": "draining", "ready": False}, status_code=503)
+        return JSONResponse({"status": "ready", "ready": True})
 
     return readyz
 
@@ -128,8 +186,8 @@ async def _answered(replica: Replica, request: Request, handler: Handler) -> Res
 
 
 def _problem(error: MLOpsError, request: Request) -> Response:
-    body = problem_body(error, request.headers.get("x-request-id"))
-    return Response(body, error.status, problem_headers(error), media_type=MEDIA_TYPE)
+    body = problem_body(error, request.url.path, request.headers.get("x-request-id"))
+    return Response(body, error.status, problem_headers(error))
 
 
 async def _body(request: Request, limit: int) -> bytes:
@@ -173,7 +231,7 @@ async def _unknown_path(request: Request, error: Exception) -> Response:
     else:
         wrong = NotFound(
             f"A replica has no {request.url.path}.",
-            hint="It has POST /predict and /explain, and GET /healthz, /readyz and /metrics.",
+            hint="It has POST /predict and /explain, GET /healthz, /readyz and /metrics, and /v2.",
         )
     response = _problem(wrong, request)
     response.status_code = error.status_code if isinstance(error, HTTPException) else 500

@@ -22,6 +22,8 @@ from modelops.runtime.serving.failures import ModelFailed
 from modelops.runtime.serving.forms import Form, PlainForm
 from modelops.runtime.serving.lanes import Lane
 from modelops.runtime.serving.metrics import Metrics
+from modelops.runtime.serving.openinference.form import OpenForm
+from modelops.runtime.serving.openinference.metadata import model_paths
 from modelops.runtime.serving.package import Package
 from modelops.runtime.serving.parsing import Parser, instances_of
 from modelops.runtime.serving.rates import Rates
@@ -55,6 +57,10 @@ class Replica:
         self.rates = Rates(limits.rate_per_s, limits.rate_burst)
         parser = Parser(document.signature, limits.max_rows, columns=package.predictor.wants_columns)
         self.plain = PlainForm(parser, PlainReplies(document, package.predictor.classes, config.replica))
+        self.open = OpenForm(document, package.predictor, parser)
+        self.forms: dict[str, Form] = {"/predict": self.plain} | {
+            f"{path}/infer": self.open for path in model_paths(document)
+        }
         self._batcher, self._pace = Batcher(package.predictor, parser), Pace()
         self.engine = Engine(self._batcher, limits, self._pace, self.metrics, self.tap)
         self.draining = False

@@ -14,6 +14,8 @@ from pathlib import Path
 import uvicorn
 
 from modelops.runtime.serving.app import build_app
+from modelops.runtime.serving.fastlane.lane import FastLane
+from modelops.runtime.serving.fastlane.protocol import protocol_of
 from modelops.runtime.serving.files import write_atomically
 from modelops.runtime.serving.replica import Replica
 
@@ -33,7 +35,7 @@ def serve(replica: Replica) -> None:
     listener = socket.create_server((replica.config.host, 0), family=_family(replica.config.host), backlog=_BACKLOG)
     config = uvicorn.Config(
         build_app(replica),
-        http="httptools",
+        http=protocol_of(FastLane(replica)),
         loop="uvloop",
         ws="none",
         lifespan="off",

@@ -2,12 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.predicting import Answer, plain
 
-Outcome = bytes | MLOpsError
+
+class Framed(NamedTuple):
+    """A body that is JSON only up to `json_length`."""
+
+    body: bytes
+    json_length: int
+
+
+Outcome = bytes | Framed | MLOpsError
 """The body of a reply, or why there is none."""
 
 
@@ -85,4 +93,4 @@ class Answers:
         return self._probabilities
 
 
-Render = Callable[[Answers, int, int], bytes]
+Render = Callable[[Answers, int, int], bytes | Framed]

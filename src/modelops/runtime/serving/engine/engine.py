@@ -1,18 +1,21 @@
 """The engine's queue and its clock: what waits, what is worked on, and when the next batch goes."""
 
 import asyncio
+import logging
 import time
 from collections import deque
 
 from modelops.contracts.errors import Unavailable
 from modelops.domains.serving.schemas import ServingLimits
-from modelops.runtime.serving.engine.asks import Ask
+from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.engine.batches import Batcher, Results
 from modelops.runtime.serving.engine.pace import Pace
 from modelops.runtime.serving.engine.worker import Worker
 from modelops.runtime.serving.failures import DeadlineExceeded
 from modelops.runtime.serving.metrics import Metrics
 from modelops.runtime.serving.tap import Tap
+
+_log = logging.getLogger(__name__)
 
 _SWEEP_S = 0.02
 """How late a request may be told that its time is over while the model is busy with others."""
@@ -136,8 +139,7 @@ class Engine:
         self._pace.observe(seconds, len(batch), rows)
         for ask in batch:
             self._release(ask)
-            if not ask.gone:
-                ask.done(results.outcomes[ask])
+            _tell(ask, results.outcomes[ask])
         self._tap.count(len(batch) - results.refused, results.failed)
         for seen in results.seen:
             self._tap.offer(seen.rows, seen.answer, seen.count)
@@ -157,10 +159,18 @@ class Engine:
 
     def _drop(self, ask: Ask) -> None:
         self._release(ask)
-        if not ask.gone:
-            ask.done(DeadlineExceeded("The request waited longer than its time limit; the model was not asked."))
+        _tell(ask, DeadlineExceeded("The request waited longer than its time limit; the model was not asked."))
 
     def _release(self, ask: Ask) -> None:
         self._requests -= 1
         self._rows -= ask.count
         self._bytes -= ask.size
+
+
+def _tell(ask: Ask, outcome: Outcome) -> None:
+    if ask.gone:
+        return
+    try:
+        ask.done(outcome)
+    except Exception:  # the others of the batch want their replies
+        _log.exception("a reply could not be written")
