@@ -46,7 +46,10 @@ def replica(module_bench, model):
 
 
 def _describe(rows):
-    return [f"{c}/{bool(b)}/{int(n)}/{s:g}" for c, b, n, s in zip(*rows.values(), strict=True)]
+    def number(value):
+        return "nan" if value is None else f"{value:g}"
+
+    return [f"{row['colour']}/{bool(row['big'])}/{row['count']}/{number(row['size'])}" for row in rows]
 
 
 @pytest.fixture(scope="module")
