@@ -18,11 +18,9 @@ TEXTS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
     st.integers(-(2**70), 2**70).map(str),
     st.just("2" * 400),
+    st.sampled_from(["null", "true", '"1"', "[]", "{}", "NaN", "Infinity", "1e400", "-0", "-0.0", "01", "1.", ".5"]),
     st.sampled_from(
-        (
-            'null true "1" [] {} NaN Infinity 1e400 -0 -0.0 01 1. .5 1e5 1E-400 9007199254740993 9007199254740992.0 1.5 0.1e1'
-            " 123456789012345678901234567890.5"
-        ).split()
+        ["1e5", "1E-400", "9007199254740993", "9007199254740992.0", "1.5", "0.1e1", "12345678901234567890.5"]
     ),
 )
 BODIES = st.one_of(

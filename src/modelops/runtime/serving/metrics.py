@@ -71,9 +71,13 @@ class Counts(msgspec.Struct):
 
 
 class Metrics:
-    """What a replica's process counts. The event loop writes without a lock; `drop` and `lose` are for any thread."""
+    """What a replica's process counts. The event loop writes without a lock; `drop` and `lose` are for any thread.
 
-    def __init__(self, document: RevisionDocument) -> None:
+    Args:
+        counts: Where to go on; None for zero.
+    """
+
+    def __init__(self, document: RevisionDocument, counts: Counts | None = None) -> None:
         self._own = [
             document.tenant_id,
             document.project_id,
@@ -82,7 +86,7 @@ class Metrics:
             document.variant,
         ]
         self._lock = threading.Lock()
-        self.counts = Counts()
+        self.counts = counts or Counts()
 
     def tally(self, path: str) -> "Tally":
         """Return what counts the answers of one path."""

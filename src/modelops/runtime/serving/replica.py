@@ -21,13 +21,14 @@ from modelops.runtime.serving.explain import Explainer
 from modelops.runtime.serving.failures import ModelFailed
 from modelops.runtime.serving.forms import Form, PlainForm
 from modelops.runtime.serving.lanes import Lane
-from modelops.runtime.serving.metrics import Metrics
+from modelops.runtime.serving.metrics import Counts, Metrics
 from modelops.runtime.serving.openinference.form import OpenForm
 from modelops.runtime.serving.openinference.metadata import model_paths
 from modelops.runtime.serving.package import Package
 from modelops.runtime.serving.parsing import Parser, instances_of
 from modelops.runtime.serving.rates import Rates
 from modelops.runtime.serving.replies import PlainReplies
+from modelops.runtime.serving.sharing import read_counts, write_counts
 from modelops.runtime.serving.spool import Spool
 from modelops.runtime.serving.tap import Tap
 from modelops.runtime.serving.telemetry import Sender
@@ -43,8 +44,10 @@ class Replica:
 
     def __init__(self, config: ReplicaConfig, document: RevisionDocument, package: Package) -> None:
         self.config, self.document, self.package = config, document, package
-        limits = document.limits
-        self.metrics = Metrics(document)
+        limits, worker = document.limits, config.worker
+        if config.max_concurrency is not None:
+            limits = limits.model_copy(update={"max_concurrency": config.max_concurrency})
+        self.metrics = Metrics(document, None if worker is None else read_counts(config.workdir, worker.index))
         self.explanations = Lane("explain", 1, _EXPLANATIONS_AT_ONCE)
         self.explainer = Explainer(package.predictor, document.signature, package.sample)
         self.gate = Gatekeeper(
@@ -54,7 +57,9 @@ class Replica:
         spool = Spool(config.spool, config.source, document.deployment_id, orphan_after_s=orphan_after_s)
         self.tap = Tap(document, package.reference, config.source, spool, self.metrics, config.flush_s)
         self.sender = Sender(config, document.platform_url, spool, self.metrics)
-        self.rates = Rates(limits.rate_per_s, limits.rate_burst)
+        share = 1 if worker is None else worker.count  # a caller's connections spread over the workers
+        rate = None if limits.rate_per_s is None else limits.rate_per_s / share
+        self.rates = Rates(rate, max(1, limits.rate_burst // share))
         parser = Parser(document.signature, limits.max_rows, columns=package.predictor.wants_columns)
         self.plain = PlainForm(parser, PlainReplies(document, package.predictor.classes, config.replica))
         self.open = OpenForm(document, package.predictor, parser)
@@ -140,10 +145,21 @@ class Replica:
         )
 
     def exposition(self) -> bytes:
-        """Return the replica's metrics in Prometheus' text format."""
+        """Return the metrics of all of the replica's processes in Prometheus' text format."""
+        worker, own = self.config.worker, self._counts()
+        others = range(0 if worker is None else worker.count)
+        told = [read_counts(self.config.workdir, index) for index in others if worker and index != worker.index]
+        return self.metrics.render([own, *(counts for counts in told if counts is not None)])
+
+    def share_counts(self) -> None:
+        """Show the other workers what this one counted."""
+        if self.config.worker is not None:
+            write_counts(self.config.workdir, self.config.worker.index, self._counts())
+
+    def _counts(self) -> Counts:
         counts = self.metrics.counts
         counts.pid, counts.inflight, counts.queue_depth = os.getpid(), self.engine.inflight, self.engine.waiting
-        return self.metrics.render([counts])
+        return counts
 
     def explain(self, body: bytes) -> bytes:
         """Answer a request for explanations. Runs on the one thread that explains."""
