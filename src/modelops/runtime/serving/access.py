@@ -54,12 +54,8 @@ class Gatekeeper:
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._refreshed_at = -REFRESH_S
-        self._generation = 0
-
-    @property
-    def generation(self) -> int:
-        """Return a number that changes when verified tokens must be looked at anew."""
-        return self._generation
+        self.generation = 0
+        """Changes when verified tokens must be looked at anew."""
 
     def known(self, authorization: str | None) -> dict[str, Any] | None:
         """Return the claims of a token that was verified before and holds still; None where `admit` must look."""
@@ -133,7 +129,7 @@ class Gatekeeper:
                 # A key that the platform took back must not live on in tokens that were verified with it.
                 self._keys = keys
                 self._verified.clear()
-                self._generation += 1
+                self.generation += 1
 
 
 def require_permission(claims: Mapping[str, Any], deployment_id: str) -> None:

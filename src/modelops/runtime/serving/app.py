@@ -163,11 +163,11 @@ def _measured(replica: Replica, path: str, handler: Handler) -> Callable[[Reques
     tally = replica.metrics.tally(path)
 
     async def endpoint(request: Request) -> Response:
-        began = replica.asked_at = time.monotonic()
+        began = replica.asked_at = time.perf_counter()
         response = await _answered(replica, request, handler)
         if replica.draining:
             response.headers["connection"] = "close"
-        tally.answered(str(response.status_code), time.monotonic() - began)
+        tally.answered(str(response.status_code), time.perf_counter() - began)
         return response
 
     return endpoint

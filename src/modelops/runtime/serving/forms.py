@@ -8,7 +8,7 @@ from modelops.runtime.serving.parsing import Parser
 from modelops.runtime.serving.replies import PlainReplies
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """A body that was read: rows, their number, whether they are lists of numbers still, and how to answer them."""
 

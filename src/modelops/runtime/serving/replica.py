@@ -16,7 +16,7 @@ from modelops.runtime.serving.config import ReplicaConfig
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.engine.batches import Batcher
 from modelops.runtime.serving.engine.engine import Engine
-from modelops.runtime.serving.engine.pace import Pace
+from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.explain import Explainer
 from modelops.runtime.serving.failures import ModelFailed
 from modelops.runtime.serving.forms import Form, PlainForm
@@ -69,7 +69,7 @@ class Replica:
         self._batcher, self._pace = Batcher(package.predictor, parser), Pace()
         self.engine = Engine(self._batcher, limits, self._pace, self.metrics, self.tap)
         self.draining = False
-        self.asked_at = time.monotonic()
+        self.asked_at = time.perf_counter()
 
     def start(self) -> None:
         """Begin to send telemetry."""
@@ -95,9 +95,9 @@ class Replica:
         body = to_json({"instances": self.package.sample[:1]})
         for _ in range(_WARM_UPS):
             ask = self.ask(self.plain, body, None, None, time.perf_counter(), _nowhere)
-            began = time.perf_counter()
+            watch = Watch()
             results = self._batcher.work([ask])
-            self._pace.observe(time.perf_counter() - began, 1, 1)
+            self._pace.observe(watch.on_loop(), 1, 1)
             outcome = results.outcomes[ask]
             if isinstance(outcome, MLOpsError):
                 raise outcome

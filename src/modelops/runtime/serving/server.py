@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -47,6 +48,8 @@ def serve(replica: Replica) -> None:
         backlog=BACKLOG,
     )
     server = _Server(config, replica, listener)
+    gc.collect()
+    gc.freeze()  # what was loaded stays; looking through it again and again would hold up requests
     with contextlib.closing(listener):
         server.run(sockets=[listener])
 
@@ -93,11 +96,11 @@ class _Server(uvicorn.Server):
             self._draining = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
-        began, budget = time.monotonic(), self._replica.config.drain_s * _REQUESTS_SHARE
-        while time.monotonic() - began < budget / 2:
-            quiet = time.monotonic() - max(began, self._replica.asked_at)
+        began, budget = time.perf_counter(), self._replica.config.drain_s * _REQUESTS_SHARE
+        while time.perf_counter() - began < budget / 2:
+            quiet = time.perf_counter() - max(began, self._replica.asked_at)
             if quiet >= _QUIET_S:
                 break
             await asyncio.sleep(_QUIET_S - quiet)
-        self.config.timeout_graceful_shutdown = max(1, math.ceil(began + budget - time.monotonic()))
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(began + budget - time.perf_counter()))
         self.should_exit = True

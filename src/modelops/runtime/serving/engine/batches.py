@@ -11,6 +11,7 @@ from modelops.domains.models.flavours import Predictor
 from modelops.runtime.serving.engine.asks import Answers, Ask, Outcome, Seen
 from modelops.runtime.serving.parsing import Parser
 from modelops.runtime.serving.predicting import ask as ask_model
+from modelops.runtime.serving.predicting import way_to_ask
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ class Batcher:
     """Asks one model for batches. Holds no state of its own between them."""
 
     def __init__(self, predictor: Predictor, parser: Parser) -> None:
-        self._predictor, self._parser = predictor, parser
+        self._parser, self._asked = parser, way_to_ask(predictor)
+        self._classes = None if predictor.classes is None else len(predictor.classes)
 
     def work(self, asks: list[Ask]) -> Results:
         """Ask for all of them at once; where that fails, for each half, so that what is poisoned fails by itself."""
@@ -48,7 +50,7 @@ class Batcher:
             return
         count = sum(ask.count for ask in asks)
         try:
-            answer = ask_model(self._predictor, rows, count)
+            answer = ask_model(self._asked, self._classes, rows, count)
             outcomes = _apart(asks, Answers(answer))
         except MLOpsError as wrong:
             if len(asks) == 1:

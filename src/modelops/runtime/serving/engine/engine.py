@@ -9,7 +9,7 @@ from modelops.contracts.errors import Unavailable
 from modelops.domains.serving.schemas import ServingLimits
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.engine.batches import Batcher, Results
-from modelops.runtime.serving.engine.pace import Pace
+from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.engine.worker import Worker
 from modelops.runtime.serving.failures import DeadlineExceeded
 from modelops.runtime.serving.metrics import Metrics
@@ -32,8 +32,10 @@ class Engine:
     """
 
     def __init__(self, batcher: Batcher, limits: ServingLimits, pace: Pace, metrics: Metrics, tap: Tap) -> None:
-        self._batcher, self._limits, self._pace = batcher, limits, pace
+        self._batcher, self._pace = batcher, pace
         self._metrics, self._tap = metrics, tap
+        self._most_requests, self._most_rows = limits.max_concurrency, limits.max_queue_rows
+        self._most_bytes, self._batch_rows = limits.max_queue_bytes, limits.max_rows
         self._wait_s = limits.batch_wait_ms / 1000
         self._waiting: deque[Ask] = deque()
         self._requests = self._rows = self._bytes = 0
@@ -58,11 +60,10 @@ class Engine:
         Raises:
             Unavailable: too much waits.
         """
-        limits = self._limits
-        if (
-            self._requests >= limits.max_concurrency
-            or (self._rows and self._rows + ask.count > limits.max_queue_rows)
-            or (self._bytes and self._bytes + ask.size > limits.max_queue_bytes)
+        if self._requests and (
+            self._requests >= self._most_requests
+            or self._rows + ask.count > self._most_rows
+            or self._bytes + ask.size > self._most_bytes
         ):
             self._refuse()
         self._requests += 1
@@ -70,7 +71,8 @@ class Engine:
         self._bytes += ask.size
         self._waiting.append(ask)
         if not self._busy:
-            self._schedule()
+            if self._scheduled is None or self._wait_s:
+                self._schedule()
         elif self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._drop_late)
 
@@ -83,13 +85,12 @@ class Engine:
         self._metrics.counts.rejected += 1
         raise Unavailable(
             f"The replica is full: {self._requests:,} requests with {self._rows:,} rows are in it, and its limits are "
-            f"{self._limits.max_concurrency:,} requests, {self._limits.max_queue_rows:,} rows and "
-            f"{self._limits.max_queue_bytes:,} bytes.",
+            f"{self._most_requests:,} requests, {self._most_rows:,} rows and {self._most_bytes:,} bytes.",
             hint="Try again after the time in `Retry-After`, or give the deployment more replicas.",
         )
 
     def _schedule(self) -> None:
-        full = self._rows >= self._limits.max_rows
+        full = self._rows >= self._batch_rows
         if self._scheduled is not None:
             if not (full and isinstance(self._scheduled, asyncio.TimerHandle)):
                 return
@@ -106,9 +107,9 @@ class Engine:
         if not batch:
             return
         if self._pace.suits_loop(rows):
-            began = time.perf_counter()
+            watch = Watch()
             results = self._batcher.work(batch)
-            self._finish(batch, rows, results, time.perf_counter() - began)
+            self._finish(batch, rows, results, watch.on_loop())
             return
         if self._worker is None:
             self._worker = Worker(asyncio.get_running_loop(), self._batcher)
@@ -121,7 +122,7 @@ class Engine:
 
     def _take(self) -> tuple[list[Ask], int]:
         """Return the next batch and its rows, without those that are late or gone."""
-        now, most = time.perf_counter(), self._limits.max_rows
+        now, most = time.perf_counter(), self._batch_rows
         batch: list[Ask] = []
         rows = 0
         waiting = self._waiting
@@ -137,9 +138,12 @@ class Engine:
 
     def _finish(self, batch: list[Ask], rows: int, results: Results, seconds: float) -> None:
         self._pace.observe(seconds, len(batch), rows)
+        self._requests -= len(batch)
+        self._rows -= rows
+        self._bytes -= sum(ask.size for ask in batch)
+        outcomes = results.outcomes
         for ask in batch:
-            self._release(ask)
-            _tell(ask, results.outcomes[ask])
+            _tell(ask, outcomes[ask])
         self._tap.count(len(batch) - results.refused, results.failed)
         for seen in results.seen:
             self._tap.offer(seen.rows, seen.answer, seen.count)
@@ -158,13 +162,10 @@ class Engine:
             self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._drop_late)
 
     def _drop(self, ask: Ask) -> None:
-        self._release(ask)
-        _tell(ask, DeadlineExceeded("The request waited longer than its time limit; the model was not asked."))
-
-    def _release(self, ask: Ask) -> None:
         self._requests -= 1
         self._rows -= ask.count
         self._bytes -= ask.size
+        _tell(ask, DeadlineExceeded("The request waited longer than its time limit; the model was not asked."))
 
 
 def _tell(ask: Ask, outcome: Outcome) -> None:

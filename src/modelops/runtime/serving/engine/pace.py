@@ -1,5 +1,8 @@
 """Whether a model is fast enough to be asked on the event loop itself."""
 
+import resource
+import time
+
 _FIXED_S, _EACH_S = 200e-6, 4e-6
 """A batch may take so long there, and so much more for each request in it: reading and writing cost as much anyway."""
 
@@ -7,6 +10,8 @@ _WEIGHT, _MOST = 0.1, 4.0
 _FEWEST, _LONGEST = 4, 4096
 _STEADY = 1000
 _SMALL_ROWS, _LONGEST_S = 256, 1e-3
+_HANGING_S = 10e-3
+"""Beyond this it is not for the loop, whatever else was measured."""
 
 
 class Pace:
@@ -32,7 +37,8 @@ class Pace:
         self._row_s += _WEIGHT * (seconds / rows - self._row_s)
         if rows > _SMALL_ROWS:
             return
-        ratio = min(seconds / (_FIXED_S + _EACH_S * requests), _MOST)
+        ratio = seconds / (_FIXED_S + _EACH_S * requests)
+        ratio = ratio / _WEIGHT if seconds > _HANGING_S else min(ratio, _MOST)
         self._good = self._good + 1 if ratio <= 1 else 0
         if not self._fast:
             if self._good >= self._needed:
@@ -43,3 +49,27 @@ class Pace:
             self._fast, self._needed = False, min(2 * self._needed, _LONGEST)
         elif self._good >= _STEADY:
             self._needed, self._good = _FEWEST, 0
+
+
+class Watch:
+    """Measures what one batch takes on this thread, from when it is made.
+
+    On a busy machine the clock on the wall also counts other processes' turns, and, beside an event loop that works, the
+    loop's; those say nothing of the model. So where a thread did not wait, its processor time counts.
+    """
+
+    __slots__ = ("_cpu", "_waits", "_wall")
+
+    def __init__(self) -> None:
+        self._waits = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        self._wall, self._cpu = time.perf_counter(), time.thread_time()
+
+    def on_loop(self) -> float:
+        """Return the seconds of a batch on the loop: the processor's, but the wall's if the thread went to sleep."""
+        cpu, wall = time.thread_time() - self._cpu, time.perf_counter() - self._wall
+        return cpu if resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw == self._waits else wall
+
+    def beside_loop(self) -> float:
+        """Return the seconds of a batch on a thread that shares the interpreter with the loop, and waits for it at times."""
+        cpu, wall = time.thread_time() - self._cpu, time.perf_counter() - self._wall
+        return cpu if wall < _HANGING_S else wall

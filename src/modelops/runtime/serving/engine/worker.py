@@ -3,19 +3,19 @@
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
 from modelops.runtime.serving.engine.asks import Ask
 from modelops.runtime.serving.engine.batches import Batcher, Results
+from modelops.runtime.serving.engine.pace import Watch
 
 Back = Callable[[Results, float], None]
 _Work = tuple[list[Ask], Back]
 
 
 class Worker:
-    """Works on one batch at a time, and calls back on the loop with the results and the seconds it took.
+    """Works on one batch at a time, and calls back on the loop with the results and what it took.
 
     A daemon: a model that never comes back must not keep the process from ending.
     """
@@ -36,8 +36,8 @@ class Worker:
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
             batch, back = work
-            began = time.perf_counter()
+            watch = Watch()
             results = self._batcher.work(batch)
-            seconds = time.perf_counter() - began
+            seconds = watch.beside_loop()
             with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
                 self._loop.call_soon_threadsafe(back, results, seconds)

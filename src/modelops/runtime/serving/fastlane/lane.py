@@ -1,11 +1,14 @@
 """One replica's fast lane: heads known by their bytes, and a request's way from there into the engine."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.access import LEEWAY_S, require_permission
+from modelops.runtime.serving.answers import reply_headers
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import MOST_BYTES, Head, read_head
 from modelops.runtime.serving.metrics import Tally
@@ -16,6 +19,7 @@ _MOST_BODY_BYTES = 64 * 1024
 """Reading a longer body would keep others waiting; it takes the ordinary lane, which reads it on a thread."""
 
 Done = Callable[[Outcome], None]
+Headers = list[tuple[bytes, bytes]]
 
 
 class FastLane:
@@ -27,18 +31,29 @@ class FastLane:
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._forms = {path.encode(): form for path, form in replica.forms.items()}
-        self._tallies = {form.label: replica.metrics.tally(form.label) for form in replica.forms.values()}
+        self.tallies: dict[str, Tally] = {
+            form.label: replica.metrics.tally(form.label) for form in replica.forms.values()
+        }
         self._longest = min(_MOST_BODY_BYTES, replica.document.limits.max_body_bytes)
         self._heads: dict[bytes, Head] = {}
+        self._usual: tuple[Headers | None, bytes] = (None, b"")
 
     @property
     def draining(self) -> bool:
         """Return whether the replica was asked to end."""
         return self._replica.draining
 
-    def tally(self, head: Head) -> Tally:
-        """Return what counts the answers to such requests."""
-        return self._tallies[head.form.label]
+    def usual_head(self, defaults: Headers) -> bytes:
+        """Return the head of a prediction's reply, but for the length.
+
+        Args:
+            defaults: The headers of every reply; a new list takes the old one's place when they change.
+        """
+        known, head = self._usual
+        if known is not defaults:
+            head = reply_head(200, defaults, reply_headers(b"")[1])
+            self._usual = defaults, head
+        return head
 
     def head_of(self, data: bytes) -> tuple[Head, bytes] | None:
         """Return the head and body of a request that is whole, plain and by a verified caller; else None."""
@@ -62,7 +77,7 @@ class FastLane:
             MLOpsError: it is refused, as in the ordinary lane.
         """
         replica = self._replica
-        replica.asked_at = time.monotonic()
+        replica.asked_at = began
         replica.rates.check(head.caller)
         ask = replica.ask(head.form, body, head.json_length, head.timeout_ms, began, done)
         replica.engine.submit(ask)
@@ -84,3 +99,11 @@ class FastLane:
             self._heads.clear()
         self._heads[raw] = head
         return True
+
+
+def reply_head(status: int, defaults: Headers, headers: Mapping[str, str]) -> bytes:
+    """Return a reply's head up to where the body's length comes."""
+    lines = [STATUS_LINE[status]]
+    lines += [b"%b: %b\r\n" % line for line in defaults]
+    lines += [f"{name}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
+    return b"".join([*lines, b"content-length: "])

@@ -5,13 +5,13 @@ import logging
 import time
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.answers import problem_body, problem_headers, reply_headers
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import Head
-from modelops.runtime.serving.fastlane.lane import FastLane
+from modelops.runtime.serving.fastlane.lane import FastLane, reply_head
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class LaneProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to watch the connection."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._active_at = time.monotonic()
+        self._active_at = time.perf_counter()
         self._check = self.loop.call_later(_CHECK_S, self._look_after)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -72,7 +72,7 @@ class LaneProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that the parser is inside a request."""
         self._inside = True
-        self._active_at = time.monotonic()
+        self._active_at = time.perf_counter()
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
@@ -88,12 +88,12 @@ class LaneProtocol(HttpToolsProtocol):
 
     def _is_free(self) -> bool:
         """Tell whether a request may begin here, and its reply be written at once."""
-        return (
-            not self._inside
-            and not self._is_answering()
-            and not self.lane.draining
-            and not self.flow.write_paused
-            and not self.transport.is_closing()
+        return not (
+            self._inside
+            or self._is_answering()
+            or self.lane.draining
+            or self.flow.write_paused
+            or self.transport.is_closing()
         )
 
     def _is_answering(self) -> bool:
@@ -102,7 +102,8 @@ class LaneProtocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _answer(self, head: Head, body: bytes) -> None:
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._head, self._began = head, time.perf_counter()
         try:
             self._ask = self.lane.ask(head, body, self._began, self._done)
@@ -113,30 +114,20 @@ class LaneProtocol(HttpToolsProtocol):
             self._done(MLOpsError("The runtime failed.", hint="The replica's log has the traceback."))
 
     def _done(self, outcome: Outcome) -> None:
-        head = self._head
+        head, lane = self._head, self.lane
         self._head = self._ask = None
         if head is None or self.transport.is_closing():
             return
-        closing = self._ending or not head.keep_alive or self.lane.draining
-        if isinstance(outcome, MLOpsError):
-            status, headers = outcome.status, problem_headers(outcome)
-            content = problem_body(outcome, head.form.label, head.request_id)
+        closing = self._ending or not head.keep_alive or lane.draining
+        if type(outcome) is bytes and not closing:
+            status = "200"
+            self.transport.write(
+                b"%b%d\r\n\r\n%b" % (lane.usual_head(self.server_state.default_headers), len(outcome), outcome)
+            )
         else:
-            status = 200
-            content, headers = reply_headers(outcome)
-        parts = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            parts += (name, b": ", value, b"\r\n")
-        for key, text in headers.items():
-            parts.append(f"{key}: {text}\r\n".encode("latin-1"))
-        if closing:
-            parts.append(b"connection: close\r\n")
-        parts += (b"content-length: %d\r\n\r\n" % len(content), content)
-        self.transport.write(b"".join(parts))
-        now = time.perf_counter()
-        self.lane.tally(head).answered(str(status), now - self._began)
-        self._active_at = time.monotonic()
-        self.server_state.total_requests += 1
+            status = self._write(outcome, head, closing=closing)
+        now = self._active_at = time.perf_counter()
+        lane.tallies[head.form.label].answered(status, now - self._began)
         if closing:
             self.transport.close()
         elif self._held:
@@ -144,10 +135,24 @@ class LaneProtocol(HttpToolsProtocol):
             self.transport.resume_reading()
             self.data_received(held)
 
+    def _write(self, outcome: Outcome, head: Head, *, closing: bool) -> str:
+        """Write a reply that is not of the usual kind, and return its status."""
+        if isinstance(outcome, MLOpsError):
+            status, headers = outcome.status, problem_headers(outcome)
+            content = problem_body(outcome, head.form.label, head.request_id)
+        else:
+            status = 200
+            content, headers = reply_headers(outcome)
+        if closing:
+            headers = headers | {"connection": "close"}
+        lines = reply_head(status, self.server_state.default_headers, headers)
+        self.transport.write(b"%b%d\r\n\r\n%b" % (lines, len(content), content))
+        return str(status)
+
     def _look_after(self) -> None:
         """Close a connection that says nothing for long, or does not come to the end of its request."""
         self._check = self.loop.call_later(_CHECK_S, self._look_after)
-        waited = time.monotonic() - self._active_at
+        waited = time.perf_counter() - self._active_at
         answering = self._head is not None or self._is_answering()
         idle = not self._inside and not answering and waited >= max(self.timeout_keep_alive, _CHECK_S)
         if idle or (self._inside and waited >= _READ_S):
