@@ -87,7 +87,7 @@ async def _asked(
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Outcome] = loop.create_future()
     given = (form, body, json_length, timeout_ms, began, future.set_result)
-    if len(body) > _LARGE_BYTES:  # reading it would keep others waiting
+    if (len(body) if json_length is None else json_length) > _LARGE_BYTES:  # reading it would keep others waiting
         ask = await loop.run_in_executor(None, replica.ask, *given)
     else:
         ask = replica.ask(*given)

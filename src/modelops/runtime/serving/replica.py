@@ -68,6 +68,7 @@ class Replica:
         }
         self._batcher, self._pace = Batcher(package.predictor, parser), Pace()
         self.engine = Engine(self._batcher, limits, self._pace, self.metrics, self.tap)
+        self._timeout_ms = limits.request_timeout_ms
         self.draining = False
         self.asked_at = time.perf_counter()
 
@@ -130,7 +131,7 @@ class Replica:
             InvalidInput: the body is not of the form, or its rows do not fit the signature.
         """
         prepared = form.prepare(body, json_length)
-        limit = self.document.limits.request_timeout_ms
+        limit = self._timeout_ms
         if timeout_ms is None or (limit is not None and limit < timeout_ms):
             timeout_ms = limit
         return Ask(
