@@ -18,6 +18,9 @@ from modelops.runtime.serving.config import ReplicaConfig
 from modelops.runtime.serving.listening import announce, listen
 from modelops.runtime.serving.sharing import forget_counts
 
+_PATIENCE_S = 5.0
+"""How long a worker may take to end beyond the time for its requests."""
+
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 _log = logging.getLogger(__name__)
@@ -75,9 +78,19 @@ class _Workers:
     def _end(self, code: int) -> None:
         with self._lock:
             self._code = self._code or code
+            if self._ending.is_set():
+                return
             self._ending.set()
             for process in self._processes.values():
                 process.terminate()
+        killer = threading.Timer(self._config.drain_s + _PATIENCE_S, self._kill)
+        killer.daemon = True
+        killer.start()
+
+    def _kill(self) -> None:
+        """End workers that a model keeps from ending."""
+        for process in list(self._processes.values()):
+            process.kill()
 
     def _tend(self, index: int, life: int) -> None:
         pause = _FIRST_PAUSE_S
