@@ -254,6 +254,17 @@ def test_who_leaves_is_not_asked_for(served):
     assert served.replica.engine.inflight == served.replica.engine.waiting == 0
 
 
+def test_what_is_kept_of_heads_is_bounded(served):
+    stranger = request(served, token="nonsense")
+    served.answers([stranger])
+    assert not any(b"x.y.z" in head for head in served.lane._heads)
+
+    for number in range(600):
+        served.answers([request(served, extra=[b"X-Request-Id: %d" % number])])
+    assert len(served.lane._heads) <= 512
+    assert served.answers([request(served)])[0][0][0] == 200
+
+
 def test_a_token_that_ran_out_or_was_taken_back_is_looked_at_anew(served, module_bench, monkeypatch):
     whole = request(served)
     before = served.taken
@@ -270,14 +281,3 @@ def test_a_token_that_ran_out_or_was_taken_back_is_looked_at_anew(served, module
         served.replica.gate.admit(f"Bearer {type(module_bench.tokens)().token()}")
     assert served.answers([whole])[0][0][0] == 401
     assert served.taken == before + 1
-
-
-def test_what_is_kept_of_heads_is_bounded(served):
-    stranger = request(served, token="nonsense")
-    served.answers([stranger])
-    assert not any(b"x.y.z" in head for head in served.lane._heads)
-
-    for number in range(600):
-        served.answers([request(served, extra=[b"X-Request-Id: %d" % number])])
-    assert len(served.lane._heads) <= 512
-    assert served.answers([request(served)])[0][0][0] == 200
