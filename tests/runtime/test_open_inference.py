@@ -103,6 +103,23 @@ def test_bytes_give_the_same_exactly(replica, model):
     assert len(everything.content) - int(everything.headers["inference-header-content-length"]) == 150 * 8 * 4
 
 
+def test_long_bodies_in_every_form_say_the_same(replica, model):
+    rows = np.tile(X, (40, 1))
+    content = rows.tobytes()
+    given = tensor(rows, parameters={"binary_data_size": len(content)})
+    del given["data"]
+    columns = [tensor(rows[:, [index]], name=f.name) for index, f in enumerate(infer_signature(X).inputs)]
+    wanted = model.predict(rows).tolist()
+
+    assert replica.predict(rows.tolist()).json()["predictions"] == wanted
+    for request, binary in (
+        ({"inputs": [given]}, content),
+        ({"inputs": [tensor(rows)]}, b""),
+        ({"inputs": columns}, b""),
+    ):
+        assert infer(replica, request, binary).json()["outputs"][0]["data"] == wanted
+
+
 def test_columns_by_name_of_any_type(mixed):
     columns = [
         {"name": "size", "shape": [2, 1], "datatype": "FP32", "data": [[0.5], [1.5]]},

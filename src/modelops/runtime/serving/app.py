@@ -22,8 +22,6 @@ from modelops.runtime.serving.replica import Replica
 TIMEOUT_HEADER, JSON_LENGTH_HEADER = "x-request-timeout-ms", "inference-header-content-length"
 _JSON = "application/json"
 
-_LARGE_BYTES = 64 * 1024
-
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Replica, Request], Awaitable[Response]]
@@ -87,10 +85,10 @@ async def _asked(
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Outcome] = loop.create_future()
     given = (form, body, json_length, timeout_ms, began, future.set_result)
-    if (len(body) if json_length is None else json_length) > _LARGE_BYTES:  # reading it would keep others waiting
-        ask = await loop.run_in_executor(None, replica.ask, *given)
-    else:
+    if form.is_quick(body, json_length):
         ask = replica.ask(*given)
+    else:
+        ask = await loop.run_in_executor(None, replica.ask, *given)
     replica.engine.submit(ask)
     try:
         return await future

@@ -7,6 +7,9 @@ from modelops.runtime.serving.engine.asks import Render
 from modelops.runtime.serving.parsing import Parser
 from modelops.runtime.serving.replies import PlainReplies
 
+QUICK_BYTES = 64 * 1024
+"""Reading a longer body takes some milliseconds."""
+
 
 @dataclass(slots=True)
 class Prepared:
@@ -22,6 +25,10 @@ class Form(Protocol):
     """A form. `label` stands for its path in metrics. Thread-safe."""
 
     label: str
+
+    def is_quick(self, body: bytes, json_length: int | None) -> bool:
+        """Tell whether a body can be read without keeping others waiting."""
+        ...
 
     def prepare(self, body: bytes, json_length: int | None) -> Prepared:
         """Read a body; `json_length` is how much of it is JSON, where the request's head says so.
@@ -39,6 +46,10 @@ class PlainForm:
 
     def __init__(self, parser: Parser, replies: PlainReplies) -> None:
         self._parser, self._render = parser, replies.render
+
+    def is_quick(self, body: bytes, json_length: int | None) -> bool:
+        """Tell whether a body is short."""
+        return len(body) <= QUICK_BYTES
 
     def prepare(self, body: bytes, json_length: int | None) -> Prepared:
         """Read a body; this form has no parts that are not JSON."""

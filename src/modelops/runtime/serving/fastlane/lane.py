@@ -11,13 +11,11 @@ from modelops.runtime.serving.access import LEEWAY_S, require_permission
 from modelops.runtime.serving.answers import reply_headers
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import MOST_BYTES, Head, read_head
+from modelops.runtime.serving.forms import QUICK_BYTES
 from modelops.runtime.serving.metrics import Tally
 from modelops.runtime.serving.replica import Replica
 
 _MOST_HEADS = 512
-_MOST_BODY_BYTES = 64 * 1024
-"""Reading a longer body would keep others waiting; it takes the ordinary lane, which reads it on a thread."""
-
 Done = Callable[[Outcome], None]
 Headers = list[tuple[bytes, bytes]]
 
@@ -34,7 +32,7 @@ class FastLane:
         self.tallies: dict[str, Tally] = {
             form.label: replica.metrics.tally(form.label) for form in replica.forms.values()
         }
-        self._longest = min(_MOST_BODY_BYTES, replica.document.limits.max_body_bytes)
+        self._longest = min(QUICK_BYTES, replica.document.limits.max_body_bytes)
         self._heads: dict[bytes, Head] = {}
         self._usual: tuple[Headers | None, bytes] = (None, b"")
 

@@ -34,11 +34,16 @@ class Inputs:
             InvalidInput: tensors and signature do not fit.
         """
         parts = _binary_parts(request.inputs, binary)
-        if self.as_matrix and len(request.inputs) == 1 and len(request.inputs[0].shape) == 2:
-            tensor = request.inputs[0]
-            if tensor.shape[1] == len(self._names) and tensor.datatype in NUMBERS:
-                return self._matrix(tensor, parts[0])
+        if self.is_matrix(request):
+            return self._matrix(request.inputs[0], parts[0])
         return self._by_name(request.inputs, parts)
+
+    def is_matrix(self, request: InferRequest) -> bool:
+        """Tell whether a request has one tensor for all features."""
+        if not self.as_matrix or len(request.inputs) != 1:
+            return False
+        tensor = request.inputs[0]
+        return len(tensor.shape) == 2 and tensor.shape[1] == len(self._names) and tensor.datatype in NUMBERS
 
     def _matrix(self, tensor: InputTensor, part: bytes | None) -> tuple[Any, int, bool]:
         count, width = self._count(tensor), len(self._names)
