@@ -145,7 +145,7 @@ def test_metrics_say_what_was_answered(replica):
     text = replica.client.get("/metrics").text
 
     labels = 'deployment="tumours-live",path="/predict",project="prj_1",revision="7",status="200",tenant="ten_1"'
-    assert f"serving_http_requests_total{{{labels}}}" in text
+    assert f'serving_http_requests_total{{{labels},variant="champion"}}' in text
     for name in ("serving_http_request_latency_seconds", "serving_queue_wait_seconds"):
         assert f"{name}_bucket" in text
     for name in ("serving_inflight_requests", "serving_queue_depth", "process_resident_memory_bytes"):

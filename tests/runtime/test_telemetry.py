@@ -120,7 +120,7 @@ def test_a_batch_that_the_platform_refuses_for_good_does_not_hold_up_others(benc
 
     assert sorted(sequence for _, sequence in platform.batches) == [0, 2]
     assert spool.waiting(10) == {}
-    assert b"serving_telemetry_lost_batches_total{" in metrics.render()
+    assert b"serving_telemetry_lost_batches_total{" in metrics.render([metrics.counts])
 
 
 def _tap(document, spool, metrics):
@@ -133,16 +133,16 @@ def test_the_tap_counts_what_it_saw_and_what_it_dropped(document, spool, monkeyp
     tap = _tap(document, spool, metrics)
     rows = np.ones((10, 1))
     for _ in range(3):  # its thread does not run yet: the first fits, the others find it full
-        tap.count(failed=False)
+        tap.count(1, 0)
         tap.offer(rows, Answer(rows[:, 0], None), 10)
-    tap.count(failed=True)
+    tap.count(1, 1)
 
     tap.start()
     tap.close()
 
     (written,) = spool.waiting(10).values()
     assert (written.rows, written.dropped_rows, written.requests, written.errors) == (10, 20, 4, 1)
-    assert b'revision="7",tenant="ten_1"} 20.0' in metrics.render()
+    assert b'revision="7",tenant="ten_1",variant="champion"} 20.0' in metrics.render([metrics.counts])
 
 
 def test_nothing_seen_is_nothing_written(document, spool):
@@ -156,7 +156,7 @@ def test_nothing_seen_is_nothing_written(document, spool):
 def test_a_full_disk_is_told_of_in_the_next_batch(document, spool, monkeypatch):
     tap = _tap(document, spool, Metrics(document))
     rows = np.ones((10, 1))
-    tap.count(failed=False)
+    tap.count(1, 0)
     tap.offer(rows, Answer(rows[:, 0], None), 10)
     put = spool.put
 

@@ -17,9 +17,26 @@ class ServingLimits(Schema):
 
     cpus: Annotated[int | None, Field(ge=1, le=4096)] = 1
     memory_mb: Annotated[int | None, Field(ge=64, le=2**24)] = None
-    max_concurrency: Annotated[int, Field(ge=1, le=10_000, description="Requests at once; more get 503.")] = 64
+    max_concurrency: Annotated[int, Field(ge=1, le=10_000, description="Requests at once; more get 503.")] = 1_024
     max_rows: Annotated[int, Field(ge=1, le=1_000_000, description="Rows in one request.")] = 10_000
     max_body_bytes: Annotated[int, Field(ge=1_024, le=2**30)] = 16 * 1024**2
+    max_queue_rows: Annotated[int, Field(ge=1, le=2**31, description="Rows at once; more get 503.")] = 100_000
+    max_queue_bytes: Annotated[int, Field(ge=1_024, le=2**40, description="Bytes of requests at once.")] = 256 * 1024**2
+    request_timeout_ms: Annotated[
+        int | None,
+        Field(
+            ge=1, le=86_400_000, description="After this a request that still waits gets 504; callers may ask for less."
+        ),
+    ] = 60_000
+    batch_wait_ms: Annotated[
+        float, Field(ge=0, le=10_000, description="How long the first request of a batch waits for company.")
+    ] = 0.0
+    rate_per_s: Annotated[
+        float | None, Field(gt=0, le=10_000_000, description="Requests a second of one caller at one replica.")
+    ] = None
+    rate_burst: Annotated[
+        int, Field(ge=1, le=1_000_000, description="Requests of one caller at once beyond the rate.")
+    ] = 100
 
 
 class DeploymentCreate(Schema):
@@ -176,7 +193,7 @@ class RevisionDocument(Schema):
     that the runtime also starts while the platform is away.
 
     `trusted_keys` (key id -> public key) verify the package, `token_keys` the callers' access tokens; `audience` is
-    what a token must be for.
+    what a token must be for. `variant` names this revision's part in the deployment's traffic, in metrics.
     """
 
     deployment_id: str
@@ -197,3 +214,4 @@ class RevisionDocument(Schema):
     audience: str
     limits: ServingLimits
     platform_url: str
+    variant: str = "champion"

@@ -20,7 +20,7 @@ from modelops.kernel.scope import Scope
 
 _PERMISSION = "deployments.predict"
 _PASSED_BACK = ("content-type", "retry-after")
-_PASSED_ON = ("x-request-id", "traceparent")
+_PASSED_ON = ("x-request-id", "traceparent", "x-request-timeout-ms")
 _UNWILLING = frozenset({DeploymentState.STOPPED, DeploymentState.FAILED, DeploymentState.DELETING})
 
 

@@ -21,7 +21,9 @@ PERMISSION = "deployments.predict"
 REFRESH_S = 10.0
 """The keys are asked for at most this often, however many unknown ones callers show."""
 
-_LEEWAY_S = 5
+LEEWAY_S = 5
+"""How long a token holds beyond its end: clocks differ."""
+
 _REQUIRED = ["exp", "sub", "aud"]
 
 _log = logging.getLogger(__name__)
@@ -52,6 +54,8 @@ class Gatekeeper:
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._refreshed_at = -REFRESH_S
+        self.generation = 0
+        """Changes when verified tokens must be looked at anew."""
 
     def known(self, authorization: str | None) -> dict[str, Any] | None:
         """Return the claims of a token that was verified before and holds still; None where `admit` must look."""
@@ -60,7 +64,7 @@ class Gatekeeper:
             claims = self._verified.get(token)
             if claims is None:
                 return None
-            if claims["exp"] + _LEEWAY_S <= time.time():
+            if claims["exp"] + LEEWAY_S <= time.time():
                 del self._verified[token]
                 return None
             self._verified.move_to_end(token)
@@ -94,7 +98,7 @@ class Gatekeeper:
                 public,
                 algorithms=["EdDSA"],
                 audience=self._audience,
-                leeway=_LEEWAY_S,
+                leeway=LEEWAY_S,
                 options={"require": _REQUIRED},
             )
         except jwt.ExpiredSignatureError as wrong:
@@ -125,17 +129,23 @@ class Gatekeeper:
                 # A key that the platform took back must not live on in tokens that were verified with it.
                 self._keys = keys
                 self._verified.clear()
+                self.generation += 1
 
 
-def require_permission(claims: Mapping[str, Any]) -> None:
-    """Refuse a token whose permissions do not include predicting.
+def require_permission(claims: Mapping[str, Any], deployment_id: str) -> None:
+    """Refuse a token whose permissions do not include predicting, or that is for other deployments.
+
+    A token that names no deployments (claim `deployments`, ids) is for all of its project.
 
     Raises:
-        PermissionDenied: they do not.
+        PermissionDenied: they do not, or it is.
     """
     permissions = claims.get("permissions")
     if not isinstance(permissions, list) or PERMISSION not in permissions:
         raise PermissionDenied(f"The access token lacks the permission '{PERMISSION}'.")
+    deployments = claims.get("deployments")
+    if deployments is not None and (not isinstance(deployments, list) or deployment_id not in deployments):
+        raise PermissionDenied("The access token is for other deployments than this one.")
 
 
 def jwks_fetcher(platform_url: str) -> FetchKeys:

@@ -1,21 +1,25 @@
 """The HTTP face of a replica."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from uuid import uuid4
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound, TooLarge, Unauthenticated, Unavailable
+from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound, TooLarge
+from modelops.runtime.serving.answers import problem_body, problem_headers, reply_headers
+from modelops.runtime.serving.engine.asks import Outcome
+from modelops.runtime.serving.forms import Form
 from modelops.runtime.serving.metrics import CONTENT_TYPE
+from modelops.runtime.serving.openinference.metadata import model_metadata, model_paths, server_metadata
 from modelops.runtime.serving.replica import Replica
 
+TIMEOUT_HEADER, JSON_LENGTH_HEADER = "x-request-timeout-ms", "inference-header-content-length"
 _JSON = "application/json"
 
 _log = logging.getLogger(__name__)
@@ -27,7 +31,8 @@ def build_app(replica: Replica) -> Starlette:
     """Return the app: predict and explain, health and readiness (both open), and metrics."""
     return Starlette(
         routes=[
-            Route("/predict", _measured(replica, "/predict", _predict), methods=["POST"]),
+            _prediction(replica, "/predict", replica.plain),
+            *_open_inference(replica),
             Route("/explain", _measured(replica, "/explain", _explain), methods=["POST"]),
             Route("/metrics", _measured(replica, "/metrics", _metrics), methods=["GET"]),
             Route("/healthz", _healthz, methods=["GET"]),
@@ -37,23 +42,58 @@ def build_app(replica: Replica) -> Starlette:
     )
 
 
-async def _predict(replica: Replica, request: Request) -> Response:
-    await replica.admit(request.headers.get("authorization"), predicting=True)
-    with replica.predictions:
+def _prediction(replica: Replica, path: str, form: Form) -> Route:
+    return Route(path, _measured(replica, form.label, _predictions(form)), methods=["POST"])
+
+
+def _open_inference(replica: Replica) -> list[Route]:
+    """Return the routes of the Open Inference Protocol."""
+    routes = [
+        Route("/v2", _server, methods=["GET"]),
+        Route("/v2/health/live", _live, methods=["GET"]),
+        Route("/v2/health/ready", _readyz(replica), methods=["GET"]),
+    ]
+    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        routes += [
+            Route(path, _measured(replica, "/v2/models", _model), methods=["GET"]),
+            Route(f"{path}/ready", _measured(replica, "/v2/models/ready", _model_ready), methods=["GET"]),
+            _prediction(replica, f"{path}/infer", replica.open),
+        ]
+    return routes
+
+
+def _predictions(form: Form) -> Handler:
+    async def predict(replica: Replica, request: Request) -> Response:
+        began = time.perf_counter()
+        headers = request.headers
+        await replica.admit(headers.get("authorization"), predicting=True)
+        _check_model(replica, request)
+        timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
         body = await _body(request, replica.document.limits.max_body_bytes)
-        try:
-            reply = await replica.predictions.run(replica.predict, body)
-        except InvalidInput:
-            raise
-        except Exception:
-            replica.tap.count(failed=True)
-            raise
+        outcome = await _asked(replica, form, body, json_length, timeout_ms, began)
+        if isinstance(outcome, MLOpsError):
+            raise outcome
+        content, reply = reply_headers(outcome)
+        return Response(content, headers=reply)
 
-    async def tell() -> None:
-        replica.tap.count(failed=False)
-        replica.tap.offer(reply.rows, reply.answer, reply.count)
+    return predict
 
-    return Response(reply.body, media_type=_JSON, background=BackgroundTask(tell))
+
+async def _asked(
+    replica: Replica, form: Form, body: bytes, json_length: int | None, timeout_ms: int | None, began: float
+) -> Outcome:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Outcome] = loop.create_future()
+    given = (form, body, json_length, timeout_ms, began, future.set_result)
+    if form.is_quick(body, json_length):
+        ask = replica.ask(*given)
+    else:
+        ask = await loop.run_in_executor(None, replica.ask, *given)
+    replica.engine.submit(ask)
+    try:
+        return await future
+    finally:
+        ask.gone = True
 
 
 async def _explain(replica: Replica, request: Request) -> Response:
@@ -65,7 +105,41 @@ async def _explain(replica: Replica, request: Request) -> Response:
 
 async def _metrics(replica: Replica, request: Request) -> Response:
     await replica.admit(request.headers.get("authorization"), predicting=False)
-    return Response(replica.metrics.render(), headers={"content-type": CONTENT_TYPE})
+    return Response(replica.exposition(), headers={"content-type": CONTENT_TYPE})
+
+
+async def _server(_request: Request) -> Response:
+    return JSONResponse(server_metadata())
+
+
+async def _live(_request: Request) -> Response:
+    return JSONResponse({"live": True})
+
+
+async def _model(replica: Replica, request: Request) -> Response:
+    await replica.admit(request.headers.get("authorization"), predicting=False)
+    _check_model(replica, request)
+    return JSONResponse(model_metadata(replica.document, replica.package.predictor))
+
+
+async def _model_ready(replica: Replica, request: Request) -> Response:
+    await replica.admit(request.headers.get("authorization"), predicting=False)
+    _check_model(replica, request)
+    return JSONResponse(
+        {"name": replica.document.model, "ready": not replica.draining}, 503 if replica.draining else 200
+    )
+
+
+def _check_model(replica: Replica, request: Request) -> None:
+    """Refuse a path that names another model or version than the one served."""
+    served, asked = replica.document, request.path_params
+    if asked.get("model", served.model) != served.model or asked.get("version", str(served.version)) != str(
+        served.version
+    ):
+        raise NotFound(
+            f"This replica serves version {served.version} of the model '{served.model}' and no other.",
+            hint=f"Ask {model_paths(served)[1]}.",
+        )
 
 
 async def _healthz(_request: Request) -> Response:
@@ -75,8 +149,8 @@ async def _healthz(_request: Request) -> Response:
 def _readyz(replica: Replica) -> Callable[[Request], Awaitable[Response]]:
     async def readyz(_request: Request) -> Response:
         if replica.draining:
-            return JSONResponse({"status": "draining"}, status_code=503)
-        return JSONResponse({"status": "ready"})
+            return JSONResponse({"status": "draining", "ready": False}, status_code=503)
+        return JSONResponse({"status": "ready", "ready": True})
 
     return readyz
 
@@ -84,12 +158,14 @@ def _readyz(replica: Replica) -> Callable[[Request], Awaitable[Response]]:
 def _measured(replica: Replica, path: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     """Wrap a handler: errors become problem documents, and every answer is counted and timed."""
 
+    tally = replica.metrics.tally(path)
+
     async def endpoint(request: Request) -> Response:
-        began = replica.asked_at = time.monotonic()
+        began = replica.asked_at = time.perf_counter()
         response = await _answered(replica, request, handler)
         if replica.draining:
             response.headers["connection"] = "close"
-        replica.metrics.answered(path, response.status_code, time.monotonic() - began)
+        tally.answered(str(response.status_code), time.perf_counter() - began)
         return response
 
     return endpoint
@@ -108,20 +184,12 @@ async def _answered(replica: Replica, request: Request, handler: Handler) -> Res
 
 
 def _problem(error: MLOpsError, request: Request) -> Response:
-    headers = {}
-    if isinstance(error, Unauthenticated):
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(error, Unavailable):
-        headers["retry-after"] = "1"
-    if isinstance(error, TooLarge):
-        headers["connection"] = "close"  # what is left of the body is not worth reading
-    document = {**error.problem(), "request_id": request.headers.get("x-request-id") or uuid4().hex}
-    return JSONResponse(document, error.status, headers, media_type="application/problem+json")
+    body = problem_body(error, request.url.path, request.headers.get("x-request-id"))
+    return Response(body, error.status, problem_headers(error))
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    if (whole_number(request.headers, "content-length") or 0) > limit:
         raise _too_large(limit)
     chunks, size = [], 0
     async for chunk in request.stream():
@@ -139,6 +207,20 @@ def _too_large(limit: int) -> TooLarge:
     )
 
 
+def whole_number(headers: Mapping[str, str], name: str) -> int | None:
+    """Return a header's number; None where it is not there.
+
+    Raises:
+        InvalidInput: it is no whole number from 0 up to some 10^15.
+    """
+    text = headers.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InvalidInput(f"The header '{name}' must be a whole number, not '{text[:40]}'.")
+    return int(text)
+
+
 async def _unknown_path(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
         wrong: MLOpsError = InvalidInput(
@@ -147,7 +229,7 @@ async def _unknown_path(request: Request, error: Exception) -> Response:
     else:
         wrong = NotFound(
             f"A replica has no {request.url.path}.",
-            hint="It has POST /predict and /explain, and GET /healthz, /readyz and /metrics.",
+            hint="It has POST /predict and /explain, GET /healthz, /readyz and /metrics, and /v2.",
         )
     response = _problem(wrong, request)
     response.status_code = error.status_code if isinstance(error, HTTPException) else 500

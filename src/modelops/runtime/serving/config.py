@@ -14,6 +14,18 @@ from modelops.domains.serving.schemas import RevisionDocument
 
 
 @dataclass(frozen=True)
+class Worker:
+    """One of a replica's processes, and what it has from its parent: descriptors of the socket to listen on, of a pipe to
+    tell through that it listens, and of one that ends when the parent does."""
+
+    index: int
+    count: int
+    listener: int
+    ready: int
+    life: int
+
+
+@dataclass(frozen=True)
 class ReplicaConfig:
     """Where a replica lives and how it behaves. Durations in seconds.
 
@@ -23,6 +35,8 @@ class ReplicaConfig:
         spool: Folder of telemetry batches that the platform has not taken yet, shared among replicas.
         source: Names this process and no other, ever: the first half of a batch's identity.
         drain_s: How long it may finish requests after SIGTERM.
+        max_concurrency: How many requests it takes at once, whatever the deployment's limits say; None for what they say.
+        worker: Which of the replica's processes this is; None where it is the only one, or the parent.
     """
 
     workdir: Path
@@ -34,11 +48,13 @@ class ReplicaConfig:
     flush_s: float
     drain_s: float
     download_timeout_s: float
+    max_concurrency: int | None
+    worker: Worker | None
 
     @property
     def package(self) -> Path:
         """The folder that the verified package is put in."""
-        return self.workdir / "package"
+        return self.workdir / ("package" if self.worker is None else f"package-{self.worker.index}")
 
     def token(self) -> str:
         """Return the replica's token for the platform, read anew each time: it may be renewed while we run."""
@@ -71,6 +87,8 @@ def read_config(environ: Mapping[str, str] = os.environ) -> ReplicaConfig:
         flush_s=_seconds(environ, "MODELOPS_FLUSH_S", 2.0),
         drain_s=_seconds(environ, "MODELOPS_DRAIN_S", 10.0),
         download_timeout_s=_seconds(environ, "MODELOPS_DOWNLOAD_TIMEOUT_S", 60.0),
+        max_concurrency=_most_requests(environ),
+        worker=_worker(environ),
     )
 
 
@@ -91,6 +109,22 @@ def read_document(config: ReplicaConfig) -> RevisionDocument:
             f"{path.name} is not a revision document: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
             hint="The platform and the runtime must be of the same version.",
         ) from wrong
+
+
+def _worker(environ: Mapping[str, str]) -> Worker | None:
+    if not environ.get("MODELOPS_WORKER_FDS"):
+        return None
+    listener, ready, life = map(int, environ["MODELOPS_WORKER_FDS"].split(","))
+    return Worker(int(environ["MODELOPS_WORKER"]), int(environ["MODELOPS_WORKERS"]), listener, ready, life)
+
+
+def _most_requests(environ: Mapping[str, str]) -> int | None:
+    text = environ.get("SERVING_MAX_CONCURRENCY")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 10_000):
+        raise DeploymentError(f"SERVING_MAX_CONCURRENCY must be a whole number from 1 to 10,000, not '{text[:40]}'.")
+    return int(text)
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:

@@ -8,3 +8,10 @@ class ModelFailed(MLOpsError):
 
     code, status, title = "model_failed", 500, "The model failed"
     default_hint = "The replica's log has the traceback. Other requests are not affected."
+
+
+class DeadlineExceeded(MLOpsError):
+    """Nobody waits for the reply any more, by the request's own word or the deployment's limit."""
+
+    code, status, title = "deadline_exceeded", 504, "The time is over"
+    default_hint = "Allow more time in `X-Request-Timeout-Ms`, or give the deployment more replicas."

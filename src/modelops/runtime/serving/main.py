@@ -10,6 +10,7 @@ from modelops.runtime.serving.config import read_config, read_document
 from modelops.runtime.serving.package import load_package
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.server import serve
+from modelops.runtime.serving.workers import run_workers
 
 
 def main() -> int:
@@ -18,17 +19,19 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        _run()
+        return _run()
     except MLOpsError as wrong:
         sys.stderr.write(f"modelops-runtime: {wrong}\n")
         return 1
-    return 0
 
 
-def _run() -> None:
+def _run() -> int:
     config = read_config()
-    (config.workdir / "endpoint.json").unlink(missing_ok=True)
     document = read_document(config)
+    if config.worker is None:
+        (config.workdir / "endpoint.json").unlink(missing_ok=True)
+        if (document.limits.cpus or 1) > 1:
+            return run_workers(config, document.limits.cpus or 1)
     replica = Replica(config, document, load_package(config, document))
     replica.warm_up()
     replica.start()
@@ -36,6 +39,7 @@ def _run() -> None:
         serve(replica)
     finally:
         replica.close()
+    return 0
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

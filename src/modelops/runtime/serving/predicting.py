@@ -1,16 +1,14 @@
 """From checked rows to an answer, and what may go wrong inside a model."""
 
-import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from modelops.domains.models.flavours import Predictor
 from modelops.runtime.serving.failures import ModelFailed
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,33 @@ class Answer:
     probabilities: Any
 
 
-def ask(predictor: Predictor, rows: Any, count: int) -> Answer:
+@runtime_checkable
+class AnswersAtOnce(Protocol):
+    """A predictor that gives predictions and probabilities for the price of one."""
+
+    def answer(self, rows: Any) -> tuple[Any, Any]:
+        """Return what `predict` and `predict_proba` would."""
+        ...
+
+
+Asked = Callable[[Any], tuple[Any, Any]]
+"""Gives predictions and probabilities for rows."""
+
+
+def way_to_ask(predictor: Predictor) -> Asked:
+    """Return how a predictor is asked; it is looked at once, and not for each batch."""
+    if isinstance(predictor, AnswersAtOnce):
+        return predictor.answer
+    if predictor.classes is None:
+        return lambda rows: (predictor.predict(rows), None)
+    return lambda rows: (predictor.predict(rows), predictor.predict_proba(rows))
+
+
+def ask(asked: Asked, classes: int | None, rows: Any, count: int) -> Answer:
     """Ask a model for `count` rows.
+
+    Args:
+        classes: How many columns its probabilities must have; None for no probabilities.
 
     NaN and infinities in `values` stay and become null on the wire, which has no number for them.
 
@@ -35,15 +58,12 @@ def ask(predictor: Predictor, rows: Any, count: int) -> Answer:
         ModelFailed: it raised, or gave another number of predictions, or probabilities that are none.
     """
     try:
-        values = predictor.predict(rows)
+        values, probabilities = asked(rows)
         values = values if isinstance(values, list) else np.asarray(values)
-        probabilities = (
-            None if predictor.classes is None else np.asarray(predictor.predict_proba(rows), dtype=np.float64)
-        )
-    except Exception as wrong:
-        _log.exception("the model raised")
+        probabilities = None if classes is None else np.asarray(probabilities, dtype=np.float64)
+    except (Exception, SystemExit) as wrong:
         raise ModelFailed(f"The model raised {type(wrong).__name__}: {str(wrong)[:300]}.") from wrong
-    _check(predictor, values, probabilities, count)
+    _check(classes, values, probabilities, count)
     return Answer(values, probabilities)
 
 
@@ -62,14 +82,14 @@ def plain(values: Any) -> list[Any]:
     return [_plain(value) for value in (values.tolist() if isinstance(values, np.ndarray) else values)]
 
 
-def _check(predictor: Predictor, values: Any, probabilities: Any, count: int) -> None:
+def _check(classes: int | None, values: Any, probabilities: Any, count: int) -> None:
     length = len(values) if isinstance(values, list) or values.ndim else None
     if length != count:
         came = "a single value" if length is None else f"{length} predictions"
         raise ModelFailed(f"The model gave {came} for {count} rows.", hint="`predict` must give one entry a row.")
     if probabilities is None:
         return
-    expected = (count, len(predictor.classes or ()))
+    expected = (count, classes)
     if probabilities.shape != expected:
         raise ModelFailed(f"The model gave probabilities of shape {probabilities.shape}, not {expected}.")
     if not np.isfinite(probabilities).all():

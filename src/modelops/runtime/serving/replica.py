@@ -4,39 +4,39 @@ import asyncio
 import logging
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
-from modelops.contracts.errors import InvalidInput, MLOpsError
-from modelops.domains.models.instances import check_instances
+from modelops.contracts.errors import MLOpsError
 from modelops.domains.serving.schemas import RevisionDocument
 from modelops.runtime.serving.access import Gatekeeper, jwks_fetcher, require_permission
 from modelops.runtime.serving.config import ReplicaConfig
+from modelops.runtime.serving.engine.asks import Ask, Outcome
+from modelops.runtime.serving.engine.batches import Batcher
+from modelops.runtime.serving.engine.engine import Engine
+from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.explain import Explainer
 from modelops.runtime.serving.failures import ModelFailed
+from modelops.runtime.serving.forms import Form, PlainForm
 from modelops.runtime.serving.lanes import Lane
-from modelops.runtime.serving.metrics import Metrics
+from modelops.runtime.serving.metrics import Counts, Metrics
+from modelops.runtime.serving.openinference.form import OpenForm
+from modelops.runtime.serving.openinference.metadata import model_paths
 from modelops.runtime.serving.package import Package
-from modelops.runtime.serving.predicting import Answer, ask, plain
+from modelops.runtime.serving.parsing import Parser, instances_of
+from modelops.runtime.serving.rates import Rates
+from modelops.runtime.serving.replies import PlainReplies
+from modelops.runtime.serving.sharing import read_counts, write_counts
 from modelops.runtime.serving.spool import Spool
 from modelops.runtime.serving.tap import Tap
 from modelops.runtime.serving.telemetry import Sender
 
+_WARM_UPS = 8
 _EXPLANATIONS_AT_ONCE = 4
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A prediction's body, and what the tap gets to see of it."""
-
-    body: bytes
-    rows: Any
-    answer: Answer
-    count: int
 
 
 class Replica:
@@ -44,10 +44,10 @@ class Replica:
 
     def __init__(self, config: ReplicaConfig, document: RevisionDocument, package: Package) -> None:
         self.config, self.document, self.package = config, document, package
-        self.metrics = Metrics(document)
-        limits = document.limits
-        threads = max(2, limits.cpus or os.cpu_count() or 2)
-        self.predictions = Lane("predict", min(threads, limits.max_concurrency), limits.max_concurrency, self.metrics)
+        limits, worker = document.limits, config.worker
+        if config.max_concurrency is not None:
+            limits = limits.model_copy(update={"max_concurrency": config.max_concurrency})
+        self.metrics = Metrics(document, None if worker is None else read_counts(config.workdir, worker.index))
         self.explanations = Lane("explain", 1, _EXPLANATIONS_AT_ONCE)
         self.explainer = Explainer(package.predictor, document.signature, package.sample)
         self.gate = Gatekeeper(
@@ -57,8 +57,20 @@ class Replica:
         spool = Spool(config.spool, config.source, document.deployment_id, orphan_after_s=orphan_after_s)
         self.tap = Tap(document, package.reference, config.source, spool, self.metrics, config.flush_s)
         self.sender = Sender(config, document.platform_url, spool, self.metrics)
+        share = 1 if worker is None else worker.count  # a caller's connections spread over the workers
+        rate = None if limits.rate_per_s is None else limits.rate_per_s / share
+        self.rates = Rates(rate, max(1, limits.rate_burst // share))
+        parser = Parser(document.signature, limits.max_rows, columns=package.predictor.wants_columns)
+        self.plain = PlainForm(parser, PlainReplies(document, package.predictor.classes, config.replica))
+        self.open = OpenForm(document, package.predictor, parser)
+        self.forms: dict[str, Form] = {"/predict": self.plain} | {
+            f"{path}/infer": self.open for path in model_paths(document)
+        }
+        self._batcher, self._pace = Batcher(package.predictor, parser), Pace()
+        self.engine = Engine(self._batcher, limits, self._pace, self.metrics, self.tap)
+        self._timeout_ms = limits.request_timeout_ms
         self.draining = False
-        self.asked_at = time.monotonic()
+        self.asked_at = time.perf_counter()
 
     def start(self) -> None:
         """Begin to send telemetry."""
@@ -67,47 +79,92 @@ class Replica:
 
     def close(self) -> None:
         """Flush telemetry and end the threads."""
-        self.predictions.close()
+        self.engine.close()
         self.explanations.close()
         self.tap.close()
         self.sender.close()
 
     def warm_up(self) -> None:
-        """Predict the package's first example row, so that the first caller does not pay for first-time work.
+        """Predict the package's first example row, so that the first caller does not pay for first-time work, and so that
+        the model's speed is known.
 
         Raises:
             ModelFailed: the model cannot predict its own example.
         """
-        if self.package.sample:
-            self.predict(to_json({"instances": self.package.sample[:1]}))
+        if not self.package.sample:
+            return
+        body = to_json({"instances": self.package.sample[:1]})
+        for _ in range(_WARM_UPS):
+            ask = self.ask(self.plain, body, None, None, time.perf_counter(), _nowhere)
+            watch = Watch()
+            results = self._batcher.work([ask])
+            self._pace.observe(watch.on_loop(), 1, 1)
+            outcome = results.outcomes[ask]
+            if isinstance(outcome, MLOpsError):
+                raise outcome
 
     async def admit(self, authorization: str | None, *, predicting: bool) -> None:
-        """Check a caller's access token, and its permission where it wants something of the model."""
+        """Check a caller's access token, and its permission and rate where it wants something of the model."""
         claims = self.gate.known(authorization)
         if claims is None:
             claims = await asyncio.get_running_loop().run_in_executor(None, self.gate.admit, authorization)
         if predicting:
-            require_permission(claims)
+            require_permission(claims, self.document.deployment_id)
+            self.rates.check(str(claims["sub"]))
 
-    def predict(self, body: bytes) -> Reply:
-        """Answer a request's body. Runs on a thread of the lane."""
-        instances = _instances(body)
-        predictor = self.package.predictor
-        rows = check_instances(
-            self.document.signature, instances, self.document.limits.max_rows, columns=predictor.wants_columns
+    def ask(
+        self,
+        form: Form,
+        body: bytes,
+        json_length: int | None,
+        timeout_ms: int | None,
+        began: float,
+        done: Callable[[Outcome], None],
+    ) -> Ask:
+        """Read a body and return what the engine takes.
+
+        Args:
+            timeout_ms: How long the caller waits; the deployment's limit holds where that is longer or unknown.
+            began: When the request came, in seconds of `time.perf_counter`.
+
+        Raises:
+            InvalidInput: the body is not of the form, or its rows do not fit the signature.
+        """
+        prepared = form.prepare(body, json_length)
+        limit = self._timeout_ms
+        if timeout_ms is None or (limit is not None and limit < timeout_ms):
+            timeout_ms = limit
+        return Ask(
+            prepared.rows,
+            prepared.count,
+            len(body),
+            prepared.render,
+            done,
+            listed=prepared.listed,
+            began=began,
+            deadline=None if timeout_ms is None else began + timeout_ms / 1000,
         )
-        answer = ask(predictor, rows, len(instances))
-        probabilities = None if answer.probabilities is None else answer.probabilities.tolist()
-        members = {
-            "predictions": plain(answer.values),
-            "probabilities": probabilities,
-            "classes": None if probabilities is None else predictor.classes,
-        }
-        return Reply(to_json({**members, **self._origin()}), rows, answer, len(instances))
+
+    def exposition(self) -> bytes:
+        """Return the metrics of all of the replica's processes in Prometheus' text format."""
+        worker, own = self.config.worker, self._counts()
+        others = range(0 if worker is None else worker.count)
+        told = [read_counts(self.config.workdir, index) for index in others if worker and index != worker.index]
+        return self.metrics.render([own, *(counts for counts in told if counts is not None)])
+
+    def share_counts(self) -> None:
+        """Show the other workers what this one counted."""
+        if self.config.worker is not None:
+            write_counts(self.config.workdir, self.config.worker.index, self._counts())
+
+    def _counts(self) -> Counts:
+        counts = self.metrics.counts
+        counts.pid, counts.inflight, counts.queue_depth = os.getpid(), self.engine.inflight, self.engine.waiting
+        return counts
 
     def explain(self, body: bytes) -> bytes:
         """Answer a request for explanations. Runs on the one thread that explains."""
-        instances = _instances(body)
+        instances = instances_of(body)
         try:
             members = self.explainer.explain(instances)
         except MLOpsError:
@@ -127,14 +184,5 @@ class Replica:
         }
 
 
-def _instances(body: bytes) -> Any:
-    try:
-        document = from_json(body, allow_inf_nan=False)
-    except ValueError as wrong:
-        raise InvalidInput(
-            f"The body is not JSON: {wrong}.",
-            hint='Send {"instances": [[…], …]}; JSON has no NaN or Infinity, use null.',
-        ) from wrong
-    if not isinstance(document, dict) or set(document) != {"instances"}:
-        raise InvalidInput('The body must be an object with the one member "instances", a list of rows.')
-    return document["instances"]
+def _nowhere(_outcome: Outcome) -> None:
+    """Take the outcome of a warm-up."""

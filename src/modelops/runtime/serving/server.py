@@ -2,20 +2,23 @@
 
 import asyncio
 import contextlib
-import json
+import gc
 import logging
 import math
+import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import uvicorn
 
 from modelops.runtime.serving.app import build_app
-from modelops.runtime.serving.files import write_atomically
+from modelops.runtime.serving.fastlane.lane import FastLane
+from modelops.runtime.serving.fastlane.protocol import protocol_of
+from modelops.runtime.serving.listening import BACKLOG, announce, listen
 from modelops.runtime.serving.replica import Replica
+from modelops.runtime.serving.sharing import SHARE_S
 
 _QUIET_S = 0.25
 """A replica that ends goes on listening until no request has come for so long, since balancers learn of it with delay."""
@@ -23,26 +26,30 @@ _QUIET_S = 0.25
 _REQUESTS_SHARE = 0.8
 """How much of the draining time is for requests; the rest is for telemetry."""
 
-_BACKLOG = 2048
-
 _log = logging.getLogger(__name__)
 
 
 def serve(replica: Replica) -> None:
-    """Listen on a free port, write `endpoint.json`, and answer until SIGTERM or SIGINT; then drain."""
-    listener = socket.create_server((replica.config.host, 0), family=_family(replica.config.host), backlog=_BACKLOG)
+    """Listen on a free port, write `endpoint.json`, and answer until SIGTERM or SIGINT; then drain.
+
+    A worker listens on its parent's socket instead, and tells its parent; it also ends when its parent does.
+    """
+    worker = replica.config.worker
+    listener = listen(replica.config.host) if worker is None else socket.socket(fileno=worker.listener)
     config = uvicorn.Config(
         build_app(replica),
-        http="httptools",
+        http=protocol_of(FastLane(replica)),
         loop="uvloop",
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
     )
     server = _Server(config, replica, listener)
+    gc.collect()
+    gc.freeze()  # what was loaded stays; looking through it again and again would hold up requests
     with contextlib.closing(listener):
         server.run(sockets=[listener])
 
@@ -60,7 +67,19 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._begin_to_end)
-        _announce(self._replica.config.workdir, self._listener)
+        worker = self._replica.config.worker
+        if worker is None:
+            announce(self._replica.config.workdir, self._listener)
+            return
+        asyncio.get_running_loop().add_reader(worker.life, self._begin_to_end)
+        self._share()
+        os.write(worker.ready, b"1")
+        os.close(worker.ready)
+
+    def _share(self) -> None:
+        """Show the other workers what this one counted, now and then."""
+        self._replica.share_counts()
+        asyncio.get_running_loop().call_later(SHARE_S, self._share)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -68,30 +87,20 @@ class _Server(uvicorn.Server):
         yield
 
     def _begin_to_end(self) -> None:
+        worker = self._replica.config.worker
+        if worker is not None:
+            asyncio.get_running_loop().remove_reader(worker.life)
         if self._draining is None:
             _log.info("asked to end; draining")
             self._replica.draining = True
             self._draining = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
-        began, budget = time.monotonic(), self._replica.config.drain_s * _REQUESTS_SHARE
-        while time.monotonic() - began < budget / 2:
-            quiet = time.monotonic() - max(began, self._replica.asked_at)
+        began, budget = time.perf_counter(), self._replica.config.drain_s * _REQUESTS_SHARE
+        while time.perf_counter() - began < budget / 2:
+            quiet = time.perf_counter() - max(began, self._replica.asked_at)
             if quiet >= _QUIET_S:
                 break
             await asyncio.sleep(_QUIET_S - quiet)
-        self.config.timeout_graceful_shutdown = max(1, math.ceil(began + budget - time.monotonic()))
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(began + budget - time.perf_counter()))
         self.should_exit = True
-
-
-def _announce(workdir: Path, listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - it is compared, not bound
-        host = socket.gethostname()
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    write_atomically(workdir / "endpoint.json", json.dumps({"url": url}).encode())
-    _log.info("listening on %s", url)
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -53,9 +53,9 @@ class Tap:
         """Begin to sketch."""
         self._thread.start()
 
-    def count(self, *, failed: bool) -> None:
-        """Count a request that the model was asked, and whether it failed for a reason of ours or the model's."""
-        self._requests += 1
+    def count(self, requests: int, failed: int) -> None:
+        """Count requests that the model was asked, and how many failed for a reason of ours or the model's."""
+        self._requests += requests
         self._errors += failed
 
     def offer(self, rows: Any, answer: Answer, count: int) -> None:
@@ -63,7 +63,7 @@ class Tap:
         size = _bytes(rows)
         if self._queue and self._offered_bytes - self._taken_bytes + size > _CAPACITY_BYTES:
             self._dropped += count
-            self._metrics.tap_dropped.inc(count)
+            self._metrics.drop(count)
             return
         self._offered_bytes += size
         self._queue.append((rows, answer, count, size))
@@ -97,7 +97,7 @@ class Tap:
                     _log.exception("rows could not be sketched; from now on they are only counted as dropped")
                 self._complained = True
                 self._lost_rows += count
-                self._metrics.tap_dropped.inc(count)
+                self._metrics.drop(count)
 
     def _flush(self) -> None:
         inputs, outputs, rows = self._observer.take()
@@ -117,7 +117,7 @@ class Tap:
             lost = Lost(batches=1, rows=rows + dropped)
         self._lost_rows += lost.rows
         if lost.batches:
-            self._metrics.batches_lost.inc(lost.batches)
+            self._metrics.lose(lost.batches)
 
     def _batch(
         self,

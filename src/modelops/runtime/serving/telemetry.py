@@ -69,7 +69,7 @@ class Sender:
             return self._send_singly(client, batches)
         if answer.status_code in _POISON:
             _log.error("the platform refuses a telemetry batch for good: %d %s", answer.status_code, answer.text[:500])
-            self._metrics.batches_lost.inc()
+            self._metrics.lose(1)
             self._forget(batches)
             return True
         _log.warning("telemetry waits in the spool: the platform answered %d", answer.status_code)

@@ -1,0 +1,96 @@
+"""What the engine is asked, and what it hands back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from modelops.contracts.errors import MLOpsError
+from modelops.runtime.serving.predicting import Answer, plain
+
+
+class Framed(NamedTuple):
+    """A body that is JSON only up to `json_length`."""
+
+    body: bytes
+    json_length: int
+
+
+Outcome = bytes | Framed | MLOpsError
+"""The body of a reply, or why there is none."""
+
+
+class Ask:
+    """A request's rows on their way through the engine.
+
+    Attributes:
+        rows: A list of lists of numbers (`listed`), or rows as a predictor takes them: a float64 array of shape
+            (rows, features), or equally long columns by feature name.
+        listed: Whether `rows` are lists still; the engine turns those of a whole batch into one array.
+        count: How many rows.
+        size: The bytes that the request holds in memory while it waits, roughly.
+        deadline: When nobody wants the reply any more, in seconds of `time.perf_counter`; None for never.
+        began: When the request came, on the same clock.
+        render: Makes the reply's body from the answers to a batch and the place of the own rows in it.
+        done: Takes the outcome, on the event loop, exactly once unless `gone`.
+        gone: Whether the caller has left: it is neither asked nor answered any more.
+    """
+
+    __slots__ = ("began", "count", "deadline", "done", "gone", "listed", "render", "rows", "size")
+
+    def __init__(
+        self,
+        rows: Any,
+        count: int,
+        size: int,
+        render: "Render",
+        done: Callable[[Outcome], None],
+        *,
+        listed: bool,
+        began: float,
+        deadline: float | None,
+    ) -> None:
+        self.rows, self.count, self.size, self.listed = rows, count, size, listed
+        self.render, self.done = render, done
+        self.began, self.deadline = began, deadline
+        self.gone = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model saw and said at once: rows as a predictor takes them, the answer, and how many rows."""
+
+    rows: Any
+    answer: Answer
+    count: int
+
+
+class Answers:
+    """The answer to a batch, and the same as lists of JSON values, which are made once for all of its requests."""
+
+    __slots__ = ("_probabilities", "_values", "answer")
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self._values: list[Any] | None = None
+        self._probabilities: list[Any] | None = None
+
+    @property
+    def values(self) -> list[Any]:
+        """Return the predictions as JSON values.
+
+        Raises:
+            ModelFailed: something in them is no JSON value.
+        """
+        if self._values is None:
+            self._values = plain(self.answer.values)
+        return self._values
+
+    @property
+    def probabilities(self) -> list[Any] | None:
+        """Return the probabilities, a list a row; None where the model gives none."""
+        if self._probabilities is None and self.answer.probabilities is not None:
+            self._probabilities = self.answer.probabilities.tolist()
+        return self._probabilities
+
+
+Render = Callable[[Answers, int, int], bytes | Framed]

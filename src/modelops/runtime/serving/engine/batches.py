@@ -1,0 +1,108 @@
+"""A batch: the rows of several requests put together, asked for at once, and taken apart again."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from modelops.contracts.errors import InvalidInput, MLOpsError
+from modelops.domains.models.flavours import Predictor
+from modelops.runtime.serving.engine.asks import Answers, Ask, Outcome, Seen
+from modelops.runtime.serving.parsing import Parser
+from modelops.runtime.serving.predicting import ask as ask_model
+from modelops.runtime.serving.predicting import way_to_ask
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Results:
+    """The outcomes of a batch by request, and what the model saw and said. `failed` counts requests that failed for a
+    reason of the model's or ours, `refused` those whose rows do not fit."""
+
+    outcomes: dict[Ask, Outcome] = field(default_factory=dict)
+    seen: list[Seen] = field(default_factory=list)
+    failed: int = 0
+    refused: int = 0
+
+
+class Batcher:
+    """Asks one model for batches. Holds no state of its own between them."""
+
+    def __init__(self, predictor: Predictor, parser: Parser) -> None:
+        self._parser, self._asked = parser, way_to_ask(predictor)
+        self._classes = None if predictor.classes is None else len(predictor.classes)
+
+    def work(self, asks: list[Ask]) -> Results:
+        """Ask for all of them at once; where that fails, for each half, so that what is poisoned fails by itself."""
+        results = Results()
+        try:
+            self._work(asks, results)
+        except Exception as wrong:
+            _log.exception("a batch failed")
+            self._fail(asks, wrong, results)
+        return results
+
+    def _work(self, asks: list[Ask], results: Results) -> None:
+        asks, rows = self._together(asks, results)
+        if not asks:
+            return
+        count = sum(ask.count for ask in asks)
+        try:
+            answer = ask_model(self._asked, self._classes, rows, count)
+            outcomes = _apart(asks, Answers(answer))
+        except MLOpsError as wrong:
+            if len(asks) == 1:
+                _log.warning("a request failed: %s", wrong.detail, exc_info=wrong.__cause__)
+                self._fail(asks, wrong, results)
+                return
+            middle = len(asks) // 2
+            self._work(asks[:middle], results)
+            self._work(asks[middle:], results)
+            return
+        results.outcomes.update(outcomes)
+        results.seen.append(Seen(rows, answer, count))
+
+    def _together(self, asks: list[Ask], results: Results) -> tuple[list[Ask], Any]:
+        """Return the requests whose rows fit the signature, and the rows of all of them."""
+        if all(ask.listed for ask in asks):
+            matrix = np.array([row for ask in asks for row in ask.rows], dtype=np.float64)
+            if self._parser.fits(matrix):
+                return asks, matrix
+        fitting = []
+        for ask in asks:
+            try:
+                if ask.listed:
+                    ask.rows, ask.listed = self._parser.check(ask.rows), False
+                fitting.append(ask)
+            except InvalidInput as wrong:
+                results.outcomes[ask] = wrong
+                results.refused += 1
+        return fitting, _joined([ask.rows for ask in fitting])
+
+    @staticmethod
+    def _fail(asks: list[Ask], wrong: Exception, results: Results) -> None:
+        if not isinstance(wrong, MLOpsError):
+            wrong = MLOpsError("The runtime failed.", hint="The replica's log has the traceback.")
+        for ask in asks:
+            if ask not in results.outcomes:
+                results.outcomes[ask] = wrong
+                results.failed += 1
+
+
+def _joined(parts: list[Any]) -> Any:
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    if isinstance(parts[0], dict):
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return np.concatenate(parts)
+
+
+def _apart(asks: list[Ask], answers: Answers) -> dict[Ask, Outcome]:
+    outcomes: dict[Ask, Outcome] = {}
+    start = 0
+    for ask in asks:
+        outcomes[ask] = ask.render(answers, start, start + ask.count)
+        start += ask.count
+    return outcomes

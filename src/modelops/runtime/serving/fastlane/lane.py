@@ -1,0 +1,107 @@
+"""One replica's fast lane: heads known by their bytes, and a request's way from there into the engine."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from modelops.contracts.errors import MLOpsError
+from modelops.runtime.serving.access import LEEWAY_S, require_permission
+from modelops.runtime.serving.answers import reply_headers
+from modelops.runtime.serving.engine.asks import Ask, Outcome
+from modelops.runtime.serving.fastlane.heads import MOST_BYTES, Head, read_head
+from modelops.runtime.serving.forms import QUICK_BYTES
+from modelops.runtime.serving.metrics import Tally
+from modelops.runtime.serving.replica import Replica
+
+_MOST_HEADS = 512
+Done = Callable[[Outcome], None]
+Headers = list[tuple[bytes, bytes]]
+
+
+class FastLane:
+    """What the connections of one event loop share.
+
+    Heads are kept only once their token was verified: strangers cannot fill the memory, or push others out of it.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._forms = {path.encode(): form for path, form in replica.forms.items()}
+        self.tallies: dict[str, Tally] = {
+            form.label: replica.metrics.tally(form.label) for form in replica.forms.values()
+        }
+        self._longest = min(QUICK_BYTES, replica.document.limits.max_body_bytes)
+        self._heads: dict[bytes, Head] = {}
+        self._usual: tuple[Headers | None, bytes] = (None, b"")
+
+    @property
+    def draining(self) -> bool:
+        """Return whether the replica was asked to end."""
+        return self._replica.draining
+
+    def usual_head(self, defaults: Headers) -> bytes:
+        """Return the head of a prediction's reply, but for the length.
+
+        Args:
+            defaults: The headers of every reply; a new list takes the old one's place when they change.
+        """
+        known, head = self._usual
+        if known is not defaults:
+            head = reply_head(200, defaults, reply_headers(b"")[1])
+            self._usual = defaults, head
+        return head
+
+    def head_of(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Return the head and body of a request that is whole, plain and by a verified caller; else None."""
+        end = data.find(b"\r\n\r\n", 0, MOST_BYTES) + 4
+        if end < 4:
+            return None
+        raw = data[:end]
+        head = self._heads.get(raw) or read_head(raw, self._forms)
+        if head is None or len(data) - end != head.length or head.length > self._longest:
+            return None
+        if (head.expires <= time.time() or head.generation != self._replica.gate.generation) and not self._verify(
+            raw, head
+        ):
+            return None
+        return head, data[end:]
+
+    def ask(self, head: Head, body: bytes, began: float, done: Done) -> Ask:
+        """Hand a request to the engine.
+
+        Raises:
+            MLOpsError: it is refused, as in the ordinary lane.
+        """
+        replica = self._replica
+        replica.asked_at = began
+        replica.rates.check(head.caller)
+        ask = replica.ask(head.form, body, head.json_length, head.timeout_ms, began, done)
+        replica.engine.submit(ask)
+        return ask
+
+    def _verify(self, raw: bytes, head: Head) -> bool:
+        """Note what is known of the head's token; tell whether it holds and permits predictions."""
+        replica = self._replica
+        try:
+            claims: dict[str, Any] | None = replica.gate.known(head.authorization)
+            if claims is None:
+                return False
+            require_permission(claims, replica.document.deployment_id)
+        except MLOpsError:
+            return False
+        head.caller, head.generation = str(claims["sub"]), replica.gate.generation
+        head.expires = claims["exp"] + LEEWAY_S
+        if len(self._heads) >= _MOST_HEADS:
+            self._heads.clear()
+        self._heads[raw] = head
+        return True
+
+
+def reply_head(status: int, defaults: Headers, headers: Mapping[str, str]) -> bytes:
+    """Return a reply's head up to where the body's length comes."""
+    lines = [STATUS_LINE[status]]
+    lines += [b"%b: %b\r\n" % line for line in defaults]
+    lines += [f"{name}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
+    return b"".join([*lines, b"content-length: "])

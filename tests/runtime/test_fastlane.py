@@ -1,0 +1,283 @@
+"""Both lanes give the same replies to the same bytes, however those are cut, and whoever means harm by them."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.runtime.wires import InProcess, replies
+
+from modelops.contracts.errors import Unauthenticated
+from modelops.domains.models.flavours import callable as functions
+from modelops.domains.models.schemas import Feature, ModelSignature
+from modelops.domains.serving.schemas import ServingLimits
+from modelops.runtime.serving import answers
+from modelops.runtime.serving.fastlane.heads import read_head
+
+TWO_NUMBERS = ModelSignature(inputs=[Feature(name="x"), Feature(name="y", required=False)])
+OTHER_DEPLOYMENT = ["dep_2"]
+
+
+def _sum(rows):
+    if (rows[:, 0] == 666).any():
+        raise ValueError("not that one")
+    return rows[:, 0] * 2
+
+
+@pytest.fixture(scope="module")
+def served(module_bench):
+    sample = {"columns": ["x", "y"], "rows": [[1.0, 2.0]]}
+    files = module_bench.package(functions.flavour, _sum, sample=sample)
+    limits = ServingLimits(max_body_bytes=2_000, max_rows=20)
+    place = InProcess(module_bench, module_bench.document(files, TWO_NUMBERS, "callable", limits=limits))
+    key = module_bench.tokens
+    place.tokens = {
+        "good": key.token(),
+        "poor": key.token(permissions=[]),
+        "elsewhere": key.token(deployments=OTHER_DEPLOYMENT),
+        "here": key.token(deployments=["dep_1"]),
+        "old": key.token(exp=int(time.time()) - 60),
+        "other": key.token(project="prj_2"),
+        "nonsense": "x.y.z",
+    }
+    for name in ("good", "poor", "elsewhere", "here"):
+        place.replica.gate.admit(f"Bearer {place.tokens[name]}")
+    yield place
+    place.close()
+
+
+@pytest.fixture(autouse=True)
+def one_id(monkeypatch):
+    monkeypatch.setattr(answers, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
+
+
+def request(
+    served, body=b'{"instances": [[1, 2]]}', *, target="/predict", method="POST", version="1.1", token="good", eol=b"\r\n",
+    length="right", extra=(),
+):  # fmt: skip
+    lines = [f"{method} {target} HTTP/{version}".encode(), b"Host: replica"]
+    if token:
+        lines.append(b"Authorization: Bearer " + served.tokens[token].encode())
+    lengths = {"right": len(body), "short": len(body) - 1, "long": len(body) + 1, "zeros": f"00{len(body)}"}
+    if length != "none":
+        lines.append(f"Content-Length: {lengths.get(length, length)}".encode())
+    return eol.join([*lines, *extra, b"", b""]) + body
+
+
+EXTRAS = [
+    b"X-Request-Id: abc",
+    b"X-Request-Timeout-Ms: 5000",
+    b"X-Request-Timeout-Ms: 0",
+    b"X-Request-Timeout-Ms: soon",
+    b"Inference-Header-Content-Length: 5",
+    b"Connection: close",
+    b"Connection: keep-alive",
+    b"Connection: upgrade\r\nUpgrade: h2c",
+    b"Expect: 100-continue",
+    b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: identity",
+    b"Transfer-Encoding : chunked",
+    b"Transfer-Encoding:\r\n chunked",
+    b"Content-Length: 23",
+    b"Content-Length: 3",
+    b"Content-Length : 3",
+    b"content-length: +3",
+    b"Content-Encoding: gzip",
+    b"X-Folded: a\r\n  b",
+    b"X-Bare: a\nX-Other: b",
+    b"X-Null: a\x00b",
+    b"X-High: \xff\xfe",
+    b"Authorization: Bearer x.y.z",
+    b": nameless",
+    b"no colon",
+    b"X-Long: " + b"a" * 5_000,
+]
+BODIES = [
+    b'{"instances": [[1, 2]]}',
+    b'{"instances": [[1, null], [2.5, 3e2]]}',
+    b'{"instances": [{"x": 1}]}',
+    b'{"instances": [[null, 1]]}',
+    b'{"instances": [[1]]}',
+    b'{"instances": [[NaN, 1]]}',
+    b'{"instances": [[1e400, 1]]}',
+    b'{"instances": [[666, 1]]}',
+    b'{"instances": []}',
+    b'{"instances": [[1, 2]], "instances": [[3, 4]]}',
+    b'{"instances": ' + json.dumps([[1, 2]] * 21).encode() + b"}",
+    b'{"inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}]}',
+    b"17\r\n" + b'{"instances": [[1, 2]]}' + b"\r\n0\r\n\r\n",
+    b"",
+    b"\xff\xfe",
+    b" " * 2_001,
+]
+REQUESTS = st.fixed_dictionaries(
+    {
+        "body": st.sampled_from(BODIES),
+        "target": st.sampled_from(
+            [
+                "/predict",
+                "/predict",
+                "/predict?x=1",
+                "/%70redict",
+                "http://replica/predict",
+                "/v2/models/tumours/infer",
+                "/v2/models/tumours/versions/3/infer",
+                "/v2/models/tumours/versions/4/infer",
+                "/nothing",
+            ]
+        ),
+        "method": st.sampled_from(["POST", "POST", "POST", "GET", "post", "PUT"]),
+        "version": st.sampled_from(["1.1", "1.1", "1.1", "1.0", "2.0", "9"]),
+        "token": st.sampled_from(
+            ["good", "good", "good", "here", "poor", "elsewhere", "old", "other", "nonsense", None]
+        ),
+        "eol": st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n"]),
+        "length": st.sampled_from(["right", "right", "right", "short", "long", "none", "zeros", "-1", "1_0", "9" * 30]),
+        "extra": st.lists(st.sampled_from(EXTRAS), max_size=3),
+    }
+)
+QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@settings(QUIET, max_examples=400)
+@given(parts=REQUESTS)
+def test_both_lanes_reply_alike(served, parts):
+    whole = request(served, **parts)
+
+    assert served.answers([whole]) == served.answers([whole], fast=False)
+
+
+@settings(QUIET, max_examples=150)
+@given(data=st.data(), parts=st.lists(REQUESTS, min_size=1, max_size=3))
+def test_how_requests_are_cut_makes_no_difference(served, data, parts):
+    whole = b"".join(request(served, **each) for each in parts)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1), max_size=6)))
+    pieces = [whole[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+
+    assert served.answers(pieces) == served.answers(pieces, fast=False)
+
+
+def test_a_cut_anywhere_changes_nothing(served):
+    whole = request(served) + request(served, b'{"instances": [[666, 1]]}', extra=[b"X-Request-Id: abc"])
+    wanted = served.answers([whole], fast=False)
+    assert [status for status, _ in wanted[0]] == [200, 500]
+
+    for cut in range(1, len(whole)):
+        assert served.answers([whole[:cut], whole[cut:]]) == wanted
+
+
+def test_bytes_one_by_one_and_requests_one_by_one(served):
+    one = request(served)
+    wanted, _ = served.answers([one], fast=False)
+    before = served.taken
+
+    assert served.answers([one[index : index + 1] for index in range(len(one))])[0] == wanted
+    assert served.taken == before, "what is not whole is not for the fast lane"
+    assert served.answers([one] * 5)[0] == wanted * 5
+    assert served.taken == before + 5
+    assert served.answers([one[:50], one[50:], one, one + one, one])[0] == wanted * 5
+    assert served.taken == before + 7
+
+
+@settings(QUIET, max_examples=300)
+@given(noise=st.binary(max_size=200), place=st.integers(0, 300), replaced=st.integers(0, 20))
+def test_noise_in_a_request_crashes_nothing(served, noise, place, replaced):
+    whole = request(served)
+    spoilt = whole[:place] + noise + whole[place + replaced :]
+
+    fast, slow = served.answers([spoilt]), served.answers([spoilt], fast=False)
+    assert fast == slow
+    assert all(status < 500 for status, _ in fast[0])
+    assert served.answers([whole])[0][0][0] == 200
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding : chunked",
+        b"Content-Length: 0",
+        b"Content-Length: 23",
+        b"Expect: 100-continue",
+        b"X-Folded: a\r\n  b",
+        b"X-Bare: a\nTransfer-Encoding: chunked",
+        b"X-Null: a\x00",
+        b"Upgrade: websocket",
+    ],
+)
+def test_heads_that_two_parsers_could_read_differently_are_not_for_the_fast_lane(served, extra):
+    whole = request(served, extra=[extra])
+    raw = whole[: whole.index(b"\r\n\r\n") + 4]
+    forms = {path.encode(): form for path, form in served.replica.forms.items()}
+
+    assert read_head(request(served)[: -len(b'{"instances": [[1, 2]]}')], forms) is not None
+    assert read_head(raw, forms) is None
+
+
+def test_a_request_hidden_behind_another_is_answered_as_its_own_or_not_at_all(served):
+    hidden = request(served, b'{"instances": [[50, 1]]}')
+    outer = request(served, b"0\r\n\r\n" + hidden, extra=[b"Transfer-Encoding: chunked"])
+
+    found, closed = served.answers([outer])
+    assert closed
+    assert [status for status, _ in found] == [400]
+
+
+def test_a_second_request_waits_for_the_reply_to_the_first(served):
+    async def talk():
+        with served.connection() as (wire, state):
+            wire.protocol.data_received(request(served, b'{"instances": [[1, 2]]}'))
+            wire.protocol.data_received(request(served, b'{"instances": [[2, 2]]}'))
+            assert wire.paused
+            wire.protocol.shutdown()
+            await served.settle(wire, state, lambda: False)
+            return replies_of(wire), wire.closed
+
+    def replies_of(wire):
+        return [json.loads(body)["predictions"] for _, body in replies(bytes(wire.out))]
+
+    assert served.run(talk()) == ([[2.0]], True), "a connection that ends does so after what it began"
+
+
+def test_who_leaves_is_not_asked_for(served):
+    async def talk():
+        with served.connection() as (wire, _state):
+            wire.protocol.data_received(request(served))
+            wire.closed = True
+            wire.protocol.connection_lost(None)
+            return wire
+
+    assert bytes(served.run(talk()).out) == b""
+    assert served.answers([request(served)])[0][0][0] == 200
+    assert served.replica.engine.inflight == served.replica.engine.waiting == 0
+
+
+def test_what_is_kept_of_heads_is_bounded(served):
+    stranger = request(served, token="nonsense")
+    served.answers([stranger])
+    assert not any(b"x.y.z" in head for head in served.lane._heads)
+
+    for number in range(600):
+        served.answers([request(served, extra=[b"X-Request-Id: %d" % number])])
+    assert len(served.lane._heads) <= 512
+    assert served.answers([request(served)])[0][0][0] == 200
+
+
+def test_a_token_that_ran_out_or_was_taken_back_is_looked_at_anew(served, module_bench, monkeypatch):
+    whole = request(served)
+    before = served.taken
+    assert served.answers([whole])[0][0][0] == 200
+    assert served.taken == before + 1
+
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: 4e9)
+        served.answers([whole])
+    assert served.taken == before + 1
+
+    served.replica.gate._fetch = dict
+    with pytest.raises(Unauthenticated):
+        served.replica.gate.admit(f"Bearer {type(module_bench.tokens)().token()}")
+    assert served.answers([whole])[0][0][0] == 401
+    assert served.taken == before + 1
