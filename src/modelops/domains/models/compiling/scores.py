@@ -1,0 +1,80 @@
+"""From raw scores to answers, by the same functions in the same order as the libraries use."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+
+class Link(Enum):
+    """What a raw score stands for."""
+
+    IDENTITY = auto()
+    EXPONENTIAL = auto()
+    SHARES = auto()
+    LOGISTIC = auto()
+    SOFTMAX = auto()
+    ONE_AGAINST_REST = auto()
+    MARGIN = auto()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What becomes of raw scores.
+
+    Attributes:
+        link: `IDENTITY` and `EXPONENTIAL` give numbers; `SHARES` has the classes' shares times `divisor`; `LOGISTIC`
+            the score of the second of two classes; `SOFTMAX` one a class; `ONE_AGAINST_REST` one a class, each logistic,
+            brought to the sum of 1; `MARGIN` is as `LOGISTIC` or `SOFTMAX` in labels, and gives no probabilities.
+        classes: The labels, shape (classes,); None for numbers.
+        divisor: What shares and numbers are divided by.
+        positive_at_zero: Whether a logistic score of exactly 0 is of the second class.
+        by_share: Whether labels go by the greater probability, also where the scores differ by less than it can hold.
+    """
+
+    link: Link
+    classes: Any
+    divisor: int = 1
+    positive_at_zero: bool = False
+    by_share: bool = False
+
+    def answer(self, raw: Any) -> tuple[Any, Any]:
+        """Return predictions, shape (rows,), and probabilities, shape (rows, classes), or None.
+
+        Args:
+            raw: Shape (rows, columns), float64.
+        """
+        if self.classes is None:
+            return self._numbers(raw), None
+        shares = self._shares(raw)
+        if self.link is Link.SHARES or self.by_share:
+            chosen = shares.argmax(axis=1)
+        elif raw.shape[1] > 1:
+            chosen = raw.argmax(axis=1)
+        else:
+            chosen = (raw[:, 0] >= 0 if self.positive_at_zero else raw[:, 0] > 0).astype(np.int64)
+        return self.classes.take(chosen), shares
+
+    def _numbers(self, raw: Any) -> Any:
+        numbers = np.exp(raw) if self.link is Link.EXPONENTIAL else raw
+        numbers = numbers if self.divisor == 1 else numbers / self.divisor
+        return numbers[:, 0] if numbers.shape[1] == 1 else numbers
+
+    def _shares(self, raw: Any) -> Any:
+        if self.link is Link.SHARES:
+            return raw / self.divisor
+        if self.link is Link.LOGISTIC:
+            shares = np.empty((len(raw), 2))
+            shares[:, 1] = expit(raw[:, 0])
+            np.subtract(1.0, shares[:, 1], out=shares[:, 0])
+            return shares
+        if self.link is Link.SOFTMAX:
+            shares = np.exp(raw - raw.max(axis=1, keepdims=True))
+            return shares / shares.sum(axis=1, keepdims=True)
+        if self.link is Link.ONE_AGAINST_REST:
+            shares = expit(raw)
+            sums = shares.sum(axis=1, keepdims=True)
+            return np.where(sums == 0, 1.0 / raw.shape[1], shares / np.where(sums == 0, 1.0, sums))
+        return None
