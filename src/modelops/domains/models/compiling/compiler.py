@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-
 from modelops.domains.models.compiling.parity import Differs, answer_of, check_parity
 from modelops.domains.models.compiling.plans import Plan, plan_of
 from modelops.domains.models.compiling.predictors import CompiledPredictor, Unfit, answer_by
@@ -124,14 +123,17 @@ def _tried(
         raise _Refused(str(wrong)) from wrong
     if not count:
         raise _Refused("The model itself fails on every row that it could be held to; give a sample.")
-    speed = measure(lambda batch: answer_of(predictor, batch), compiled.answer, rows if rows is not None else groups[0][1])
+    speed = measure(
+        lambda batch: answer_of(predictor, batch), compiled.answer, rows if rows is not None else groups[0][1]
+    )
     first = speed[0]
     if first.compiled_us >= first.plain_us:
         raise _Refused(f"It is not faster: {first.compiled_us} us for one row, and {first.plain_us} us plain.")
-    why = f"It says what the model says on {count:,} rows, and takes {first.compiled_us} us for one row instead of {first.plain_us} us."
-    record = ServingForm(
-        runs=form, why=why, refused=refused, rows_compared=count, speed=speed, libraries=_libraries()
+    why = (
+        f"It says what the model says on {count:,} rows, and takes {first.compiled_us} us for one row instead of "
+        f"{first.plain_us} us."
     )
+    record = ServingForm(runs=form, why=why, refused=refused, rows_compared=count, speed=speed, libraries=_libraries())
     return Compiled(compiled, record, graph)
 
 
@@ -156,5 +158,3 @@ def _libraries() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-

@@ -90,7 +90,12 @@ def read_sklearn(model: Any) -> tuple[Forest, Scores] | None:
     from sklearn import ensemble, tree
 
     kind = type(model)
-    if kind in (tree.DecisionTreeClassifier, tree.ExtraTreeClassifier, tree.DecisionTreeRegressor, tree.ExtraTreeRegressor):
+    if kind in (
+        tree.DecisionTreeClassifier,
+        tree.ExtraTreeClassifier,
+        tree.DecisionTreeRegressor,
+        tree.ExtraTreeRegressor,
+    ):
         return _averaged(model, [model])
     if kind in (
         ensemble.RandomForestClassifier,

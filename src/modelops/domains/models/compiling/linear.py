@@ -12,8 +12,19 @@ Scaling = Callable[[Any], Any]
 """From rows to rows, float64 of shape (rows, features)."""
 
 _REGRESSORS = frozenset(
-    "LinearRegression Ridge RidgeCV Lasso LassoCV ElasticNet ElasticNetCV HuberRegressor BayesianRidge SGDRegressor "
-    "LinearSVR".split()
+    {
+        "BayesianRidge",
+        "ElasticNet",
+        "ElasticNetCV",
+        "HuberRegressor",
+        "Lasso",
+        "LassoCV",
+        "LinearRegression",
+        "LinearSVR",
+        "Ridge",
+        "RidgeCV",
+        "SGDRegressor",
+    }
 )
 _LOGARITHMIC = frozenset({"PoissonRegressor", "GammaRegressor"})
 _MARGINS = frozenset({"LinearSVC", "RidgeClassifier", "RidgeClassifierCV", "Perceptron"})
@@ -65,7 +76,9 @@ def _scores(model: Any) -> Scores | None:
     if kind == "SGDClassifier":
         if model.loss == "modified_huber":
             return None
-        return Scores((_many(each=True) if many else Link.LOGISTIC) if model.loss == "log_loss" else Link.MARGIN, classes)
+        return Scores(
+            (_many(each=True) if many else Link.LOGISTIC) if model.loss == "log_loss" else Link.MARGIN, classes
+        )
     return Scores(Link.MARGIN, classes) if kind in _MARGINS else None
 
 
@@ -97,9 +110,7 @@ def _step(step: Any) -> Scaling | None:
     if kind == "StandardScaler":
         return _moved(step.mean_ if step.with_mean else None, step.scale_ if step.with_std else None)
     if kind == "RobustScaler" and not step.unit_variance:
-        return _moved(
-            step.center_ if step.with_centering else None, step.scale_ if step.with_scaling else None
-        )
+        return _moved(step.center_ if step.with_centering else None, step.scale_ if step.with_scaling else None)
     if kind == "MaxAbsScaler" and not getattr(step, "clip", False):
         return _moved(None, step.scale_)
     if kind == "MinMaxScaler" and not step.clip:
@@ -120,6 +131,11 @@ def _moved(center: Any, scale: Any) -> Scaling:
 def _imputed(step: Any) -> Scaling | None:
     fill = step.statistics_
     plain = fill.dtype == np.float64 and not np.isnan(fill).any()
-    if step.add_indicator or not plain or not isinstance(step.missing_values, float) or not np.isnan(step.missing_values):
+    if (
+        step.add_indicator
+        or not plain
+        or not isinstance(step.missing_values, float)
+        or not np.isnan(step.missing_values)
+    ):
         return None
     return lambda rows: np.where(np.isnan(rows), fill, rows)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from modelops.domains.models.compiling.probes import MISSING, SAMPLE
-from modelops.domains.models.flavours import Predictor
+from modelops.domains.models.flavours import AnswersAtOnce, Predictor
 
 TOLERANCE = 1e-12
 """How far a number may be off, as a part of it. Labels may not."""
@@ -50,6 +50,8 @@ def check_parity(plain: Predictor, compiled: Answer, groups: Iterable[tuple[str,
 
 def answer_of(predictor: Predictor, rows: Any) -> tuple[Any, Any]:
     """Ask a model for both: predictions, and probabilities (or None)."""
+    if isinstance(predictor, AnswersAtOnce):
+        return predictor.answer(rows)
     said = np.asarray(predictor.predict(rows))
     return said, None if predictor.classes is None else np.asarray(predictor.predict_proba(rows))
 

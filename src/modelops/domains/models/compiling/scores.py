@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 
 class Link(Enum):
@@ -67,14 +67,22 @@ class Scores:
             return raw / self.divisor
         if self.link is Link.LOGISTIC:
             shares = np.empty((len(raw), 2))
-            shares[:, 1] = expit(raw[:, 0])
+            shares[:, 1] = _expit()(raw[:, 0])
             np.subtract(1.0, shares[:, 1], out=shares[:, 0])
             return shares
         if self.link is Link.SOFTMAX:
             shares = np.exp(raw - raw.max(axis=1, keepdims=True))
             return shares / shares.sum(axis=1, keepdims=True)
         if self.link is Link.ONE_AGAINST_REST:
-            shares = expit(raw)
+            shares = _expit()(raw)
             sums = shares.sum(axis=1, keepdims=True)
             return np.where(sums == 0, 1.0 / raw.shape[1], shares / np.where(sums == 0, 1.0, sums))
         return None
+
+
+@cache
+def _expit() -> Any:
+    # Who registers a model without classes need not have SciPy.
+    from scipy.special import expit
+
+    return expit

@@ -1,8 +1,10 @@
-"""ONNX Runtime on one thread: a replica has a process for each core, and threads that wait for work burn them."""
+"""Graphs of this package, run by ONNX Runtime."""
 
 from typing import Any
 
 import numpy as np
+
+from modelops.domains.models.flavours.onnx import open_session
 
 
 class Session:
@@ -13,18 +15,11 @@ class Session:
     """
 
     def __init__(self, content: bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self.outputs = [one.name for one in self._session.get_outputs()]
-        (only,) = self._session.get_inputs()
+        session = open_session(content)
+        self.outputs = [one.name for one in session.get_outputs()]
+        (only,) = session.get_inputs()
         self._input = only.name
-        self._run = self._session.run
+        self._run = session.run
 
     def __call__(self, rows: Any) -> list[Any]:
         """Return what the graph gives for rows of shape (rows, features)."""
