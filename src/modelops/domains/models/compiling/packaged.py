@@ -43,6 +43,7 @@ def open_compiled(
     The form is held to the sample again, and to rows near it: what does not say what the model says here is not asked,
     whatever the record claims.
     """
+    _keep_to_one_thread(predictor.model)
     path = folder / COMPILED_RECORD
     if not path.is_file():
         return compile_model(predictor, signature, sample)
@@ -65,6 +66,14 @@ def open_compiled(
     except Exception as wrong:  # ONNX Runtime and other versions of libraries raise whatever they like
         return _not_taken(predictor, record, f"{type(wrong).__name__}: {str(wrong)[:300]}")
     return Compiled(compiled, record, graph)
+
+
+def _keep_to_one_thread(model: Any) -> None:
+    """Have an estimator not share a request among threads: a replica has a process for each core."""
+    settings = model.get_params(deep=True) if hasattr(model, "get_params") else {}
+    several = {name: 1 for name in settings if name == "n_jobs" or name.endswith("__n_jobs")}
+    if several:
+        model.set_params(**several)
 
 
 def _not_taken(predictor: Predictor, record: ServingForm, why: str) -> Compiled:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from modelops.domains.models.compiling.parity import Answer
 from modelops.domains.models.compiling.plans import Plan
 from modelops.domains.models.compiling.sessions import Session
@@ -68,7 +70,13 @@ def _by_graph(plan: Plan, session: Session) -> Answer:
     if session.outputs == ["features"] and linear is not None and scores is not None:
         return lambda rows: scores.answer(linear(session(rows)[0]))
     if plan.classes is not None and len(session.outputs) == 2:
-        return lambda rows: tuple(session(rows))
+        kind = np.asarray(plan.classes).dtype
+
+        def labelled(rows: Any) -> tuple[Any, Any]:
+            said, shares = session(rows)
+            return said.astype(kind, copy=False), shares
+
+        return labelled
     if len(session.outputs) == 1:
         return lambda rows: (one_a_row(session(rows)[0]), None)
     raise Unfit("The graph gives something else than the model does.")

@@ -11,6 +11,7 @@ from modelops.domains.models.compiling.plans import Plan
 SAMPLE, MISSING = "the sample", "missing values"
 _SEED = 20_250_901
 _ROUNDS = 4
+_GREATEST = 1e38
 
 
 def probes(plan: Plan, sample: Any, optional: list[int], *, ties: int) -> Iterator[tuple[str, Any]]:
@@ -76,7 +77,8 @@ def _ties(forest: Forest, rows: Any, chance: np.random.Generator, most: int) -> 
         part[np.arange(len(inner)), columns] = value
         parts.append(part)
     found = np.concatenate(parts)
-    return found[np.isfinite(np.where(np.isnan(found), 0.0, found)).all(axis=1)]
+    # Greater numbers scikit-learn's trees refuse; a split that only tells what is missing has such a threshold.
+    return found[(np.abs(np.nan_to_num(found, posinf=np.inf, neginf=-np.inf)) < _GREATEST).all(axis=1)]
 
 
 def _with_missing(rows: Any, optional: list[int], chance: np.random.Generator) -> Any:
