@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ports import BlobStore
 from modelops.domains.models.rules import COMPILED_GRAPH, COMPILED_RECORD
-from modelops.domains.models.schemas import CompiledForm, PackageFile, ServingForm
+from modelops.domains.models.schemas import GRAPHS, PackageFile, ServingForm
 from modelops.kernel.context import Context
 
 _MOST_BYTES = 256 * 1024
@@ -32,6 +32,6 @@ def serving_form(ctx: Context, files: Sequence[PackageFile]) -> ServingForm | No
             f"The file '{COMPILED_RECORD}' does not say how the model is served: {wrong.errors()[0]['msg']}.",
             hint="Leave it out, and the runtime compiles the model when it loads it.",
         ) from wrong
-    if (form.runs is CompiledForm.ONNX) != (COMPILED_GRAPH in by_path):
+    if (form.runs in GRAPHS) != (COMPILED_GRAPH in by_path):
         raise InvalidInput(f"The file '{COMPILED_RECORD}' says '{form.runs}', and '{COMPILED_GRAPH}' says otherwise.")
     return form

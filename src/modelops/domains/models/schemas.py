@@ -127,12 +127,16 @@ class ModelScan(Schema):
 
 
 class CompiledForm(StrEnum):
-    """How a version is asked where it is served."""
+    """How a version is asked where it is served; in float32 only a model that itself counts in it."""
 
     ONNX = "onnx-float64"
+    ONNX_SINGLE = "onnx-float32"
     LINEAR = "linear"
     TREES = "trees"
     PLAIN = "plain"
+
+
+GRAPHS = frozenset({CompiledForm.ONNX, CompiledForm.ONNX_SINGLE})
 
 
 class RefusedForm(Schema):

@@ -12,10 +12,10 @@ from modelops.domains.models.compiling.probes import probes
 from modelops.domains.models.compiling.speed import measure
 from modelops.domains.models.flavours import Predictor
 from modelops.domains.models.instances import check_instances
-from modelops.domains.models.schemas import CompiledForm, FeatureType, ModelSignature, RefusedForm, ServingForm
+from modelops.domains.models.schemas import GRAPHS, CompiledForm, FeatureType, ModelSignature, RefusedForm, ServingForm
 
 TIES = 2_000
-_LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "onnx", "onnxruntime", "skl2onnx")
+_LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "xgboost", "onnx", "onnxruntime", "skl2onnx")
 _NUMBERS = (FeatureType.NUMBER, FeatureType.INTEGER)
 
 
@@ -72,7 +72,7 @@ def unfit(predictor: Predictor, signature: ModelSignature) -> str | None:
     if others:
         return f"Not every input is a number: '{others[0]}' is not."
     module = type(predictor.model).__module__.partition(".")[0]
-    known = hasattr(predictor.model, "get_params") or module in ("sklearn", "lightgbm")
+    known = hasattr(predictor.model, "get_params") or module in ("sklearn", "lightgbm", "xgboost")
     return None if known else f"There is no faster form for models of '{module}'."
 
 
@@ -96,7 +96,9 @@ def _forms(plan: Plan) -> list[CompiledForm]:
     """Return the forms to try, the first that holds is taken. Weights alone need no graph, and no library to run it."""
     if plan.linear is not None:
         return [CompiledForm.LINEAR, CompiledForm.ONNX]
-    return [CompiledForm.ONNX, *([CompiledForm.TREES] if plan.forest is not None else [])]
+    if plan.forest is not None:
+        return [CompiledForm.ONNX_SINGLE if plan.forest.short else CompiledForm.ONNX, CompiledForm.TREES]
+    return [CompiledForm.ONNX]
 
 
 def _tried(
@@ -107,7 +109,7 @@ def _tried(
     sample: Sequence[Sequence[Any]] | None,
     refused: list[RefusedForm],
 ) -> Compiled:
-    graph = _graph(plan) if form is CompiledForm.ONNX else None
+    graph = _graph(plan) if form in GRAPHS else None
     try:
         answer = answer_by(form, plan, graph)
     except Unfit as wrong:

@@ -29,6 +29,7 @@ class Forest:
         base: What the sums begin with, shape (columns of the scores,).
         single: Whether rows are rounded to float32 before they are compared.
         strict: Whether what equals a threshold goes to the right.
+        short: Whether thresholds, leaves and sums are in float32 too.
     """
 
     feature: Any
@@ -42,6 +43,7 @@ class Forest:
     base: Any
     single: bool
     strict: bool = False
+    short: bool = False
 
     @property
     def columns(self) -> int:
@@ -61,8 +63,13 @@ class Tree:
     values: Any
 
 
-def grow(trees: list[Tree], *, base: Any, targets: Any = None, single: bool, strict: bool = False) -> Forest | None:
-    """Put trees together; None where there is none, or the children in one do not lie behind their parents."""
+def grow(
+    trees: list[Tree], *, base: Any, targets: Any = None, single: bool = False, short: bool = False
+) -> Forest | None:
+    """Put trees together; None where there is none, or the children in one do not lie behind their parents.
+
+    Those that are `short` are XGBoost's, which are `single` and `strict` too.
+    """
     if not trees:
         return None
     roots = np.cumsum([0, *(len(tree.feature) for tree in trees)])[:-1]
@@ -80,8 +87,9 @@ def grow(trees: list[Tree], *, base: Any, targets: Any = None, single: bool, str
         roots=roots,
         targets=None if targets is None else np.asarray(targets, dtype=np.int64),
         base=np.asarray(base, dtype=np.float64),
-        single=single,
-        strict=strict,
+        single=single or short,
+        strict=short,
+        short=short,
     )
 
 

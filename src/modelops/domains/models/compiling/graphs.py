@@ -1,4 +1,4 @@
-"""Graphs: trees as ONNX, in float64 from the threshold to the sum.
+"""Graphs: trees as ONNX, in float64 from the threshold to the sum; XGBoost's in float32, as XGBoost has them.
 
 The operator that converters use for trees sums in float32, which moves labels where shares tie; `TreeEnsemble` (of
 ai.onnx.ml 5) keeps float64. In it a leaf adds to one column only, so a tree with several is written once for each.
@@ -27,7 +27,7 @@ def forest_graph(forest: Forest, features: int) -> Any:
         forest_nodes(forest, ROWS),
         "forest",
         [helper.make_tensor_value_info(ROWS, TensorProto.DOUBLE, [None, features])],
-        [helper.make_tensor_value_info(RAW, TensorProto.DOUBLE, [None, None])],
+        [_scores(forest)],
         initializer=_constants(forest),
     )
     opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
@@ -42,7 +42,7 @@ def append_forest(model: Any, forest: Forest) -> None:
     model.graph.node.extend(forest_nodes(forest, last.name))
     model.graph.initializer.extend(_constants(forest))
     del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(RAW, TensorProto.DOUBLE, [None, None]))
+    model.graph.output.append(_scores(forest))
     for opset in [one for one in model.opset_import if one.domain == "ai.onnx.ml"]:
         model.opset_import.remove(opset)
     model.opset_import.append(helper.make_opsetid("ai.onnx.ml", OPSETS["ai.onnx.ml"]))
@@ -54,8 +54,10 @@ def forest_nodes(forest: Forest, source: str) -> list[Any]:
     nodes = []
     if forest.single:
         nodes.append(helper.make_node("Cast", [source], ["forest_float32"], to=TensorProto.FLOAT))
-        nodes.append(helper.make_node("Cast", ["forest_float32"], ["forest_float64"], to=TensorProto.DOUBLE))
-        source = "forest_float64"
+        source = "forest_float32"
+        if not forest.short:
+            nodes.append(helper.make_node("Cast", [source], ["forest_float64"], to=TensorProto.DOUBLE))
+            source = "forest_float64"
     complement = shares_sum_exactly(forest)
     ensemble = _Ensemble(forest, only_second=complement).node(source, "forest_second" if complement else RAW)
     nodes.append(ensemble)
@@ -75,6 +77,11 @@ def shares_sum_exactly(forest: Forest) -> bool:
     leaves = forest.values[forest.feature < 0]
     scaled = leaves * _EXACT
     return bool((scaled == np.floor(scaled)).all() and (leaves.sum(axis=1) == 1.0).all())
+
+
+def _scores(forest: Forest) -> Any:
+    kind = TensorProto.FLOAT if forest.short else TensorProto.DOUBLE
+    return helper.make_tensor_value_info(RAW, kind, [None, None])
 
 
 def _constants(forest: Forest) -> list[Any]:
@@ -110,7 +117,7 @@ class _Ensemble:
                 continue
             for target, column in enumerate(columns):
                 self._tree(root, stop, column, target)
-        mode = _LESS if forest.strict else _AT_MOST
+        mode, kind = _LESS if forest.strict else _AT_MOST, np.float32 if forest.short else np.float64
         return helper.make_node(
             "TreeEnsemble",
             [source],
@@ -120,7 +127,7 @@ class _Ensemble:
             aggregate_function=1,  # the sum
             post_transform=0,
             nodes_featureids=self.features,
-            nodes_splits=numpy_helper.from_array(np.array(self.splits, dtype=np.float64)),
+            nodes_splits=numpy_helper.from_array(np.array(self.splits, dtype=kind)),
             nodes_modes=numpy_helper.from_array(np.full(len(self.features), mode, dtype=np.uint8)),
             nodes_truenodeids=self.branches[True],
             nodes_falsenodeids=self.branches[False],
@@ -129,7 +136,7 @@ class _Ensemble:
             nodes_missing_value_tracks_true=self.missing,
             tree_roots=self.roots,
             leaf_targetids=self.leaf_targets,
-            leaf_weights=numpy_helper.from_array(np.array(self.leaf_weights, dtype=np.float64)),
+            leaf_weights=numpy_helper.from_array(np.array(self.leaf_weights, dtype=kind)),
         )
 
     def _tree(self, root: int, stop: int, column: int, target: int) -> None:

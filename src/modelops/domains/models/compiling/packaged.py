@@ -14,7 +14,7 @@ from modelops.domains.models.compiling.predictors import CompiledPredictor, answ
 from modelops.domains.models.compiling.probes import probes
 from modelops.domains.models.flavours import Predictor
 from modelops.domains.models.rules import COMPILED_GRAPH, COMPILED_RECORD
-from modelops.domains.models.schemas import CompiledForm, ModelSignature, ServingForm
+from modelops.domains.models.schemas import GRAPHS, CompiledForm, ModelSignature, ServingForm
 
 _FEW_TIES = 50
 
@@ -56,7 +56,7 @@ def open_compiled(
         return plain(predictor, record.why if why is None else why, record.refused)
     graph_file = folder / COMPILED_GRAPH
     try:
-        graph = graph_file.read_bytes() if record.runs is CompiledForm.ONNX else None
+        graph = graph_file.read_bytes() if record.runs in GRAPHS else None
         plan = plan_of(predictor, len(signature.inputs))
         compiled = CompiledPredictor(predictor, answer_by(record.runs, plan, graph))
         rows = rows_of(signature, sample)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from modelops.domains.models.compiling.boosters import read_lightgbm
+from modelops.domains.models.compiling.boosters import read_lightgbm, read_xgboost
 from modelops.domains.models.compiling.forests import Forest, read_sklearn
 from modelops.domains.models.compiling.linear import Linear, Scaling, read_linear, read_scaling
 from modelops.domains.models.compiling.scores import Scores
@@ -63,6 +63,8 @@ def plan_of(predictor: Predictor, features: int) -> Plan:
 
 
 def _forest(model: Any, predictor: Predictor) -> tuple[Forest, Scores] | None:
-    if is_of(model, "lightgbm", "Booster"):
+    if is_of(model, "lightgbm", "Booster", "LGBMModel"):
         return read_lightgbm(model, predictor.classes)
+    if is_of(model, "xgboost", "Booster", "XGBModel"):
+        return read_xgboost(model, predictor.classes)
     return read_sklearn(model) if type(model).__module__.startswith("sklearn.") else None

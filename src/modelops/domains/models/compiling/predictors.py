@@ -10,7 +10,7 @@ from modelops.domains.models.compiling.sessions import Session
 from modelops.domains.models.compiling.trees import NumpyTrees
 from modelops.domains.models.flavours import Predictor
 from modelops.domains.models.flavours.rows import matrix, one_a_row
-from modelops.domains.models.schemas import CompiledForm
+from modelops.domains.models.schemas import GRAPHS, CompiledForm
 
 
 class CompiledPredictor:
@@ -49,7 +49,7 @@ def answer_by(form: CompiledForm, plan: Plan, graph: bytes | None) -> Answer:
         Unfit: the model has no such form.
         Exception: whatever ONNX Runtime says of a graph that it cannot run.
     """
-    if form is CompiledForm.ONNX and graph is not None:
+    if form in GRAPHS and graph is not None:
         return _by_graph(plan, Session(graph))
     scaling, scores = plan.scaling, plan.scores
     if scaling is None or scores is None:

@@ -60,17 +60,17 @@ def _ties(forest: Forest, rows: Any, chance: np.random.Generator, most: int) -> 
         return rows[:1]
     inner = inner if len(inner) <= most else chance.choice(inner, size=most, replace=False)
     limits, columns = forest.threshold[inner], forest.feature[inner]
+    infinite = np.float32(np.inf)
     with np.errstate(over="ignore"):
         short = limits.astype(np.float32)
-    infinite = np.float32(np.inf)
-    values = (
-        limits,
-        np.nextafter(limits, np.inf),
-        np.nextafter(limits, -np.inf),
-        short.astype(np.float64),
-        np.nextafter(short, infinite).astype(np.float64),
-        np.nextafter(short, -infinite).astype(np.float64),
-    )
+        values = (
+            limits,
+            np.nextafter(limits, np.inf),
+            np.nextafter(limits, -np.inf),
+            short.astype(np.float64),
+            np.nextafter(short, infinite).astype(np.float64),
+            np.nextafter(short, -infinite).astype(np.float64),
+        )
     parts = []
     for value in values:
         part = rows[chance.integers(len(rows), size=len(inner))].copy()

@@ -25,9 +25,10 @@ class Scores:
     """What becomes of raw scores.
 
     Attributes:
-        link: `IDENTITY` and `EXPONENTIAL` give numbers; `SHARES` has the classes' shares times `divisor`; `LOGISTIC`
-            the score of the second of two classes; `SOFTMAX` one a class; `ONE_AGAINST_REST` one a class, each logistic,
-            brought to the sum of 1; `MARGIN` is as `LOGISTIC` or `SOFTMAX` in labels, and gives no probabilities.
+        link: `IDENTITY` and `EXPONENTIAL` give numbers, and without classes all others do; `SHARES` has the classes'
+            shares times `divisor`; `LOGISTIC` the score of the second of two classes; `SOFTMAX` one a class;
+            `ONE_AGAINST_REST` one a class, each logistic, brought to the sum of 1; `MARGIN` tells labels as `LOGISTIC` or
+            `SOFTMAX` does, and gives no probabilities.
         classes: The labels, shape (classes,); None for numbers.
         divisor: What shares and numbers are divided by.
         positive_at_zero: Whether a logistic score of exactly 0 is of the second class.
@@ -44,7 +45,7 @@ class Scores:
         """Return predictions, shape (rows,), and probabilities, shape (rows, classes), or None.
 
         Args:
-            raw: Shape (rows, columns), float64.
+            raw: Shape (rows, columns); the answers are in floats of the same width.
         """
         if self.classes is None:
             return self._numbers(raw), None
@@ -58,15 +59,20 @@ class Scores:
         return self.classes.take(chosen), shares
 
     def _numbers(self, raw: Any) -> Any:
-        numbers = np.exp(raw) if self.link is Link.EXPONENTIAL else raw
-        numbers = numbers if self.divisor == 1 else numbers / self.divisor
+        if self.link is Link.EXPONENTIAL:
+            raw = np.exp(raw)
+        elif self.link is Link.LOGISTIC:
+            raw = _expit()(raw)
+        elif self.link is Link.SOFTMAX:
+            raw = self._shares(raw)
+        numbers = raw if self.divisor == 1 else raw / self.divisor
         return numbers[:, 0] if numbers.shape[1] == 1 else numbers
 
     def _shares(self, raw: Any) -> Any:
         if self.link is Link.SHARES:
             return raw / self.divisor
         if self.link is Link.LOGISTIC:
-            shares = np.empty((len(raw), 2))
+            shares = np.empty((len(raw), 2), dtype=raw.dtype)
             shares[:, 1] = _expit()(raw[:, 0])
             np.subtract(1.0, shares[:, 1], out=shares[:, 0])
             return shares

@@ -44,7 +44,7 @@ class NumpyTrees:
 
     def _sums(self, values: Any, count: int) -> Any:
         forest = self._forest
-        sums = np.tile(forest.base, (count, 1))
+        sums = np.tile(forest.base.astype(np.float32 if forest.short else np.float64), (count, 1))
         # One tree after the other: NumPy's own sums go by pairs, which differs in the last bit.
         if forest.targets is None:
             for added in values:
