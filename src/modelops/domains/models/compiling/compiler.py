@@ -59,6 +59,8 @@ def compile_model(predictor: Predictor, signature: ModelSignature, sample: Seque
             return _tried(form, plan, predictor, signature, sample, refused)
         except _Refused as wrong:
             refused.append(RefusedForm(form=form, why=str(wrong)))
+        except Exception as wrong:  # whatever a stranger's estimator leads to, its model is served as it is
+            refused.append(RefusedForm(form=form, why=f"It fails: {type(wrong).__name__}: {str(wrong)[:300]}"))
     return plain(predictor, f"No other form was taken. {refused[0].form}: {refused[0].why}", refused)
 
 

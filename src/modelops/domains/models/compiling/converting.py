@@ -8,10 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from modelops.domains.models.compiling.graphs import OPSETS, RAW, ROWS, append_forest, forest_graph
+from modelops.domains.models.compiling.graphs import OPSETS, TooLarge, append_forest, forest_graph
 from modelops.domains.models.compiling.plans import Plan
-
-FEATURES = "features"
+from modelops.domains.models.compiling.sessions import FEATURES, ROWS
 
 
 class NotConverted(Exception):
@@ -27,10 +26,17 @@ def graph_of(plan: Plan) -> bytes:
     Raises:
         NotConverted: no converter takes it; the message says why.
     """
+    try:
+        return _bytes(_graph(plan))
+    except TooLarge as wrong:
+        raise NotConverted(str(wrong)) from wrong
+
+
+def _graph(plan: Plan) -> Any:
     if plan.forest is not None and plan.before is None:
-        return _bytes(forest_graph(plan.forest, plan.features))
+        return forest_graph(plan.forest, plan.features)
     if plan.forest is None and plan.linear is None:
-        return _bytes(_by_converter(plan.model, plan))
+        return _by_converter(plan.model, plan)
     if plan.before is None:
         raise NotConverted("A linear model is its weights; there is nothing to convert.")
     graph = _by_converter(plan.before, plan)
@@ -43,7 +49,7 @@ def graph_of(plan: Plan) -> bytes:
         graph.graph.node.append(helper.make_node("Identity", [last.name], [FEATURES]))
         del graph.graph.output[:]
         graph.graph.output.append(helper.make_tensor_value_info(FEATURES, TensorProto.DOUBLE, [None, None]))
-    return _bytes(graph)
+    return graph
 
 
 def _by_converter(model: Any, plan: Plan) -> Any:
@@ -91,6 +97,3 @@ def _bytes(model: Any) -> bytes:
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()
     return content
-
-
-__all__ = ["FEATURES", "RAW", "NotConverted", "graph_of"]

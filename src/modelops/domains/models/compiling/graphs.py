@@ -12,13 +12,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from modelops.domains.models.compiling.forests import Forest
+from modelops.domains.models.compiling.sessions import RAW, ROWS
 
-ROWS, RAW = "rows", "raw"
 OPSETS = {"": 17, "ai.onnx.ml": 5}
 
 _IR_VERSION = 10
 _AT_MOST, _LESS = 0, 1
 _EXACT = 2.0**20
+_MOST_NODES = 2_000_000
+
+
+class TooLarge(Exception):
+    """Says that a forest is too large for a graph."""
 
 
 def forest_graph(forest: Forest, features: int) -> Any:
@@ -59,6 +64,9 @@ def forest_nodes(forest: Forest, source: str) -> list[Any]:
             nodes.append(helper.make_node("Cast", [source], ["forest_float64"], to=TensorProto.DOUBLE))
             source = "forest_float64"
     complement = shares_sum_exactly(forest)
+    columns = forest.columns if forest.targets is None and not complement else 1
+    if len(forest.feature) * columns > _MOST_NODES:
+        raise TooLarge(f"It has {len(forest.feature):,} nodes for {columns} columns, too many for a graph.")
     ensemble = _Ensemble(forest, only_second=complement).node(source, "forest_second" if complement else RAW)
     nodes.append(ensemble)
     if complement:

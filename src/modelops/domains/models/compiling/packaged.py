@@ -70,10 +70,11 @@ def open_compiled(
 
 def _keep_to_one_thread(model: Any) -> None:
     """Have an estimator not share a request among threads: a replica has a process for each core."""
-    settings = model.get_params(deep=True) if hasattr(model, "get_params") else {}
-    several = {name: 1 for name in settings if name == "n_jobs" or name.endswith("__n_jobs")}
-    if several:
-        model.set_params(**several)
+    parts = [model, *model.get_params(deep=True).values()] if hasattr(model, "get_params") else []
+    for part in parts:
+        # Others' estimators do more than this where they are set.
+        if type(part).__module__.startswith("sklearn.") and hasattr(part, "n_jobs"):
+            part.n_jobs = 1
 
 
 def _not_taken(predictor: Predictor, record: ServingForm, why: str) -> Compiled:

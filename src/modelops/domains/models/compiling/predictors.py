@@ -6,7 +6,7 @@ import numpy as np
 
 from modelops.domains.models.compiling.parity import Answer
 from modelops.domains.models.compiling.plans import Plan
-from modelops.domains.models.compiling.sessions import Session
+from modelops.domains.models.compiling.sessions import FEATURES, RAW, Session
 from modelops.domains.models.compiling.trees import NumpyTrees
 from modelops.domains.models.flavours import Predictor
 from modelops.domains.models.flavours.rows import matrix, one_a_row
@@ -65,9 +65,9 @@ def answer_by(form: CompiledForm, plan: Plan, graph: bytes | None) -> Answer:
 
 def _by_graph(plan: Plan, session: Session) -> Answer:
     scores, linear = plan.scores, plan.linear
-    if session.outputs == ["raw"] and plan.forest is not None and scores is not None:
+    if session.outputs == [RAW] and plan.forest is not None and scores is not None:
         return lambda rows: scores.answer(session(rows)[0])
-    if session.outputs == ["features"] and linear is not None and scores is not None:
+    if session.outputs == [FEATURES] and linear is not None and scores is not None:
         return lambda rows: scores.answer(linear(session(rows)[0]))
     if plan.classes is not None and len(session.outputs) == 2:
         kind = np.asarray(plan.classes).dtype

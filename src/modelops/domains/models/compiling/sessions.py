@@ -6,6 +6,9 @@ import numpy as np
 
 from modelops.domains.models.flavours.onnx import open_session
 
+ROWS, RAW, FEATURES = "rows", "raw", "features"
+"""A graph's input; and its output, where these are scores, or what goes into a linear last step."""
+
 
 class Session:
     """A graph with one input, a float64 matrix. May be called by several threads at once.
