@@ -14,12 +14,17 @@ from modelops.domains.models.schemas import GRAPHS, CompiledForm
 
 
 class CompiledPredictor:
-    """A model that is asked in its compiled form. `model` is still the native object, for those who explain it."""
+    """A model that is asked in its compiled form.
+
+    For those who explain it, `model` is still the native object; and `table` turns rows into what that takes, where the
+    plain predictor has such (scikit-learn's has).
+    """
 
     wants_columns = False
 
     def __init__(self, plain: Predictor, answer: Answer) -> None:
         self.model, self.classes, self.feature_names = plain.model, plain.classes, plain.feature_names
+        self.table = getattr(plain, "table", None)
         self._answer = answer
 
     def answer(self, rows: Any) -> tuple[Any, Any]:
