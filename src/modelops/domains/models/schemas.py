@@ -137,6 +137,7 @@ class CompiledForm(StrEnum):
 
 
 GRAPHS = frozenset({CompiledForm.ONNX, CompiledForm.ONNX_SINGLE})
+"""The forms that have a graph in the package."""
 
 
 class RefusedForm(Schema):

@@ -103,6 +103,15 @@ def test_what_is_taken_says_what_the_model_says(model, form):
     assert (found.predictor.classes, found.predictor.model) == (["no", "yes"], model)
 
 
+def test_trees_behind_a_scaling_are_held_to_their_thresholds_too():
+    model = make_pipeline(StandardScaler(), ensemble.RandomForestClassifier(5, random_state=0)).fit(ROWS, LABELS)
+    plan = plan_of(SklearnPredictor(model), 4)
+    groups = dict(probes(plan, ROWS, [], ties=100))
+    there = plan.scaling(groups["rows at the trees' thresholds"])
+    assert np.isin(there, plan.forest.threshold).any(axis=1).sum() > 20
+    assert compiled(model).record.rows_compared > 700
+
+
 def test_steps_that_name_their_columns():
     steps = ColumnTransformer([("one", StandardScaler(), ["c", "a"]), ("two", MinMaxScaler(clip=True), ["b"])])
     for last in (LogisticRegression(), ensemble.ExtraTreesClassifier(4)):

@@ -33,7 +33,7 @@ def graph_of(plan: Plan) -> bytes:
 
 
 def _graph(plan: Plan) -> Any:
-    if plan.forest is not None and plan.before is None:
+    if plan.forest is not None and plan.scaling is not None:  # NumPy scales to the last bit as the library does
         return forest_graph(plan.forest, plan.features)
     if plan.forest is None and plan.linear is None:
         return _by_converter(plan.model, plan)

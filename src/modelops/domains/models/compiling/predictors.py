@@ -69,9 +69,11 @@ def answer_by(form: CompiledForm, plan: Plan, graph: bytes | None) -> Answer:
 
 
 def _by_graph(plan: Plan, session: Session) -> Answer:
-    scores, linear = plan.scores, plan.linear
+    scores, linear, scaling = plan.scores, plan.linear, plan.scaling
     if session.outputs == [RAW] and plan.forest is not None and scores is not None:
-        return lambda rows: scores.answer(session(rows)[0])
+        if scaling is None:
+            return lambda rows: scores.answer(session(rows)[0])
+        return lambda rows: scores.answer(session(scaling(rows))[0])
     if session.outputs == [FEATURES] and linear is not None and scores is not None:
         return lambda rows: scores.answer(linear(session(rows)[0]))
     if plan.classes is not None and len(session.outputs) == 2:

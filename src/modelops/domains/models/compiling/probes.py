@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from modelops.domains.models.compiling.forests import Forest
+from modelops.domains.models.compiling.linear import Scaling
 from modelops.domains.models.compiling.plans import Plan
 
 SAMPLE, MISSING = "the sample", "missing values"
@@ -31,8 +32,8 @@ def probes(plan: Plan, sample: Any, optional: list[int], *, ties: int) -> Iterat
     near = np.concatenate([rows + chance.normal(size=rows.shape) * spread * width for width in (1e-6, 0.1, 1.0)])
     yield "perturbed rows", near
     yield "rows far outside", np.concatenate([rows * 1e3, -rows, np.zeros_like(rows[:1]), rows[:1] + 1e6])
-    if plan.forest is not None and plan.before is None:
-        yield "rows at the trees' thresholds", _ties(plan.forest, rows, chance, ties)
+    if plan.forest is not None and plan.scaling is not None:
+        yield "rows at the trees' thresholds", _ties(plan.forest, plan.scaling, rows, chance, ties)
     if optional:
         yield MISSING, _with_missing(rows, optional, chance)
 
@@ -41,8 +42,9 @@ def _made_up(plan: Plan, chance: np.random.Generator) -> Any:
     rows = chance.normal(size=(64, plan.features)) * chance.choice([0.1, 1.0, 10.0, 100.0], size=(64, 1))
     if plan.forest is None or plan.before is not None:
         return rows
+    usual = np.abs(plan.forest.threshold) < _GREATEST
     for column in range(plan.features):
-        limits = plan.forest.threshold[plan.forest.feature == column]
+        limits = plan.forest.threshold[usual & (plan.forest.feature == column)]
         if len(limits):
             low, high = limits.min(), limits.max()
             rows[:, column] = chance.uniform(low - 0.1 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3, 64)
@@ -53,15 +55,20 @@ def _mixed(rows: Any, chance: np.random.Generator) -> Any:
     return np.column_stack([chance.permutation(column) for column in rows.T])
 
 
-def _ties(forest: Forest, rows: Any, chance: np.random.Generator, most: int) -> Any:
-    """Put a column of each row exactly on a threshold, and on the numbers next to it in float64 and in float32."""
+def _ties(forest: Forest, scaling: Scaling, rows: Any, chance: np.random.Generator, most: int) -> Any:
+    """Put a column of each row on a threshold, and on the numbers next to it in float64 and in float32.
+
+    Behind a scaling, on what comes to lie there as nearly as can be, and on the numbers next to that.
+    """
     inner = np.flatnonzero(forest.feature >= 0)
     if not len(inner):
         return rows[:1]
     inner = inner if len(inner) <= most else chance.choice(inner, size=most, replace=False)
-    limits, columns = forest.threshold[inner], forest.feature[inner]
+    columns, width = forest.feature[inner], rows.shape[1]
+    zero, one = scaling(np.zeros((1, width)))[0, columns], scaling(np.ones((1, width)))[0, columns]
     infinite = np.float32(np.inf)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
+        limits = (forest.threshold[inner] - zero) / (one - zero)
         short = limits.astype(np.float32)
         values = (
             limits,
@@ -75,10 +82,9 @@ def _ties(forest: Forest, rows: Any, chance: np.random.Generator, most: int) -> 
     for value in values:
         part = rows[chance.integers(len(rows), size=len(inner))].copy()
         part[np.arange(len(inner)), columns] = value
-        parts.append(part)
-    found = np.concatenate(parts)
-    # Greater numbers scikit-learn's trees refuse; a split that only tells what is missing has such a threshold.
-    return found[(np.abs(np.nan_to_num(found, posinf=np.inf, neginf=-np.inf)) < _GREATEST).all(axis=1)]
+        # Greater numbers scikit-learn's trees refuse; a split that only tells what is missing has such a threshold.
+        parts.append(part[np.abs(value) < _GREATEST])
+    return np.concatenate(parts)
 
 
 def _with_missing(rows: Any, optional: list[int], chance: np.random.Generator) -> Any:
