@@ -78,7 +78,7 @@ def test_a_model_goes_in_and_comes_out(platform):
     assert any(line.startswith("scikit-learn==") for line in version.requirements)
     for ref in ("m", "m:1", version.id):
         assert registry.load_model(ref).predict(ROWS).tolist() == MODEL.predict(ROWS).tolist()
-    assert platform.client().models.verify_version("m").files_checked == 3
+    assert platform.client().models.verify_version("m").files_checked == 4
 
 
 def test_what_lies_beside_the_model_fits_its_signature(registry):
@@ -175,7 +175,7 @@ def test_functions_get_what_they_ask_for(registry):
 def test_without_a_sample_the_model_itself_tells_how_many_numbers_it_takes(registry):
     version = registry.register_model("m", MODEL)
     assert [feature.name for feature in version.signature.inputs] == ["x0", "x1"]
-    assert paths(version) == {"model.pkl"}
+    assert paths(version) == {"model.pkl", "compiled/record.json"}
     assert registry.load_model("m").predict(ROWS[:1]).tolist() == [False]
     fitted = LinearRegression().fit(pd.DataFrame(ROWS, columns=["size", "kind"]), ROWS[:, 0])
     assert [feature.name for feature in registry.register_model("n", fitted).signature.inputs] == ["size", "kind"]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SAMPLE, REFERENCE = "sample.json", "reference.json"
 SAMPLE_ROWS = 100
 
+_COMPILED = ("lightgbm", "mlflow", "sklearn", "xgboost")
+
 
 @dataclass(frozen=True)
 class Package:
@@ -35,7 +37,13 @@ class Package:
 
 
 def write_package(
-    folder: Path, model: Any, *, sample: Any = None, outputs: Any = None, feature_names: Sequence[str] | None = None
+    folder: Path,
+    model: Any,
+    *,
+    sample: Any = None,
+    outputs: Any = None,
+    feature_names: Sequence[str] | None = None,
+    compiled: bool | None = None,
 ) -> Package:
     """Save a model, and what is known of its inputs, into an empty folder.
 
@@ -46,6 +54,7 @@ def write_package(
             it, every feature is taken for a number, and the package holds neither sample nor reference.
         outputs: What it predicts on `sample`, shape (rows,) or (rows, outputs); predicted here where they are not given.
         feature_names: The names of the inputs, where `sample` has none, or other ones.
+        compiled: Whether to compile it for serving; None leaves that to the runtime that loads it.
 
     Raises:
         InvalidInput: no flavour can save the model, the sample is no table or does not fit, or the model fails on it.
@@ -58,6 +67,8 @@ def write_package(
         signature = _describe(folder, kind, model, sample, outputs, names)
     else:
         signature = known if known is not None and feature_names is None else _signature_without_sample(model, names)
+    if compiled is not None:
+        _compile(folder, kind, signature, may=compiled, opened=sample is not None or not isinstance(model, Path))
     return Package(
         flavour=kind.name, files=files_of(folder), signature=signature, requirements=kind.requirements(model)
     )
@@ -70,6 +81,28 @@ def _save(kind: "Flavour", model: Any, folder: Path, sample: Any, names: list[st
     from modelops.sdk.samples import Sample
 
     kind.save_with_rows(model, folder, Sample(sample, names).for_predictor(wants_columns=False))
+
+
+def _compile(folder: Path, kind: "Flavour", signature: ModelSignature, *, may: bool, opened: bool) -> None:
+    """Write the form in which the model is served. Files from elsewhere that nobody had to open yet stay closed."""
+    from modelops.domains.models.compiling import write_compiled, write_plain
+
+    if not may:
+        write_plain(folder, "It was registered with compile=False.")
+        return
+    if kind.name not in _COMPILED:
+        write_plain(folder, f"There is no faster form for models of the flavour '{kind.name}'.")
+        return
+    if not opened:
+        return
+    background = folder / SAMPLE
+    rows = json.loads(background.read_bytes())["rows"] if background.is_file() else None
+    try:
+        predictor = kind.load(folder)
+    except Exception as wrong:
+        write_plain(folder, f"The saved model could not be loaded to compile it: {type(wrong).__name__}.")
+        return
+    write_compiled(folder, predictor, signature, rows)
 
 
 def _names(model: Any, sample: Any, given: Sequence[str] | None, known: ModelSignature | None) -> list[str] | None:

@@ -57,6 +57,7 @@ class ModelRegistry:
         description: str = "",
         runs_code: bool = False,
         allow_unsafe: bool = False,
+        compile: bool = True,  # noqa: A002 - what people look for
     ) -> ModelVersion:
         """Save a model, upload it, and register it as the next version of `name`, signed by the platform.
 
@@ -80,6 +81,7 @@ class ModelRegistry:
             description: What it is for.
             runs_code: Take the Python code that a model folder brings. Code of an object in memory is taken anyway.
             allow_unsafe: Take what the registry's scan of the files refuses; needs the permission `models.unsafe`.
+            compile: Look for a faster form of the model, to serve it in. What came of it stands in the version's `serving`.
 
         Raises:
             ScanRefused: the saved files import what models have no need of, or cannot be judged.
@@ -89,7 +91,9 @@ class ModelRegistry:
         run = None if experiment_id is None else self._run_of(experiment_id)
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
-            package = write_package(place, model, sample=sample, outputs=outputs, feature_names=feature_names)
+            package = write_package(
+                place, model, sample=sample, outputs=outputs, feature_names=feature_names, compiled=compile
+            )
             self._upload(place, package.files)
         body = VersionCreate(
             name=name,

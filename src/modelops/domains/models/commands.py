@@ -23,7 +23,7 @@ AliasArg = Annotated[str, typer.Argument(help="An alias, such as challenger.")]
 Comment = Annotated[str, typer.Option(help="Why.")]
 Tag = Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeat it.")]
 
-_VERSION_COLUMNS = ["name", "version", "stage", "aliases", "flavour", "metrics", "created_at"]
+_VERSION_COLUMNS = ["name", "version", "stage", "aliases", "flavour", "serving.runs", "metrics", "created_at"]
 
 
 @app.command()

@@ -51,6 +51,9 @@ NO_INPUTS = "It was logged without a signature, so nothing tells which inputs it
 UNPACKAGED = "unpackaged"
 """Stands for the flavour where a version has no files, and only says where they are."""
 
+COMPILED_RECORD, COMPILED_GRAPH = "compiled/record.json", "compiled/model.onnx"
+"""Where a package says in which form it is served, and where the ONNX graph of that form lies."""
+
 _VERSION_ID = re.compile(id_pattern("mver"))
 _MODEL_ID = re.compile(id_pattern("mdl"))
 _WORDS = frozenset(

@@ -126,6 +126,47 @@ class ModelScan(Schema):
     accepted_by: Annotated[str | None, Field(description="Who gave that word.")]
 
 
+class CompiledForm(StrEnum):
+    """How a version is asked where it is served; in float32 only a model that itself counts in it."""
+
+    ONNX = "onnx-float64"
+    ONNX_SINGLE = "onnx-float32"
+    LINEAR = "linear"
+    TREES = "trees"
+    PLAIN = "plain"
+
+
+GRAPHS = frozenset({CompiledForm.ONNX, CompiledForm.ONNX_SINGLE})
+"""The forms that have a graph in the package."""
+
+
+class RefusedForm(Schema):
+    """A form that was tried, and why it was not taken."""
+
+    form: CompiledForm
+    why: str
+
+
+class ServingSpeed(Schema):
+    """How long a batch took, in microseconds, on the machine that compiled the model."""
+
+    rows: int
+    plain_us: float
+    compiled_us: float
+
+
+class ServingForm(Schema):
+    """What runs where a version is served, and why. It lies in the package, so the version's signature covers it; a
+    runtime holds it to the sample again before it believes it."""
+
+    runs: CompiledForm
+    why: Annotated[str, Field(max_length=2_000)]
+    refused: Annotated[list[RefusedForm], Field(max_length=10)] = []
+    rows_compared: Annotated[int, Field(ge=0, description="On how many rows it said what the model itself says.")] = 0
+    speed: Annotated[list[ServingSpeed], Field(max_length=20)] = []
+    libraries: Annotated[dict[str, str], Field(max_length=20, description="What compiled it, by version.")] = {}
+
+
 class VersionCreate(Schema):
     """A new version of a model; the model is made if it does not exist. The package's files were uploaded before."""
 
@@ -203,6 +244,9 @@ class ModelVersion(Schema):
     revision: int
     runs_code: Annotated[bool, Field(description="Loading or predicting runs Python code that the files bring.")]
     scan: Annotated[ModelScan | None, Field(description="None for versions from before files were scanned.")]
+    serving: Annotated[
+        ServingForm | None, Field(description="None where it was not compiled at registration; then its runtime does.")
+    ] = None
 
 
 class StageChange(Schema):

@@ -15,6 +15,7 @@ from modelops.domains.models.aliases import delete_alias, set_alias
 from modelops.domains.models.approvals import decide_approval, list_approvals, request_approval
 from modelops.domains.models.cards import get_card, set_card
 from modelops.domains.models.comparison import compare_versions
+from modelops.domains.models.compiled import serving_form
 from modelops.domains.models.fields import MODEL_FIELDS, VERSION_FIELDS
 from modelops.domains.models.finding import (
     find_model,
@@ -168,6 +169,7 @@ def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
         accepted_by=ctx.actor.id,
         more=ctx.settings.model_imports,
     )
+    form = serving_form(ctx, body.files)
     made_from = _made_from(ctx, body)
     model = model_to_register(ctx, body.name)
     given = {"name", "metrics", "flavour", "files", "signature", "runs_code", "allow_unsafe"}
@@ -186,6 +188,7 @@ def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
         undeployable=None if body.signature.inputs else NO_INPUTS,
         runs_code=runs_code,
         scan=scan.model_dump(mode="json"),
+        serving=None if form is None else form.model_dump(mode="json"),
     )
     if scan.unsafe:
         audit.record(ctx, "models.allow_unsafe", f"{model.name}:{row.version}: {'; '.join(scan.unsafe)}", "done")

@@ -61,6 +61,7 @@ class ModelVersionRow(Tracked, Revised, InProject, Base):
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
     runs_code: Mapped[bool] = mapped_column(server_default=false())
     scan: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
+    serving: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
 
 
 class FileScanRow(Base):

@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelops.contracts.errors import DeploymentError, MLOpsError
+from modelops.domains.models.compiling import open_compiled
 from modelops.domains.models.flavours import Predictor, flavour
 from modelops.domains.models.instances import check_instances
 from modelops.domains.models.packages import Statement, verify_files, verify_statement
+from modelops.domains.models.schemas import ServingForm
 from modelops.domains.monitoring.schemas import Reference
 from modelops.domains.serving.schemas import RevisionDocument
 from modelops.runtime.serving.config import ReplicaConfig
@@ -28,11 +30,13 @@ class Package:
     Attributes:
         sample: Up to 100 rows of training data as `check_instances` takes them; None where the package has none.
         reference: The profile of the training data, for monitoring; None where the package has none.
+        form: What `predictor` runs, and why.
     """
 
     predictor: Predictor
     sample: list[list[Any]] | None
     reference: Reference | None
+    form: ServingForm
 
 
 def load_package(config: ReplicaConfig, document: RevisionDocument) -> Package:
@@ -60,7 +64,9 @@ def load_package(config: ReplicaConfig, document: RevisionDocument) -> Package:
             hint="Install the packages it was saved with (the version's `requirements`), in the same versions.",
         ) from wrong
     _check_features(document, predictor)
-    return Package(predictor=predictor, sample=sample, reference=reference)
+    served = open_compiled(config.package, predictor, document.signature, sample)
+    _log.info("the model runs as %s: %s", served.record.runs, served.record.why)
+    return Package(predictor=served.predictor, sample=sample, reference=reference, form=served.record)
 
 
 def _subject(document: RevisionDocument) -> Statement:

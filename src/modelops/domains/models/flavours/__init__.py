@@ -47,6 +47,15 @@ class Predictor(Protocol):
 
 
 @runtime_checkable
+class AnswersAtOnce(Protocol):
+    """A predictor that gives predictions and probabilities in one go, where both are wanted."""
+
+    def answer(self, rows: Any) -> tuple[Any, Any]:
+        """Return what `predict` and `predict_proba` return."""
+        ...
+
+
+@runtime_checkable
 class Flavour(Protocol):
     """How one kind of model goes into a package and comes out of it."""
 

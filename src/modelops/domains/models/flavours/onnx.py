@@ -31,6 +31,7 @@ class OnnxPredictor:
 
     def __init__(self, model: Any, labels: list[Any] | None) -> None:
         self.model = model
+        self._run = model.run
         self._inputs, self._outputs = model.get_inputs(), [output.name for output in model.get_outputs()]
         unknown = [one.type for one in self._inputs if one.type not in _DTYPES]
         if unknown or not self._inputs:
@@ -42,15 +43,24 @@ class OnnxPredictor:
 
     def predict(self, rows: Any) -> Any:
         """Return the first output, shape (rows,) or (rows, outputs)."""
-        return one_a_row(self.model.run(self._outputs[:1], self._feed(rows))[0])
+        return one_a_row(self._run(self._outputs[:1], self._feed(rows))[0])
 
     def predict_proba(self, rows: Any) -> Any:
         """Return class probabilities, shape (rows, classes), or None."""
         if self.classes is None:
             return None
-        found = self.model.run(self._outputs[1:2], self._feed(rows))[0]
+        return self._shares(self._run(self._outputs[1:2], self._feed(rows))[0])
+
+    def answer(self, rows: Any) -> tuple[Any, Any]:
+        """Return both in one go: predictions, and probabilities or None."""
+        if self.classes is None:
+            return self.predict(rows), None
+        said, shares = self._run(self._outputs, self._feed(rows))
+        return one_a_row(said), self._shares(shares)
+
+    def _shares(self, found: Any) -> Any:
         if isinstance(found, list):  # a sequence of maps from class to probability, one a row
-            return np.array([[row[label] for label in self.classes] for row in found])
+            return np.array([[row[label] for label in self.classes or ()] for row in found])
         return found
 
     def _feed(self, rows: Any) -> dict[str, Any]:
@@ -106,16 +116,28 @@ def read(path: Path) -> OnnxPredictor:
         InvalidInput: it is none, or one that rows of values cannot be given to.
     """
     import onnx
-    import onnxruntime
     from google.protobuf.message import DecodeError
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = open_session(path)
     except (DecodeError, runtime.Fail, runtime.InvalidGraph, runtime.InvalidProtobuf, runtime.NotImplemented) as wrong:
         raise InvalidInput(f"ONNX Runtime cannot load '{path.name}': {str(wrong)[:300]}.") from wrong
     return OnnxPredictor(session, _labels(graph))
+
+
+def open_session(source: Path | bytes) -> Any:
+    """Return a session of ONNX Runtime that computes on the caller's thread alone.
+
+    A replica has a process for each core, and threads of a session's own would spin while they wait for work.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised as well
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def _labels(graph: Any) -> list[Any] | None:

@@ -8,9 +8,12 @@ from sklearn.base import BaseEstimator
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import pickling
-from modelops.domains.models.flavours.rows import frame
+from modelops.domains.models.flavours.rows import frame, is_of
 
 _FILE = "model.pkl"
+
+# Of these, scikit-learn takes the label from the probabilities.
+_BY_SHARES = ("DecisionTreeClassifier", "ExtraTreeClassifier", "ExtraTreesClassifier", "RandomForestClassifier")
 
 
 class SklearnPredictor:
@@ -22,6 +25,9 @@ class SklearnPredictor:
         self.model = model
         self.feature_names = _feature_names(model)
         self.classes = _classes(model)
+        last = model.steps[-1][1] if is_of(model, "sklearn", "Pipeline") else model
+        known = type(last).__module__.startswith("sklearn.") and type(last).__name__ in _BY_SHARES
+        self._by_shares = known and self.classes is not None
 
     def predict(self, rows: Any) -> Any:
         """Return the estimator's predictions, shape (rows,) or (rows, outputs)."""
@@ -30,6 +36,14 @@ class SklearnPredictor:
     def predict_proba(self, rows: Any) -> Any:
         """Return class probabilities, shape (rows, classes), or None."""
         return None if self.classes is None else self.model.predict_proba(self.table(rows))
+
+    def answer(self, rows: Any) -> tuple[Any, Any]:
+        """Return predictions and probabilities; where the first follow from the second, the estimator is asked once."""
+        table = self.table(rows)
+        if self._by_shares:
+            shares = self.model.predict_proba(table)
+            return self.model.classes_.take(shares.argmax(axis=1)), shares
+        return self.model.predict(table), None if self.classes is None else self.model.predict_proba(table)
 
     def table(self, rows: Any) -> Any:
         """Return rows as the estimator was fitted with them: a DataFrame, or the array as it is."""
