@@ -8,15 +8,14 @@ means ours is better.
 import importlib
 import json
 import os
-import subprocess
 import sys
-import venv
 from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.environments import environment  # noqa: E402
 from benchmarks.figures import Figure  # noqa: E402
 
 
@@ -31,20 +30,6 @@ def main(name: str) -> None:
     results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
     print(f"\nwritten to {results.relative_to(ROOT)}")
-
-
-def environment(peer: str, requirements: list[str]) -> Path:
-    """Return the folder of a peer's environment, made at the first need."""
-    folder = ROOT / ".bench" / peer
-    ready = folder / "requirements.txt"
-    wanted = "\n".join(requirements) + "\n"
-    if not ready.exists() or ready.read_text() != wanted:
-        print(f"installing {peer}: {', '.join(requirements)} …", flush=True)
-        venv.create(folder, with_pip=True, clear=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *requirements], check=True)
-        ready.write_text(wanted)
-    return folder
 
 
 def table(figures: list[Figure]) -> None:
