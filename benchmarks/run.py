@@ -25,7 +25,11 @@ def main(name: str) -> None:
     before = os.getloadavg()[0]
     figures: list[Figure] = benchmark.measure(peers)
     print(f"\nload of the machine before: {before:.2f}, after: {os.getloadavg()[0]:.2f}, cores: {os.cpu_count()}\n")
-    table(figures)
+    if figures:
+        table(figures)
+    if getattr(benchmark, "PART", False):
+        print("\nnot written: this was a part of the benchmark")
+        return
     results = ROOT / "benchmarks" / "results" / f"{name}.json"
     results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")

@@ -1,5 +1,6 @@
 """The load: `wrk`, the same for all, which costs little. What it counts is set against the CPU time of the server."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -7,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -44,6 +45,12 @@ class Cell:
         """Requests per second of wall time."""
         return self.requests / self.seconds
 
+    def worse(self, other: "Cell") -> "Cell":
+        """Return the one with fewer requests per CPU-second, with the longer times and more failures of both."""
+        base = min(self, other, key=lambda cell: cell.per_cpu)
+        p50, p99 = max(self.p50_ms, other.p50_ms), max(self.p99_ms, other.p99_ms)
+        return replace(base, p50_ms=p50, p99_ms=p99, failed=max(self.failed, other.failed))
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -57,6 +64,14 @@ class Rows:
         """Return rows and labels of each request."""
         starts = range(0, len(self.rows) - self.size + 1, self.size)
         return [(self.rows[at : at + self.size], self.labels[at : at + self.size]) for at in starts]
+
+
+@dataclass
+class Checks:
+    """Answers that were checked beside a load."""
+
+    right: int = 0
+    failures: list[Exception] = field(default_factory=list)
 
 
 def require_wrk() -> None:
@@ -76,12 +91,15 @@ def measure_cell(server: Server, rows: Rows, connections: int, seconds: float, w
             for request, right in rows.requests()[:4]:
                 check(server, http, request, right)
         finish(begin(server, folder, connections, warm_s))
-        with checking(server, rows) as sampled:
+        server.settle()
+        with checking(server, rows) as checks:
             cpu = server.cpu()
             counted = finish(begin(server, folder, connections, seconds))
             cpu = server.cpu() - cpu
+    if checks.failures:
+        raise checks.failures[0]
     failed = counted["status"] + counted["broken"]
-    requests = counted["requests"] - counted["status"] + len(sampled)
+    requests = counted["requests"] - counted["status"] + checks.right
     return Cell(connections, requests, counted["seconds"], cpu, counted["p50_ms"], counted["p99_ms"], failed)
 
 
@@ -113,32 +131,28 @@ def prepared(server: Server, rows: Rows) -> Iterator[Path]:
 
 
 @contextmanager
-def checking(server: Server, rows: Rows) -> Iterator[list[bool]]:
+def checking(server: Server, rows: Rows) -> Iterator[Checks]:
     """Ask a few times a second beside the load, and check each answer's labels."""
-    ended, sampled, wrong = threading.Event(), [], []
+    ended, checks = threading.Event(), Checks()
 
-    def sample() -> None:
+    def ask() -> None:
         with httpx.Client(timeout=60) as http:
-            while True:
-                for request, right in rows.requests():
-                    if ended.wait(1 / SAMPLES_PER_S):
-                        return
-                    try:
-                        check(server, http, request, right)
-                        sampled.append(True)
-                    except Exception as error:
-                        wrong.append(error)
-                        return
+            for request, right in itertools.cycle(rows.requests()):
+                if ended.wait(1 / SAMPLES_PER_S):
+                    return
+                try:
+                    check(server, http, request, right)
+                    checks.right += 1
+                except (httpx.HTTPError, RuntimeError, ValueError, KeyError, WrongAnswer) as wrong:
+                    checks.failures.append(wrong)
 
-    thread = threading.Thread(target=sample)
+    thread = threading.Thread(target=ask)
     thread.start()
     try:
-        yield sampled
+        yield checks
     finally:
         ended.set()
         thread.join()
-    if wrong:
-        raise wrong[0]
 
 
 def check(server: Server, http: httpx.Client, rows: list[list[float]], right: list[int]) -> None:

@@ -49,3 +49,16 @@ def _model(name: str, fitted: Any, inputs: np.ndarray, folder: Path) -> Model:
     rows = inputs.tolist()
     many = Rows((rows * 4)[: 2 * MANY_ROWS], (labels * 4)[: 2 * MANY_ROWS], MANY_ROWS)
     return Model(name, fitted, path, Rows(rows[:ONE_ROW], labels[:ONE_ROW]), many)
+
+
+class Constant:
+    """A model that says 1 of whatever row."""
+
+    def __call__(self, rows: Any) -> list[int]:
+        return [1] * len(rows)
+
+
+def constant() -> Model:
+    """Return the model that does nothing."""
+    rows = load_breast_cancer().data[:ONE_ROW].tolist()
+    return Model("constant", Constant(), Path(), Rows(rows, [1] * ONE_ROW), Rows([], [], MANY_ROWS))

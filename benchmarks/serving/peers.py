@@ -19,7 +19,7 @@ CORES = os.cpu_count() or 1
 SKLEARN = f"scikit-learn=={version('scikit-learn')}"
 """Ours, so that all read the same pickle."""
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 MODEL_SETTINGS = {**ONE_THREAD, "SKLEARN_ASSUME_FINITE": "1"}
 """scikit-learn's own advice for single rows; ours goes without."""
 
@@ -45,6 +45,7 @@ def serving(peer: Peer, binaries: Path, folder: Path, model: Path) -> Iterator[S
     folder.mkdir()
     port = free_port()
     environment = {**MODEL_SETTINGS, "BENCH_MODEL": str(model), "BENCH_WORKERS": str(CORES), **peer.environment}
+    environment["PATH"] = f"{binaries}:{os.environ['PATH']}"
     peer.write(binaries, folder, model, port)
     command = [part.format(bin=binaries, port=port, programs=PROGRAMS, cores=CORES) for part in peer.command]
     with running(command, folder, environment) as pid:
@@ -86,7 +87,9 @@ def _write_mlserver(_binaries: Path, folder: Path, model: Path, port: int) -> No
 def _write_mlflow(binaries: Path, folder: Path, model: Path, _port: int) -> None:
     command = [str(binaries / "python"), str(PROGRAMS / "mlflow_save.py"), str(folder / "model")]
     environment = {**os.environ, "BENCH_MODEL": str(model)}
-    subprocess.run(command, check=True, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, check=True, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 PEERS = {
@@ -94,23 +97,38 @@ PEERS = {
         "FastAPI",
         ["fastapi==0.165.*", "uvicorn[standard]==0.54.*", SKLEARN],
         "uvicorn with httptools and uvloop, a worker per core, no log of accesses",
-        ["{bin}/uvicorn", "fastapi_app:app", "--app-dir", "{programs}", "--port", "{port}", "--workers", "{cores}",
-         "--http", "httptools", "--loop", "uvloop", "--no-access-log", "--log-level", "warning"],
+        [
+            "{bin}/uvicorn",
+            "fastapi_app:app",
+            "--app-dir",
+            "{programs}",
+            "--port",
+            "{port}",
+            "--workers",
+            "{cores}",
+            "--http",
+            "httptools",
+            "--loop",
+            "uvloop",
+            "--no-access-log",
+            "--log-level",
+            "warning",
+        ],
     ),
     "bentoml": Peer(
         "BentoML",
         ["bentoml==1.4.*", SKLEARN],
-        "a worker per core, adaptive batching, no metrics and no log of accesses",
+        "one worker (more make smaller batches), adaptive batching, no metrics and no log of accesses",
         ["{bin}/bentoml", "serve", "bento_service:Service", "--working-dir", "{programs}", "--port", "{port}"],
-        environment={"BENTOML_DO_NOT_TRACK": "true"},
+        environment={"BENTOML_DO_NOT_TRACK": "true", "BENCH_WORKERS": "1"},
         labels=lambda body: [row[0] for row in json.loads(body)],
     ),
     "litserve": Peer(
         "LitServe",
         ["litserve==0.2.*", SKLEARN],
-        "a worker per core, an API process per core, batches of up to 64 within 1 ms",
+        "one worker and one API process (more cost more), batches of up to 128 within 20 ms",
         ["{bin}/python", "{programs}/lit_server.py", "{port}"],
-        environment={"BENCH_BATCH": "64", "BENCH_WAIT_S": "0.001", "BENCH_API_SERVERS": str(CORES)},
+        environment={"BENCH_BATCH": "128", "BENCH_WAIT_S": "0.02", "BENCH_WORKERS": "1", "BENCH_API_SERVERS": "1"},
     ),
     "mlserver": Peer(
         "MLServer",
@@ -134,10 +152,17 @@ PEERS = {
     "ray": Peer(
         "Ray Serve",
         ["ray[serve]==2.60.*", SKLEARN],
-        "one replica, batches of up to 64 within 5 ms, its variables for throughput, no log of accesses",
+        "HAProxy before one replica (its Python proxy costs 15 times as much), batches of up to 128 within 20 ms, its "
+        "variable for throughput, no log of accesses",
         ["{bin}/python", "{programs}/ray_app.py", "{port}"],
-        environment={"BENCH_BATCH": "64", "BENCH_WAIT_S": "0.005", "BENCH_WORKERS": "1",
-                     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+        environment={
+            "BENCH_BATCH": "128",
+            "BENCH_WAIT_S": "0.02",
+            "BENCH_WORKERS": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        },
     ),
 }
 
@@ -152,7 +177,24 @@ RAW = {
         "uvicorn, constant ASGI",
         [],
         "a constant answer, a worker per core",
-        [sys.executable, "-m", "uvicorn", "raw:app", "--app-dir", "{programs}", "--port", "{port}",
-         "--workers", "{cores}", "--http", "httptools", "--loop", "uvloop", "--no-access-log", "--log-level", "warning"],
+        [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "raw:app",
+            "--app-dir",
+            "{programs}",
+            "--port",
+            "{port}",
+            "--workers",
+            "{cores}",
+            "--http",
+            "httptools",
+            "--loop",
+            "uvloop",
+            "--no-access-log",
+            "--log-level",
+            "warning",
+        ],
     ),
 }

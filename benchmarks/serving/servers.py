@@ -50,6 +50,14 @@ class Server:
             total += times.user + times.system + times.children_user + times.children_system
         return total
 
+    def settle(self) -> None:
+        """Wait until it has done with what an ended load left behind, ten seconds at most."""
+        deadline, busy = time.monotonic() + 10, True
+        while busy and time.monotonic() < deadline:
+            before = self.cpu()
+            time.sleep(0.3)
+            busy = self.cpu() - before > 0.06
+
     def ask(self, http: httpx.Client, rows: list[list[float]]) -> list[int]:
         """Return the labels that it predicts for rows."""
         answer = http.post(self.url + self.path, content=self.prepare(rows), headers=self.headers)
@@ -96,29 +104,31 @@ def running(command: list[str], folder: Path, environment: dict[str, str], cwd: 
         belonging = processes_of(folder, process.pid)
         try:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
+            process.wait(timeout=10)
         except (subprocess.TimeoutExpired, ProcessLookupError):
             process.kill()
             process.wait()
-        left = {*belonging, *processes_of(folder, process.pid)}
-        for other in psutil.wait_procs(left, timeout=10)[1]:
-            with_grace(other)
+        for other in {*belonging, *processes_of(folder, process.pid)}:
+            _end(other)
 
 
-def with_grace(process: psutil.Process) -> None:
+def _end(process: psutil.Process) -> None:
+    """Give a process time to end, and then kill it."""
     try:
-        process.kill()
         process.wait(timeout=10)
+    except psutil.TimeoutExpired:
+        process.kill()
     except psutil.Error:
         return
 
 
 def processes_of(folder: Path, pid: int) -> set[psutil.Process]:
-    """Return the first process, those with the folder in their environment, and the children of all of these."""
+    """Return the first process, those with the folder in their environment or command, and the children of all these."""
     found: set[psutil.Process] = set()
     for process in psutil.process_iter():
         try:
-            if process.pid == pid or f"{folder}/" in " ".join(process.environ().values()) + "/":
+            told = [*process.environ().values(), *process.cmdline()]
+            if process.pid == pid or any(f"{folder}/" in f"{text}/" for text in told):
                 found.update((process, *process.children(recursive=True)))
         except psutil.Error:
             continue
