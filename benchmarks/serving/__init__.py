@@ -8,6 +8,8 @@ rows, guards, tensors, swaps.
 """
 
 import os
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -30,7 +32,8 @@ def measure(_: dict[str, Path]) -> list[Figure]:
         raise SystemExit(f"There is no step {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}.")
     book = Book(float(os.environ.get("CELL_S") or 8))
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="bench-serving-") as folder:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the servers are ended, too
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         forest, linear = train(Path(folder))
         for name in chosen:
             figures += STEPS[name](book, Path(folder), forest, linear)

@@ -50,6 +50,13 @@ class Server:
             total += times.user + times.system + times.children_user + times.children_system
         return total
 
+    def ended(self) -> bool:
+        """Tell whether its first process is no more."""
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
     def settle(self) -> None:
         """Wait until it has done with what an ended load left behind, ten seconds at most."""
         deadline, busy = time.monotonic() + 10, True
@@ -74,7 +81,7 @@ class Server:
         deadline, why = time.monotonic() + READY_S, ""
         with httpx.Client(timeout=10) as http:
             while time.monotonic() < deadline:
-                if not psutil.pid_exists(self.pid) or psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE:
+                if self.ended():
                     raise PeerMissing(f"{self.name} ended: {last_words(self.folder)}")
                 try:
                     self.ask(http, rows)

@@ -86,7 +86,7 @@ def tensors(book: Book, folder: Path, forest: Model, linear: Model) -> list[Figu
         with_peer(
             book,
             folder,
-            f"{name} tensors",
+            name,
             peer,
             linear,
             lambda server: book.measure(server, MANY, linear.many, TENSOR_CONNECTIONS),
@@ -121,13 +121,18 @@ STEPS: dict[str, Step] = {"limits": limits, "rows": rows, "guards": guards.cost,
 def with_peer(book: Book, folder: Path, name: str, peer: Peer, model: Model, act: Callable[..., object]) -> None:
     """Run a peer with a model and act on it; note why, where it cannot be."""
     try:
-        binaries = environment(name.split()[0], peer.requirements) / "bin"
-        with serving(peer, binaries, folder / f"{name} {model.name}".replace(" ", "-"), model.pickle) as server:
+        binaries = environment(name, peer.requirements) / "bin"
+        with serving(peer, binaries, _short(folder), model.pickle) as server:
             server.await_answer(model.rows.rows[:1])
             book.settings[peer.label] = peer.settings
             act(server)
     except (PeerMissing, RuntimeError, OSError) as wrong:
         book.miss(f"{peer.label}, {model.name}", str(wrong))
+
+
+def _short(folder: Path) -> Path:
+    """Return a folder that is not there: Ray makes sockets deep below it, whose paths have 107 bytes at most."""
+    return folder / f"p{len(list(folder.iterdir()))}"
 
 
 def _chosen() -> dict[str, Peer]:

@@ -60,8 +60,15 @@ def reloaded(binaries: Path, folder: Path, model: Model) -> tuple[int, int]:
 
 
 def _workers(server: Server) -> set[int]:
-    children = psutil.Process(server.pid).children()
-    return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
+    """Return the processes that uvicorn's first process spawned as workers, and which have not ended."""
+    found = set()
+    for child in psutil.Process(server.pid).children():
+        try:
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.add(child.pid)
+        except psutil.Error:
+            continue
+    return found
 
 
 def _under_load(server: Server, model: Model, change: Callable[[], None]) -> tuple[int, int]:
