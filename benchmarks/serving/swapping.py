@@ -1,17 +1,13 @@
 """Requests that fail while what serves is swapped, scaled and rolled back under load."""
 
 import signal
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx
-import psutil
 
 from benchmarks.serving.loads import begin, checking, finish, prepared
 from benchmarks.serving.models import Model
 from benchmarks.serving.ours import Platform
-from benchmarks.serving.peers import PEERS, serving
 from benchmarks.serving.servers import Server
 
 SWAPS, SCALE_UPS, CONNECTIONS, AT_MOST_S = 20, 5, 8, 1_800
@@ -39,36 +35,6 @@ def ours(platform: Platform, model: Model) -> tuple[int, int]:
         return _under_load(platform.gateway(name), model, change)
     finally:
         platform.remove(name)
-
-
-def reloaded(binaries: Path, folder: Path, model: Model) -> tuple[int, int]:
-    """Return failed and all requests while uvicorn's workers with FastAPI are replaced 20 times, by SIGHUP."""
-    with serving(PEERS["fastapi"], binaries, folder, model.pickle) as server:
-        server.await_answer(model.rows.rows[:1])
-
-        def change() -> None:
-            for _ in range(SWAPS):
-                before = _workers(server)
-                psutil.Process(server.pid).send_signal(signal.SIGHUP)
-                deadline = time.monotonic() + 30
-                while time.monotonic() < deadline and (
-                    _workers(server) & before or len(_workers(server)) < len(before)
-                ):
-                    time.sleep(0.1)
-
-        return _under_load(server, model, change)
-
-
-def _workers(server: Server) -> set[int]:
-    """Return the processes that uvicorn's first process spawned as workers, and which have not ended."""
-    found = set()
-    for child in psutil.Process(server.pid).children():
-        try:
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.add(child.pid)
-        except psutil.Error:
-            continue
-    return found
 
 
 def _under_load(server: Server, model: Model, change: Callable[[], None]) -> tuple[int, int]:
