@@ -120,8 +120,9 @@ def running(command: list[str], folder: Path, environment: dict[str, str], cwd: 
 
 
 def _end(process: psutil.Process) -> None:
-    """Give a process time to end, and then kill it."""
+    """Ask a process to end, and kill it where it does not."""
     try:
+        process.terminate()
         process.wait(timeout=10)
     except psutil.TimeoutExpired:
         process.kill()

@@ -15,6 +15,7 @@ from benchmarks.serving.loads import Rows
 from benchmarks.serving.models import Model, constant
 from benchmarks.serving.ours import NotYet, Platform, platform
 from benchmarks.serving.peers import PEERS, RAW, Peer, serving
+from benchmarks.serving.servers import Server
 
 CONNECTIONS = (1, 32, 128)
 TENSOR_CONNECTIONS = 8
@@ -136,7 +137,7 @@ def _chosen() -> dict[str, Peer]:
     return {name: PEERS[name] for name in wanted}
 
 
-def _cells(book: Book, server, model: Model) -> None:
+def _cells(book: Book, server: Server, model: Model) -> None:
     for connections in CONNECTIONS:
         book.measure(server, model.name, model.rows, connections)
 

@@ -23,13 +23,13 @@ def ours(platform: Platform, model: Model) -> tuple[int, int]:
     def change() -> None:
         for number in range(SWAPS):
             serving.update_deployment(name, model=versions[(number + 1) % 2])
-            platform.settled(name)
+            assert f"{name}:{platform.settled(name).model_version}" == versions[(number + 1) % 2]
         for _ in range(SCALE_UPS):
             for replicas in (2, 1):
                 serving.update_deployment(name, replicas=replicas)
-                platform.settled(name)
+                assert platform.settled(name).ready_replicas == replicas
         serving.rollback_deployment(name)
-        platform.settled(name)
+        assert f"{name}:{platform.settled(name).model_version}" == versions[1]
 
     try:
         return _under_load(platform.gateway(name), model, change)
