@@ -46,6 +46,8 @@ class Platform:
         registry = ModelRegistry(self.client)
         facts = {} if compiled or not can_compile() else {"compile": False}
         version = registry.register_model(name, model.fitted, sample=rows, feature_names=names, **facts)
+        if form := getattr(version, "serving", None):
+            print(f"{name} is served as {form.runs}: {form.why}", flush=True)
         return f"{name}:{version.version}"
 
     def deploy(self, name: str, model: str, replicas: int = 1) -> Deployment:

@@ -1,4 +1,4 @@
-"""The peers: what each needs, how it is started at its best, and how it is asked. Settings that were tried are noted."""
+"""The peers: what each needs, how it is started at its best, and how it is asked."""
 
 import json
 import os
@@ -26,7 +26,16 @@ MODEL_SETTINGS = {**ONE_THREAD, "SKLEARN_ASSUME_FINITE": "1"}
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer. `start` writes what it needs into a folder, and returns its command; {port} and {bin} are filled in."""
+    """A peer.
+
+    Attributes:
+        settings: How it is set, for people.
+        command: {bin}, {port}, {programs} and {cores} are filled in.
+        path: Of predictions.
+        write: Writes what it needs: its programs' folder, its own, the pickle, the port.
+        prepare: Makes a request's body of rows.
+        labels: Reads the labels in an answer's body.
+    """
 
     label: str
     requirements: list[str]

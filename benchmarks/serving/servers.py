@@ -93,7 +93,7 @@ class Server:
 
 
 @contextmanager
-def running(command: list[str], folder: Path, environment: dict[str, str], cwd: Path | None = None) -> Iterator[int]:
+def running(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[int]:
     """Run a server's first process, and end all of its processes afterwards. Its output is in `output` of the folder."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MODELOPS_", "MLFLOW_", "RAY_"))}
     with (folder / "output").open("wb") as output:
@@ -102,7 +102,7 @@ def running(command: list[str], folder: Path, environment: dict[str, str], cwd: 
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd=cwd or folder,
+            cwd=folder,
             env={**clean, "BENCH_FOLDER": str(folder), **environment},
         )
     try:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import SubprocessError
 
 import httpx
 
@@ -121,7 +122,7 @@ def with_peer(book: Book, folder: Path, name: str, peer: Peer, model: Model, act
             server.await_answer(model.rows.rows[:1])
             book.settings[peer.label] = peer.settings
             act(server)
-    except (PeerMissing, RuntimeError, OSError, ValueError, KeyError, httpx.HTTPError) as wrong:
+    except (PeerMissing, RuntimeError, OSError, ValueError, KeyError, httpx.HTTPError, SubprocessError) as wrong:
         book.miss(f"{peer.label}, {model.name}", str(wrong))
 
 
