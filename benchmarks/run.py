@@ -40,7 +40,7 @@ def table(figures: list[Figure]) -> None:
     width = max(len(figure.figure) for figure in figures)
     print(f"{'figure':<{width}}  {'ours':>10}  {'peer':>10}  {'unit':<12}  {'ratio':>6}  peer")
     for f in figures:
-        print(f"{f.figure:<{width}}  {f.ours:>10.3f}  {f.peer:>10.3f}  {f.unit:<12}  {f.ratio:>5.1f}x  {f.peer_name}")
+        print(f"{f.figure:<{width}}  {f.ours:>10.3f}  {f.peer:>10.3f}  {f.unit:<12}  {f.ratio:>5.2f}x  {f.peer_name}")
 
 
 __all__ = ["main"]
