@@ -142,7 +142,7 @@ PEERS = {
     "mlserver": Peer(
         "MLServer",
         ["mlserver==1.7.*", "mlserver-sklearn==1.7.*", SKLEARN],
-        "no parallel workers (they cost more), adaptive batching of up to 128 within 5 ms, no metrics",
+        "no parallel workers (it ended with them in our trials), adaptive batching of up to 128 within 5 ms, no metrics",
         ["{bin}/mlserver", "start", "."],
         path="/v2/models/bench/infer",
         write=_write_mlserver,
