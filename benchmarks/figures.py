@@ -25,6 +25,10 @@ def smaller_is_better(figure: str, ours: float, peer: float, peer_name: str, uni
     return Figure(figure, round(ours, 4), round(peer, 4), peer_name, round(peer / ours, 2), unit)
 
 
+def larger_is_better(figure: str, ours: float, peer: float, peer_name: str, unit: str) -> Figure:
+    return Figure(figure, round(ours, 4), round(peer, 4), peer_name, round(ours / peer, 2), unit)
+
+
 def cpu_of(command: list[str], environment: dict[str, str] | None = None) -> float:
     """Run a command to its end and return the CPU seconds of its process tree."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -8,15 +8,14 @@ means ours is better.
 import importlib
 import json
 import os
-import subprocess
 import sys
-import venv
 from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.environments import environment  # noqa: E402
 from benchmarks.figures import Figure  # noqa: E402
 
 
@@ -26,32 +25,22 @@ def main(name: str) -> None:
     before = os.getloadavg()[0]
     figures: list[Figure] = benchmark.measure(peers)
     print(f"\nload of the machine before: {before:.2f}, after: {os.getloadavg()[0]:.2f}, cores: {os.cpu_count()}\n")
-    table(figures)
+    if figures:
+        table(figures)
+    if getattr(benchmark, "PART", False):
+        print("\nnot written: this was a part of the benchmark")
+        return
     results = ROOT / "benchmarks" / "results" / f"{name}.json"
     results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
     print(f"\nwritten to {results.relative_to(ROOT)}")
 
 
-def environment(peer: str, requirements: list[str]) -> Path:
-    """Return the folder of a peer's environment, made at the first need."""
-    folder = ROOT / ".bench" / peer
-    ready = folder / "requirements.txt"
-    wanted = "\n".join(requirements) + "\n"
-    if not ready.exists() or ready.read_text() != wanted:
-        print(f"installing {peer}: {', '.join(requirements)} …", flush=True)
-        venv.create(folder, with_pip=True, clear=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *requirements], check=True)
-        ready.write_text(wanted)
-    return folder
-
-
 def table(figures: list[Figure]) -> None:
     width = max(len(figure.figure) for figure in figures)
     print(f"{'figure':<{width}}  {'ours':>10}  {'peer':>10}  {'unit':<12}  {'ratio':>6}  peer")
     for f in figures:
-        print(f"{f.figure:<{width}}  {f.ours:>10.3f}  {f.peer:>10.3f}  {f.unit:<12}  {f.ratio:>5.1f}x  {f.peer_name}")
+        print(f"{f.figure:<{width}}  {f.ours:>10.3f}  {f.peer:>10.3f}  {f.unit:<12}  {f.ratio:>5.2f}x  {f.peer_name}")
 
 
 __all__ = ["main"]
