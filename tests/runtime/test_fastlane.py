@@ -276,7 +276,7 @@ def test_a_token_that_ran_out_or_was_taken_back_is_looked_at_anew(served, module
         served.answers([whole])
     assert served.taken == before + 1
 
-    served.replica.gate._fetch = dict
+    served.replica.gate._fetch, served.replica.gate._refreshed_at = dict, float("-inf")
     with pytest.raises(Unauthenticated):
         served.replica.gate.admit(f"Bearer {type(module_bench.tokens)().token()}")
     assert served.answers([whole])[0][0][0] == 401

@@ -113,8 +113,8 @@ def _values_fit(signature: ModelSignature, matrix: Any, rows: Sequence[Any]) -> 
     whole = [index for index, feature in enumerate(signature.inputs) if feature.type is FeatureType.INTEGER]
     if not whole:
         return True
-    part = matrix[:, whole]
-    return bool(np.all((np.abs(part) <= EXACT_INTEGERS) & (np.floor(part) == part) | np.isnan(part)))
+    part = matrix[:, whole]  # at the limit itself, a greater one may have been rounded to it
+    return bool(np.all((np.abs(part) < EXACT_INTEGERS) & (np.floor(part) == part) | np.isnan(part)))
 
 
 def _only_nulls(signature: ModelSignature, matrix: Any, rows: Sequence[Any]) -> bool:
