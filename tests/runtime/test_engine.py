@@ -271,6 +271,13 @@ def test_pace_goes_by_what_it_measures(seconds, rows):
     assert not pace.suits_loop(1)
 
 
+def test_pace_never_lets_what_may_hang_onto_the_loop():
+    pace = Pace(may_suit=False)
+    for _ in range(50):
+        pace.observe(1e-6, 1, 1)
+    assert not pace.suits_loop(1)
+
+
 def test_pace_keeps_large_batches_of_a_costly_row_off_the_loop():
     pace = Pace()
     for _ in range(50):

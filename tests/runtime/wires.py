@@ -62,6 +62,7 @@ class InProcess:
     def __init__(self, bench, document, **env):
         config = read_config({"MODELOPS_WORKDIR": str(bench.workdir(document)), "MODELOPS_FLUSH_S": "60", **env})
         self.replica = Replica(config, document, load_package(config, document))
+        self.replica._pace._may_suit = True  # as a compiled model, that no thread's haste decides what comes first
         self.replica.warm_up()
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(AtOnce())

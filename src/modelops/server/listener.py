@@ -11,6 +11,8 @@ from modelops.server.platform import Platform
 from modelops.server.protocol import Protocol
 
 _BACKLOG = 1024
+_KEEP_ALIVE_S = 75
+"""Longer than clients keep an idle connection: one that is ended here may take a request on its way with it."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -59,6 +61,7 @@ def build_server(platform: Platform) -> uvicorn.Server:
         lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=5,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         h11_max_incomplete_event_size=64 * 1024,
     )
     return uvicorn.Server(config)

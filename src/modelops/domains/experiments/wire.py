@@ -18,15 +18,13 @@ from modelops.kernel.scope import Scope
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KEY = 250
-_FLOAT_FROM, _FLOAT_UNTIL = datetime(1970, 1, 1, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)
-"""Between these, a float of seconds tells the microsecond exactly, and is found much faster."""
 
 
 class _Point(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     key: str
     value: float | str
     step: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
-    timestamp: datetime | None = None
+    timestamp: str | None = None
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,35 +49,33 @@ async def read_batch(scope: Scope, body: bytes) -> Batch:
         keys = {sent_point.key for sent_point in sent.metrics}
         for key in keys:
             _metric_key(key)
-        now = to_microseconds(scope.place.clock.now())
-        times = _times(sent.metrics, now)
+        times = _times({p.timestamp for p in sent.metrics}, scope.place.clock.now())
         special: dict[float | str, float] = {p.value: float(p.value) for p in sent.metrics if isinstance(p.value, str)}
     except (msgspec.MsgspecError, ValueError, RecursionError) as wrong:
         raise InvalidInput(f"What is to be logged cannot be read: {wrong}.") from wrong
     numbers = await number_keys(scope, keys)
     points = [
-        (numbers[p.key], time_us, p.step, p.value + 0.0, False)
+        (numbers[p.key], times[p.timestamp], p.step, p.value + 0.0, False)
         if p.value.__class__ is float  # JSON has no NaN: that comes as a text
-        else point(numbers[p.key], time_us, p.step, special[p.value])
-        for p, time_us in zip(sent.metrics, times, strict=True)
+        else point(numbers[p.key], times[p.timestamp], p.step, special[p.value])
+        for p in sent.metrics
     ]
     return Batch(points, parameters, tags)
 
 
-def _times(points: list[_Point], now: int) -> list[int]:
-    """Return when each point was made, in microseconds since 1970; one without a time zone is in UTC."""
-    stamps = [p.timestamp for p in points if p.timestamp is not None]
-    try:
-        near = not stamps or (min(stamps) >= _FLOAT_FROM and max(stamps) < _FLOAT_UNTIL)
-    except TypeError:  # some have a time zone and some have none
-        near = False
-    if near:
-        return [now if p.timestamp is None else round(p.timestamp.timestamp() * 1e6) for p in points]
-    return [now if p.timestamp is None else _exactly(p.timestamp) for p in points]
+def _times(stamps: set[str | None], now: datetime) -> dict[str | None, int]:
+    """Return the microseconds since 1970 of each time that points name; points of one step share theirs.
 
+    A time without a zone is in UTC, and no time at all is now.
 
-def _exactly(moment: datetime) -> int:
-    return to_microseconds(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+    Raises:
+        msgspec.ValidationError: one is no time.
+    """
+    written = [stamp for stamp in stamps if stamp is not None]
+    times: dict[str | None, int] = {None: to_microseconds(now)}
+    for stamp, moment in zip(written, msgspec.convert(written, list[datetime]), strict=True):
+        times[stamp] = to_microseconds(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+    return times
 
 
 def _parameter(raw: msgspec.Raw) -> Any:

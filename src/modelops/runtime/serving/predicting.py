@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
-from modelops.domains.models.flavours import Predictor
+from modelops.domains.models.flavours import AnswersAtOnce, Predictor
 from modelops.runtime.serving.failures import ModelFailed
 
 
@@ -22,15 +22,6 @@ class Answer:
 
     values: Any
     probabilities: Any
-
-
-@runtime_checkable
-class AnswersAtOnce(Protocol):
-    """A predictor that gives predictions and probabilities for the price of one."""
-
-    def answer(self, rows: Any) -> tuple[Any, Any]:
-        """Return what `predict` and `predict_proba` would."""
-        ...
 
 
 Asked = Callable[[Any], tuple[Any, Any]]

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from modelops.contracts.errors import MLOpsError
+from modelops.domains.models.flavours import Bounded
 from modelops.domains.serving.schemas import RevisionDocument
 from modelops.runtime.serving.access import Gatekeeper, jwks_fetcher, require_permission
 from modelops.runtime.serving.config import ReplicaConfig
@@ -66,7 +67,8 @@ class Replica:
         self.forms: dict[str, Form] = {"/predict": self.plain} | {
             f"{path}/infer": self.open for path in model_paths(document)
         }
-        self._batcher, self._pace = Batcher(package.predictor, parser), Pace()
+        self._batcher = Batcher(package.predictor, parser)
+        self._pace = Pace(may_suit=isinstance(package.predictor, Bounded))
         self.engine = Engine(self._batcher, limits, self._pace, self.metrics, self.tap)
         self._timeout_ms = limits.request_timeout_ms
         self.draining = False

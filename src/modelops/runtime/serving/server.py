@@ -23,6 +23,9 @@ from modelops.runtime.serving.sharing import SHARE_S
 _QUIET_S = 0.25
 """A replica that ends goes on listening until no request has come for so long, since balancers learn of it with delay."""
 
+_KEEP_ALIVE_S = 75
+"""Longer than callers keep an idle connection: who ends it first must be the caller, or a request may be lost on its way."""
+
 _REQUESTS_SHARE = 0.8
 """How much of the draining time is for requests; the rest is for telemetry."""
 
@@ -46,6 +49,7 @@ def serve(replica: Replica) -> None:
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
     )
     server = _Server(config, replica, listener)
     gc.collect()

@@ -19,7 +19,7 @@ from modelops.domains.models.compiling import compile_model, compiler
 from modelops.domains.models.compiling.parity import Differs, check_parity
 from modelops.domains.models.compiling.plans import plan_of
 from modelops.domains.models.compiling.probes import MISSING, probes
-from modelops.domains.models.flavours import AnswersAtOnce, Predictor
+from modelops.domains.models.flavours import AnswersAtOnce, Bounded, Predictor
 from modelops.domains.models.flavours.callable import CallablePredictor
 from modelops.domains.models.flavours.sklearn import SklearnPredictor
 from modelops.domains.models.schemas import CompiledForm, Feature, ModelSignature, ServingSpeed
@@ -95,6 +95,7 @@ def test_what_is_taken_says_what_the_model_says(model, form):
     assert found.record.speed[0].rows == 1
     assert isinstance(found.predictor, Predictor)
     assert isinstance(found.predictor, AnswersAtOnce)
+    assert isinstance(found.predictor, Bounded)
     more = np.random.default_rng(2).normal(size=(50, 4))
     assert found.predictor.predict(more).tolist() == model.predict(more).tolist()
     np.testing.assert_allclose(found.predictor.predict_proba(more), model.predict_proba(more), rtol=1e-12)

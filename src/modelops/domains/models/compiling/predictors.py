@@ -1,6 +1,6 @@
 """What a compiled model is to those who ask it: a predictor like any other."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ class CompiledPredictor:
     """
 
     wants_columns = False
+    bounded: Literal[True] = True
 
     def __init__(self, plain: Predictor, answer: Answer) -> None:
         self.model, self.classes, self.feature_names = plain.model, plain.classes, plain.feature_names

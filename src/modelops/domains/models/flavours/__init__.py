@@ -9,7 +9,7 @@ Only a flavour's own module imports the library it is for.
 
 import contextlib
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from modelops.contracts import plugins
 from modelops.contracts.errors import InvalidInput, MissingExtra
@@ -53,6 +53,13 @@ class AnswersAtOnce(Protocol):
     def answer(self, rows: Any) -> tuple[Any, Any]:
         """Return what `predict` and `predict_proba` return."""
         ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A predictor whose time follows from the number of rows alone: it runs nobody's code, and never waits."""
+
+    bounded: Literal[True]
 
 
 @runtime_checkable

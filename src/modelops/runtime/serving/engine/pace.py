@@ -19,11 +19,13 @@ _THREAD: int | None = getattr(resource, "RUSAGE_THREAD", None)
 class Pace:
     """A moving measure of a model's time a batch, from which follows where the next batch goes.
 
-    Until it is measured a model is taken for slow. One that was fast and turns slow leaves the loop after a few batches;
+    A model that runs users' code may hang whatever was measured, so it never is for the loop. Until it is measured a model is
+    taken for slow. One that was fast and turns slow leaves the loop after a few batches;
     each time it must be fast for twice as many to come back, until it has been steady for long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_suit: bool = True) -> None:
+        self._may_suit = may_suit
         self._fast = False
         self._ratio = 0.0
         self._row_s = 0.0
@@ -32,7 +34,7 @@ class Pace:
 
     def suits_loop(self, rows: int) -> bool:
         """Tell whether a batch of so many rows may run on the loop."""
-        return self._fast and (rows <= _SMALL_ROWS or rows * self._row_s < _LONGEST_S)
+        return self._may_suit and self._fast and (rows <= _SMALL_ROWS or rows * self._row_s < _LONGEST_S)
 
     def observe(self, seconds: float, requests: int, rows: int) -> None:
         """Take what a batch took."""
