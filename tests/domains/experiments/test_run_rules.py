@@ -29,7 +29,7 @@ from modelops.domains.experiments.rules import (
     to_microseconds,
 )
 from modelops.domains.experiments.schemas import LogBatch, MetricPoint, RunStatus
-from modelops.domains.experiments.wire import _Point, _times
+from modelops.domains.experiments.wire import _times
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -182,11 +182,14 @@ def test_a_client_far_away_raises_the_class_that_the_server_raised(code):
     )
 
 
+NOW = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
 zones = st.sampled_from([UTC, timezone(timedelta(hours=-11, minutes=-30)), None])
 
 
 @given(st.lists(st.datetimes(timezones=zones), max_size=3))
 def test_microseconds_are_exact_however_they_are_found(moments):
     aware = [moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in moments]
-    points = [_Point("m", 1.0, 0, moment) for moment in moments]
-    assert _times(points, 0) == [to_microseconds(moment) for moment in aware]
+    written = [moment.isoformat() for moment in moments]
+    found = _times({None, *written}, NOW)
+    assert [found[stamp] for stamp in written] == [to_microseconds(moment) for moment in aware]
+    assert found[None] == to_microseconds(NOW)

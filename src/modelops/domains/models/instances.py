@@ -12,8 +12,8 @@ from typing import Any, Never
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.schemas import Feature, FeatureType, ModelSignature
 
-EXACT_INTEGERS = 2**53
-"""Integers beyond this are refused: models get float64, which holds no greater ones exactly."""
+EXACT_INTEGERS = 2**53 - 1
+"""Integers beyond this are refused: models get float64, in which greater ones cannot be told from their neighbours."""
 
 _NUMERIC = frozenset({FeatureType.NUMBER, FeatureType.INTEGER})
 _PLAIN: frozenset[type] = frozenset({float, int})
@@ -113,8 +113,8 @@ def _values_fit(signature: ModelSignature, matrix: Any, rows: Sequence[Any]) -> 
     whole = [index for index, feature in enumerate(signature.inputs) if feature.type is FeatureType.INTEGER]
     if not whole:
         return True
-    part = matrix[:, whole]  # at the limit itself, a greater one may have been rounded to it
-    return bool(np.all((np.abs(part) < EXACT_INTEGERS) & (np.floor(part) == part) | np.isnan(part)))
+    part = matrix[:, whole]
+    return bool(np.all((np.abs(part) <= EXACT_INTEGERS) & (np.floor(part) == part) | np.isnan(part)))
 
 
 def _only_nulls(signature: ModelSignature, matrix: Any, rows: Sequence[Any]) -> bool:
@@ -179,7 +179,7 @@ def _integer_fault(value: Any) -> str | None:
     fault = _number_fault(value)
     if fault or (float(value).is_integer() and abs(value) <= EXACT_INTEGERS):
         return fault
-    return f"{value}" if isinstance(value, float) else "an integer beyond ±2^53"
+    return f"{value}" if isinstance(value, float) else "an integer beyond ±(2^53 - 1)"
 
 
 def _string_fault(value: Any) -> str | None:

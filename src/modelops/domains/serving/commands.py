@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page, show_rows
+from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page, show_rows, values
 from modelops.domains.serving.client import Serving
 from modelops.domains.serving.schemas import Deployment, DeploymentState, ServingLimits
 
@@ -20,6 +20,9 @@ ReplicasOpt = Annotated[int | None, typer.Option(min=0, max=64, help="How many r
 CpusOpt = Annotated[int | None, typer.Option(min=1, help="Threads of each replica.")]
 MemoryOpt = Annotated[int | None, typer.Option(min=64, help="Memory of each replica, in MiB.")]
 ConcurrencyOpt = Annotated[int | None, typer.Option(min=1, help="Requests that each replica takes at once.")]
+LimitOpt = Annotated[
+    list[str] | None, typer.Option("--limit", help="Another limit, such as rate_per_s=50, or =null; repeat it.")
+]
 TagOpt = Annotated[list[str] | None, typer.Option(help="A tag, KEY=VALUE; repeat it.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it serves; fail when it does not.")]
 TimeoutOpt = Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")]
@@ -38,6 +41,7 @@ def create_deployment(
     cpus: CpusOpt = None,
     memory_mb: MemoryOpt = None,
     max_concurrency: ConcurrencyOpt = None,
+    limit: LimitOpt = None,
     description: str = "",
     tag: TagOpt = None,
     wait: Wait = False,
@@ -50,7 +54,7 @@ def create_deployment(
         name,
         model,
         replicas=1 if replicas is None else replicas,
-        limits=_limits(ServingLimits(), cpus, memory_mb, max_concurrency),
+        limits=_limits(ServingLimits(), cpus, memory_mb, max_concurrency, limit),
         description=description,
         tags=pairs(tag, "a tag"),
     )
@@ -80,6 +84,7 @@ def update_deployment(
     cpus: CpusOpt = None,
     memory_mb: MemoryOpt = None,
     max_concurrency: ConcurrencyOpt = None,
+    limit: LimitOpt = None,
     description: str | None = None,
     tag: TagOpt = None,
     wait: Wait = False,
@@ -89,8 +94,8 @@ def update_deployment(
     """Change a deployment without an interruption: another model, other limits, more or fewer replicas."""
     serving = group(ctx, Serving)
     limits = None
-    if any(given is not None for given in (cpus, memory_mb, max_concurrency)):
-        limits = _limits(serving.get_deployment(deployment).limits, cpus, memory_mb, max_concurrency)
+    if limit or any(given is not None for given in (cpus, memory_mb, max_concurrency)):
+        limits = _limits(serving.get_deployment(deployment).limits, cpus, memory_mb, max_concurrency, limit)
     changed = serving.update_deployment(
         deployment,
         model=model,
@@ -182,11 +187,15 @@ def get_replica_log(
 
 
 def _limits(
-    before: ServingLimits, cpus: int | None, memory_mb: int | None, max_concurrency: int | None
+    before: ServingLimits,
+    cpus: int | None,
+    memory_mb: int | None,
+    max_concurrency: int | None,
+    others: list[str] | None,
 ) -> ServingLimits:
     chosen = {"cpus": cpus, "memory_mb": memory_mb, "max_concurrency": max_concurrency}
     given = {name: value for name, value in chosen.items() if value is not None}
-    return ServingLimits.model_validate(before.model_dump() | given)
+    return ServingLimits.model_validate(before.model_dump() | given | values(others, "a limit"))
 
 
 def _rows(text: str) -> Any:

@@ -62,7 +62,7 @@ class Parser:
         if not self._whole:
             return True
         part = matrix[:, self._whole]
-        return bool(np.all((np.abs(part) < EXACT_INTEGERS) & (np.floor(part) == part) | np.isnan(part)))
+        return bool(np.all((np.abs(part) <= EXACT_INTEGERS) & (np.floor(part) == part) | np.isnan(part)))
 
     def check(self, rows: list[Any]) -> Any:
         """Return listed rows as an array, each value looked at.
