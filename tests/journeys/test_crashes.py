@@ -193,4 +193,4 @@ def check_writes(client, written):
     assert sorted(version.version for version in found) == list(range(1, len(found) + 1))
     for version in found:
         verify_statement(statement_of(version), version.platform_signature, keys)
-        assert client.models.verify_version("scribe", version.version).files_checked == 3
+        assert client.models.verify_version("scribe", version.version).files_checked == len(version.files) >= 3
