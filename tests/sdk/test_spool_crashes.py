@@ -17,6 +17,9 @@ import pytest
 
 from modelops.contracts.errors import MLOpsError
 from modelops.domains.experiments.schemas import RunStatus
+from modelops.sdk.client import Client
+from modelops.sdk.spool import leftovers
+from modelops.sdk.spool.folder import SpoolFolder
 from modelops.server.listener import Listener
 from modelops.testing.process import PlatformProcess, platform_process
 from modelops.testing.waiting import wait_for
@@ -137,6 +140,41 @@ def test_a_killed_program_loses_nothing_of_what_its_calls_returned_for(bench, se
     assert (run.status, run.reason) == (RunStatus.FAILED, "The program that made the run ended without ending it.")
     assert bench.sync() == []
     assert list((bench.home / "runs").iterdir()) == []
+
+
+def test_a_sender_that_dies_after_any_step_leaves_what_the_next_one_needs(bench, seen, monkeypatch):
+    last = acknowledged(bench.start(MODELOPS_URL=f"http://127.0.0.1:{free_port()}"), 600)
+    monkeypatch.setenv("MODELOPS_URL", bench.url)
+    [folder] = (bench.home / "runs").iterdir()
+
+    class Died(BaseException):
+        pass
+
+    def send(fatal):
+        """Send until the state is saved for the `fatal`th time, which never reaches the disk."""
+        saves = iter(range(fatal))
+
+        def save(spool, progress, real=SpoolFolder.save):
+            if next(saves, None) is None:
+                raise Died
+            real(spool, progress)
+
+        spool = SpoolFolder(folder)
+        with monkeypatch.context() as patch, Client(bench.url, token=bench.environment["MODELOPS_TOKEN"]) as client:
+            patch.setattr(SpoolFolder, "save", save)
+            return leftovers.send(spool, lambda header: client)
+
+    died = 0
+    while True:
+        try:
+            left = send(died % 3)
+            break
+        except Died:
+            died += 1
+    assert (left.state, left.refused) == ("sent", 0)
+    assert died > 5
+    [run] = seen.list_runs("crashes").items
+    check_whole(seen, run, last)
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
 
 from modelops.contracts.errors import (
-    AlreadyExists,
     IdempotencyMismatch,
     InvalidInput,
     PermissionDenied,
@@ -27,7 +26,7 @@ from modelops.kernel.callers import credentials_of, find_caller
 from modelops.kernel.context import Actor, Context
 from modelops.kernel.listing import PageQuery
 from modelops.kernel.problems import documented
-from modelops.kernel.scope import Scope
+from modelops.kernel.scope import Outrun, Scope, outlast_races
 from modelops.kernel.tables import IdempotencyRow
 from modelops.kernel.work import Workplace
 
@@ -148,6 +147,12 @@ def _scope(request: Request, operation: str) -> Scope:
 def _in_context(
     request: Request, operation: str, status: int, endpoint: Callable[..., Any], parameter: str
 ) -> Response:
+    return outlast_races(lambda: _in_one_unit(request, operation, status, endpoint, parameter))
+
+
+def _in_one_unit(
+    request: Request, operation: str, status: int, endpoint: Callable[..., Any], parameter: str
+) -> Response:
     place: Workplace = request.app.state.place
     actor: Actor = request.state.actor
     write = request.method not in SAFE_METHODS
@@ -164,7 +169,7 @@ def _in_context(
                 _remember(ctx, request, response)
             return response
     except IntegrityError as taken:
-        raise AlreadyExists("Another request created or changed the same thing at the same moment.") from taken
+        raise Outrun from taken
     except PermissionDenied as denied:
         audit.record_denied(place, actor, operation, request.url.path, denied, request_id)
         raise

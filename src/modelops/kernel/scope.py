@@ -1,7 +1,7 @@
 """A scope: an authenticated request that opens its own units of work."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,8 +17,29 @@ from modelops.kernel.work import Workplace
 
 T = TypeVar("T")
 
+_ATTEMPTS = 3
+
 LIMIT_KEY = "modelops.body_limit"
 """Where the body limit of a request lies in its ASGI scope."""
+
+
+class Outrun(AlreadyExists):
+    """Another request created or changed the same thing at the same moment."""
+
+    def __init__(self) -> None:
+        super().__init__("Another request created or changed the same thing at the same moment.", hint="Send it again.")
+
+
+def outlast_races(work: Callable[[], T]) -> T:
+    """Run a unit of work, and again where another request was faster: what that one committed decides what becomes of this.
+
+    Raises:
+        Outrun: it was outrun each time.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(Outrun):
+            return work()
+    return work()
 
 
 @dataclass(frozen=True)
@@ -52,7 +73,7 @@ class Scope:
                 if write:
                     audit.record(ctx, self.operation, self.request.url.path, "done")
         except IntegrityError as taken:
-            raise AlreadyExists("Another request created or changed the same thing at the same moment.") from taken
+            raise Outrun from taken
         except PermissionDenied as denied:
             audit.record_denied(self.place, self.actor, self.operation, self.request.url.path, denied, request_id)
             raise

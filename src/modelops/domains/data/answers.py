@@ -12,7 +12,7 @@ from starlette.types import Scope as AsgiScope
 
 from modelops.contracts.errors import IdempotencyMismatch, InvalidInput
 from modelops.kernel.context import Context
-from modelops.kernel.scope import Scope
+from modelops.kernel.scope import Scope, outlast_races
 from modelops.kernel.tables import IdempotencyRow
 
 
@@ -95,6 +95,10 @@ def create_once(scope: Scope, digest: str, create: Callable[[Context], BaseModel
     Raises:
         IdempotencyMismatch: the key was used for another request.
     """
+    return outlast_races(lambda: _create_once(scope, digest, create))
+
+
+def _create_once(scope: Scope, digest: str, create: Callable[[Context], BaseModel]) -> Response:
     key = scope.request.headers.get("idempotency-key")
     fingerprint = _fingerprint(scope, digest)
     with scope.work() as ctx:

@@ -128,6 +128,9 @@ class Sender:
             dropped=self._dropped(),
         )
         forget_before(self.spool.path, batch.end)
+        match batch.entries:
+            case [File() as file] if not refused:
+                self.spool.content(file).unlink(missing_ok=True)
         return True
 
     def end(self, end: End) -> None:
@@ -187,7 +190,6 @@ class Sender:
             if passes(failure):
                 raise
             return [([file], failure)]
-        content.unlink(missing_ok=True)
         return []
 
     def _set_aside(self, entries: Sequence[Entry], failure: Exception) -> None:
