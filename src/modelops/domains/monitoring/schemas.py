@@ -57,8 +57,15 @@ class ColumnSketch(Schema):
     high: float | None
 
 
+LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the bins that answers' durations are counted in; a last bin holds those above."""
+
+
 class SketchBatch(Schema):
-    """What one replica saw in one stretch of time. A batch is counted once, by (`source`, `sequence`)."""
+    """What one variant of one replica saw in one stretch of time. A batch is counted once, by (`source`, `sequence`).
+
+    `latencies` counts its answers over `LATENCY_BOUNDS_S`, from the request's first byte to the reply.
+    """
 
     source: Annotated[str, Field(min_length=1, max_length=200)]
     sequence: Annotated[int, Field(ge=0)]
@@ -73,6 +80,9 @@ class SketchBatch(Schema):
     dropped_rows: Annotated[int, Field(ge=0)]
     inputs: list[ColumnSketch]
     outputs: list[ColumnSketch]
+    variant: Annotated[str, Field(min_length=1, max_length=63)] = "champion"
+    latencies: Annotated[list[int], Field(max_length=len(LATENCY_BOUNDS_S) + 1)] = []
+    latency_sum_s: Annotated[float, Field(ge=0)] = 0.0
 
 
 class SketchBatches(Schema):

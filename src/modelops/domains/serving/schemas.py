@@ -1,9 +1,9 @@
 """Payloads of deployments, and the revision document that a runtime lives by."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelops.contracts.schemas import Digest, Json, Schema, Slug, Tags, Text, UtcTime
 from modelops.contracts.signing import Signature
@@ -37,6 +37,63 @@ class ServingLimits(Schema):
     rate_burst: Annotated[
         int, Field(ge=1, le=1_000_000, description="Requests of one caller at once beyond the rate.")
     ] = 100
+
+
+class VariantRole(StrEnum):
+    """What a variant is for: the `champion` answers whoever no other answers, a `challenger` answers its share of the
+    callers, a `shadow` is asked a copy of what others answer, and nobody sees what it says."""
+
+    CHAMPION = "champion"
+    CHALLENGER = "challenger"
+    SHADOW = "shadow"
+
+
+VariantName = Annotated[Slug, Field(description="Names a variant in answers, metrics and the override header.")]
+HeaderName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9-]+$")]
+Share = Annotated[
+    float, Field(ge=0, le=100, description="In percent of the requests, or of the keys where it is sticky.")
+]
+
+
+class Challenger(Schema):
+    """A model version that answers a share of the callers."""
+
+    name: VariantName
+    model: ModelRef
+    share: Share = 0.0
+
+
+class Shadow(Schema):
+    """A model version that is asked a copy of a share of the requests, after those were answered."""
+
+    name: VariantName
+    model: ModelRef
+    share: Share = 100.0
+
+
+class TrafficPolicy(Schema):
+    """How a deployment's requests are split among its model and others.
+
+    With `sticky_header`, whoever sends the same value in it gets the same variant: variants are ranked by weighted
+    rendezvous hashing of `salt` and the value, so that raising a share moves callers to that variant and no others.
+    Requests without the header are split at random. A request whose `override_header` names a variant is answered by it.
+    """
+
+    challengers: Annotated[list[Challenger], Field(max_length=8)] = []
+    shadows: Annotated[list[Shadow], Field(max_length=4)] = []
+    sticky_header: HeaderName | None = None
+    salt: Annotated[str, Field(max_length=100)] = ""
+    override_header: HeaderName | None = "x-modelops-variant"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        names = ["champion", *(one.name for one in self.challengers), *(one.name for one in self.shadows)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two variants are called '{twice}'")
+        if sum(one.share for one in self.challengers) > 100 + 1e-9:
+            raise ValueError("the challengers' shares add up to more than 100 percent")
+        return self
 
 
 class DeploymentCreate(Schema):
@@ -186,6 +243,22 @@ class Explanations(Schema):
     version: int
     revision: int
     replica: str
+
+
+class VariantDocument(Schema):
+    """A model version as a runtime serves it. `share` is in percent; the champion's is what the challengers leave."""
+
+    name: str
+    role: VariantRole
+    share: float
+    model: str
+    version: int
+    model_version_id: str
+    flavour: str
+    digest: Digest
+    files: list[PackageFile]
+    signature: ModelSignature
+    platform_signature: Signature
 
 
 class RevisionDocument(Schema):
