@@ -11,7 +11,7 @@ from tests.runtime.wires import InProcess
 
 from modelops.domains.models.flavours import callable as functions
 from modelops.domains.models.schemas import Feature, ModelSignature
-from modelops.domains.serving.schemas import Explanations, Predictions
+from modelops.domains.serving.schemas import Predictions
 from modelops.runtime.serving.routing import drawn, variant_of
 
 NAMES = ["champion", "b", "c", "d"]
@@ -175,16 +175,16 @@ def test_a_path_with_a_version_is_that_variant_s(served, fast):
     assert "version 2 of 'tumours'" in answer["detail"]
 
 
-def test_descriptions_and_explanations_are_the_champion_s_but_for_who_asks_for_others(served):
+def test_descriptions_and_explanations_are_the_champion_s_but_for_who_asks_for_others(served, monkeypatch):
     found = said(served, path="/v2/models/tumours", method="GET", body=b"")[1]
     assert found["versions"] == ["1", "2", "3"]
     assert said(served, path="/v2/models/tumours/versions/2", method="GET", body=b"")[0] == 200
     assert said(served, path="/v2/models/tumours/versions/2/ready", method="GET", body=b"")[1]["ready"]
+    for variant in served.replica.current.answering.values():
+        monkeypatch.setattr(variant.explainer, "explain", lambda _instances: {})
     for named, variant in (((), "champion"), (("x-modelops-variant: c",), "c")):
         status, answer = said(served, *named, path="/explain")
-        assert status in (200, 409)
-        if status == 200:
-            assert Explanations.model_validate(answer).variant == variant
+        assert (status, answer["variant"]) == (200, variant)
 
 
 def test_heads_are_known_again_and_drawn_anew(served):
