@@ -100,7 +100,7 @@ class Replica:
             ask = self.ask(self.plain, body, None, None, time.perf_counter(), _nowhere)
             watch = Watch()
             results = self._batcher.work([ask])
-            self._pace.observe(watch.on_loop(), 1, 1)
+            self._pace.observe(watch.seconds(), 1, 1)
             outcome = results.outcomes[ask]
             if isinstance(outcome, MLOpsError):
                 raise outcome

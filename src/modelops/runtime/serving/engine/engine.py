@@ -109,7 +109,7 @@ class Engine:
         if self._pace.suits_loop(rows):
             watch = Watch()
             results = self._batcher.work(batch)
-            self._finish(batch, rows, results, watch.on_loop())
+            self._finish(batch, rows, results, watch.seconds())
             return
         if self._worker is None:
             self._worker = Worker(asyncio.get_running_loop(), self._batcher)

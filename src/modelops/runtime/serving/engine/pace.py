@@ -1,6 +1,5 @@
 """Whether a model is fast enough to be asked on the event loop itself."""
 
-import resource
 import time
 
 _FIXED_S, _EACH_S = 200e-6, 4e-6
@@ -12,8 +11,6 @@ _STEADY = 1000
 _SMALL_ROWS, _LONGEST_S = 256, 1e-3
 _HANGING_S = 10e-3
 """Beyond this it is not for the loop, whatever else was measured."""
-
-_THREAD: int | None = getattr(resource, "RUSAGE_THREAD", None)
 
 
 class Pace:
@@ -56,30 +53,17 @@ class Pace:
 
 
 class Watch:
-    """Measures what one batch takes on this thread, from when it is made.
+    """Measures what one batch takes on this thread, from when it is made: the processor's time.
 
-    On a busy machine the clock on the wall also counts other processes' turns, and, beside an event loop that works, the
-    loop's; those say nothing of the model. So where a thread did not wait, its processor time counts. Where the system does
-    not tell whether it did, the wall's clock has to do.
+    The clock on the wall also counts other processes' turns, and the waits of threads that share the interpreter; those say
+    nothing of the model. What may sleep is never for the loop, so its time does not matter.
     """
 
-    __slots__ = ("_cpu", "_waits", "_wall")
+    __slots__ = ("_began",)
 
     def __init__(self) -> None:
-        self._waits = _waits()
-        self._wall, self._cpu = time.perf_counter(), time.thread_time()
+        self._began = time.thread_time()
 
-    def on_loop(self) -> float:
-        """Return the seconds of a batch on the loop: the processor's, but the wall's if the thread went to sleep."""
-        cpu, wall = time.thread_time() - self._cpu, time.perf_counter() - self._wall
-        return cpu if self._waits is not None and _waits() == self._waits else wall
-
-    def beside_loop(self) -> float:
-        """Return the seconds of a batch on a thread that shares the interpreter with the loop, and waits for it at times."""
-        cpu, wall = time.thread_time() - self._cpu, time.perf_counter() - self._wall
-        return cpu if wall < _HANGING_S else wall
-
-
-def _waits() -> int | None:
-    """Return how often this thread went to sleep by itself so far; None where the system does not tell."""
-    return None if _THREAD is None else resource.getrusage(_THREAD).ru_nvcsw
+    def seconds(self) -> float:
+        """Return the processor seconds since then."""
+        return time.thread_time() - self._began
