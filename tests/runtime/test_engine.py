@@ -77,7 +77,7 @@ class Place:
             [[float(value)] for value in rows] if listed else np.array([[float(value)] for value in rows]),
             len(rows),
             100,
-            lambda answers, start, stop: repr(answers.values[start:stop]).encode(),
+            lambda answers, start, stop: b"[%b]" % b", ".join(answers.values[start:stop]),
             lambda outcome: self.outcomes.setdefault(key, []).append(outcome),
             listed=listed,
             began=time.perf_counter() if began is None else began,

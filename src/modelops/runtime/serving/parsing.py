@@ -4,6 +4,7 @@ Lists of numbers, by far the most of what comes, are decoded straight into float
 goes the careful way, which also finds the words to refuse it with; both ways take the same bodies, and give the same rows.
 """
 
+import struct
 from typing import Any
 
 import msgspec
@@ -38,6 +39,7 @@ class Parser:
         self._width = len(inputs)
         self._whole = [index for index, feature in enumerate(inputs) if feature.type is FeatureType.INTEGER]
         self._required = [index for index, feature in enumerate(inputs) if feature.required]
+        self._pack = struct.Struct(f"{self._width}d").pack
         self._decode: msgspec.json.Decoder[Any] | None = None
         if not columns and inputs and all(feature.type in _NUMERIC for feature in inputs):
             self._decode = msgspec.json.Decoder(_Numbers if len(self._required) == len(inputs) else _NumbersOrNull)
@@ -54,6 +56,14 @@ class Parser:
         instances = instances_of(body)
         checked = check_instances(self._signature, instances, self._max_rows, columns=self._columns)
         return checked, len(instances), False
+
+    def matrix(self, rows: list[list[float | None]]) -> Any:
+        """Return listed rows as a float64 array of shape (rows, features)."""
+        try:
+            packed = bytearray().join([self._pack(*row) for row in rows])  # twice as fast as NumPy's way through lists
+        except struct.error:  # there is null among them
+            return np.array(rows, dtype=np.float64)
+        return np.frombuffer(packed).reshape(len(rows), self._width)
 
     def fits(self, matrix: Any) -> bool:
         """Tell whether the values in what were lists of numbers, shape (rows, features), fit; null is NaN there."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from modelops.contracts.errors import MLOpsError
+from modelops.runtime.serving.jsontext import encode_each
 from modelops.runtime.serving.predicting import Answer, plain
 
 
@@ -65,31 +66,31 @@ class Seen:
 
 
 class Answers:
-    """The answer to a batch, and the same as lists of JSON values, which are made once for all of its requests."""
+    """The answer to a batch, and the same as JSON, a text a row, which is made once for all of its requests."""
 
     __slots__ = ("_probabilities", "_values", "answer")
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
-        self._values: list[Any] | None = None
-        self._probabilities: list[Any] | None = None
+        self._values: list[bytes] | None = None
+        self._probabilities: list[bytes] | None = None
 
     @property
-    def values(self) -> list[Any]:
-        """Return the predictions as JSON values.
+    def values(self) -> list[bytes]:
+        """Return the predictions as JSON.
 
         Raises:
             ModelFailed: something in them is no JSON value.
         """
         if self._values is None:
-            self._values = plain(self.answer.values)
+            self._values = encode_each(plain(self.answer.values))
         return self._values
 
     @property
-    def probabilities(self) -> list[Any] | None:
-        """Return the probabilities, a list a row; None where the model gives none."""
+    def probabilities(self) -> list[bytes] | None:
+        """Return each row's probabilities as JSON; None where the model gives none."""
         if self._probabilities is None and self.answer.probabilities is not None:
-            self._probabilities = self.answer.probabilities.tolist()
+            self._probabilities = encode_each(self.answer.probabilities.tolist())
         return self._probabilities
 
 

@@ -67,7 +67,7 @@ class Batcher:
     def _together(self, asks: list[Ask], results: Results) -> tuple[list[Ask], Any]:
         """Return the requests whose rows fit the signature, and the rows of all of them."""
         if all(ask.listed for ask in asks):
-            matrix = np.array([row for ask in asks for row in ask.rows], dtype=np.float64)
+            matrix = self._parser.matrix([row for ask in asks for row in ask.rows])
             if self._parser.fits(matrix):
                 return asks, matrix
         fitting = []
