@@ -1,6 +1,7 @@
 """The engine by itself: batches, limits, deadlines, and models that misbehave."""
 
 import asyncio
+import math
 import threading
 import time
 
@@ -72,7 +73,7 @@ class Place:
         self.engine = Engine(batcher, ServingLimits(**limits), self.pace, self.counts, self.tap)
         self.outcomes = {}
 
-    def ask(self, key, rows, *, deadline=None, listed=True, began=None):
+    def ask(self, key, rows, *, deadline=math.inf, listed=True, began=None):
         ask = Ask(
             [[float(value)] for value in rows] if listed else np.array([[float(value)] for value in rows]),
             len(rows),

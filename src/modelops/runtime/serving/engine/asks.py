@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
+
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.jsontext import encode_each
 from modelops.runtime.serving.predicting import Answer, plain
@@ -20,7 +22,7 @@ Outcome = bytes | Framed | MLOpsError
 """The body of a reply, or why there is none."""
 
 
-class Ask:
+class Ask(msgspec.Struct, eq=False):
     """A request's rows on their way through the engine.
 
     Attributes:
@@ -29,31 +31,24 @@ class Ask:
         listed: Whether `rows` are lists still; the engine turns those of a whole batch into one array.
         count: How many rows.
         size: The bytes that the request holds in memory while it waits, roughly.
-        deadline: When nobody wants the reply any more, in seconds of `time.perf_counter`; None for never.
+        deadline: When nobody wants the reply any more, in seconds of `time.perf_counter`; infinite for never.
         began: When the request came, on the same clock.
         render: Makes the reply's body from the answers to a batch and the place of the own rows in it.
         done: Takes the outcome, on the event loop, exactly once unless `gone`.
         gone: Whether the caller has left: it is neither asked nor answered any more.
+        outcome: What came of it, before `done` is told.
     """
 
-    __slots__ = ("began", "count", "deadline", "done", "gone", "listed", "render", "rows", "size")
-
-    def __init__(
-        self,
-        rows: Any,
-        count: int,
-        size: int,
-        render: "Render",
-        done: Callable[[Outcome], None],
-        *,
-        listed: bool,
-        began: float,
-        deadline: float | None,
-    ) -> None:
-        self.rows, self.count, self.size, self.listed = rows, count, size, listed
-        self.render, self.done = render, done
-        self.began, self.deadline = began, deadline
-        self.gone = False
+    rows: Any
+    count: int
+    size: int
+    render: "Render"
+    done: Callable[[Outcome], None]
+    listed: bool
+    began: float
+    deadline: float
+    gone: bool = False
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True)
