@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from modelops.contracts.errors import DeploymentError, NotFound, TooLarge
 from modelops.contracts.ports import Deployer
@@ -15,7 +14,6 @@ from modelops.domains.serving.gateway import TOKEN_TTL_S, Answer, Gateway
 from modelops.domains.serving.rows import deployment_row, observed, revision_rows
 from modelops.domains.serving.schemas import DeploymentState, ReplicaLog, RevisionState, ServingLimits
 from modelops.domains.serving.workloads import workload_name
-from modelops.kernel.problems import BadRequest
 from modelops.kernel.scope import Scope
 
 _PERMISSION = "deployments.predict"
@@ -108,17 +106,14 @@ async def _body(scope: Scope, limit: int) -> bytes:
     """Read the body, as long as the deployment's own limit lets it be."""
     scope.accept_upload()
     chunks, size = [], 0
-    try:
-        async for chunk in scope.request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge(
-                    f"The body is larger than {limit:,} bytes, the limit of this deployment.",
-                    hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
-                )
-            chunks.append(chunk)
-    except ClientDisconnect as gone:
-        raise BadRequest("The connection ended before the whole body was sent.") from gone
+    async for chunk in scope.request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(
+                f"The body is larger than {limit:,} bytes, the limit of this deployment.",
+                hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
+            )
+        chunks.append(chunk)
     return b"".join(chunks)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Replica:
     Attributes:
         current: What it serves; another one after a swap.
         retiring: What it served before, and somebody waits for still.
+        followers: Who is told what is served after a swap, in the same step of the event loop.
     """
 
     def __init__(self, config: ReplicaConfig, document: RevisionDocument) -> None:
@@ -56,6 +57,7 @@ class Replica:
         self.retiring: list[Variant] = []
         self.current = Served(document, [self.load(document, variant) for variant in document.variants])
         self._adopt()
+        self.followers: list[Callable[[Served], None]] = []
         self.draining = False
         self.asked_at = time.perf_counter()
 
@@ -92,6 +94,8 @@ class Replica:
             self.gate.fetch_by(jwks_fetcher(document.platform_url))
         self.current = Served(document, [variant for variant, _ in parts])
         self._adopt()
+        for follow in self.followers:
+            follow(self.current)
         return [variant for variant in before.variants if variant not in self.current.variants]
 
     def retired(self, variant: Variant) -> None:
