@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _SWITCH_S, _USUAL_SWITCH_S = 0.0005, sys.getswitchinterval()
-_NICENESS = 10
 
 
 _at_work: set[asyncio.Future[Any]] = set()
@@ -20,7 +18,8 @@ _at_work: set[asyncio.Future[Any]] = set()
 async def quietly(name: str, work: Callable[[], T]) -> T:
     """Run work on a thread of its own, which lets the event loop go first.
 
-    A daemon: a model that never comes to an end of loading must not keep the process from ending.
+    A daemon: a model that never comes to an end of loading must not keep the process from ending. It is not given a lower
+    priority: a thread that waits for the processor with the interpreter's lock in its hand holds the loop up.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -36,7 +35,6 @@ async def quietly(name: str, work: Callable[[], T]) -> T:
     def run() -> None:
         result, error = None, None
         try:
-            _step_back()
             result = work()
         except Exception as wrong:
             error = wrong
@@ -54,10 +52,3 @@ async def quietly(name: str, work: Callable[[], T]) -> T:
         _at_work.discard(future)
         if not _at_work:
             sys.setswitchinterval(_USUAL_SWITCH_S)
-
-
-def _step_back() -> None:
-    """Have the system prefer other threads to this one, where it can."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
