@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ _SWITCH_S, _USUAL_SWITCH_S = 0.0005, sys.getswitchinterval()
 
 
 _at_work: set[asyncio.Future[Any]] = set()
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 async def quietly(name: str, work: Callable[[], T]) -> T:
@@ -46,9 +48,16 @@ async def quietly(name: str, work: Callable[[], T]) -> T:
     _at_work.add(future)
     sys.setswitchinterval(_SWITCH_S)
     try:
-        threading.Thread(target=run, name=name, daemon=True).start()
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        _threads.add(thread)
+        thread.start()
         return await future
     finally:
         _at_work.discard(future)
         if not _at_work:
             sys.setswitchinterval(_USUAL_SWITCH_S)
+
+
+def is_at_work() -> bool:
+    """Tell whether work goes on, though nobody may wait for it any more."""
+    return any(thread.is_alive() for thread in _threads)

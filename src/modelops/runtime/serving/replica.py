@@ -3,9 +3,9 @@
 import asyncio
 import itertools
 import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
@@ -72,10 +72,14 @@ class Replica:
         Raises:
             MLOpsError: in a sentence for the deployment's owner, why it cannot be served.
         """
-        folder = self._folder()
-        package = load_package(self.config, document, variant, folder)
-        loaded = Variant(self.config, document, variant, package, folder, self._telling)
-        loaded.warm_up()
+        folder = self.config.packages / str(next(self._folders))
+        try:
+            package = load_package(self.config, document, variant, folder)
+            loaded = Variant(self.config, document, variant, package, folder, self._telling)
+            loaded.warm_up()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return loaded
 
     def swap(self, document: RevisionDocument, parts: Sequence[tuple[Variant, Part]]) -> list[Variant]:
@@ -169,7 +173,3 @@ class Replica:
         for variant in self.current.variants:
             part = variant.part
             self.metrics.adopt(part.document.revision, part.variant.name, part.counts)
-
-    def _folder(self) -> Path:
-        """Return a folder for one more package."""
-        return self.config.packages / str(next(self._folders))
