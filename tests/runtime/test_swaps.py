@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -381,9 +382,14 @@ def test_who_was_asked_before_a_swap_is_answered_by_whom_it_asked(bench, models,
 
 def test_a_model_that_hangs_does_not_keep_others_from_serving_or_the_replica_from_ending(bench, models, wait_until):
     held = Held("held", bench.folder)
-    hanging = document(bench, bench.package(functions.flavour, held), 1, limits=ServingLimits(request_timeout_ms=1))
+    hanging = document(bench, bench.package(functions.flavour, held), 1)
     replica = Steered(bench, hanging, MODELOPS_DRAIN_S="2")
-    asking = threading.Thread(target=lambda: replica.process.predict([[1.0]]), daemon=True)
+
+    def ask():
+        with suppress(httpx.HTTPError), httpx.Client(headers=replica.process.client.headers, timeout=60) as client:
+            client.post(f"{replica.process.url}/predict", json=BODY)
+
+    asking = threading.Thread(target=ask)
     asking.start()
     wait_until(Path(held.asked).exists)
     for revision in (2, 3):
@@ -416,5 +422,5 @@ def test_memory_does_not_grow_with_swaps(bench, kind):
             replica.swap(document(bench, content, revision))
             used.append(process.memory_info().rss)
     assert load.failures == []
-    assert max(used[15:]) < max(used[:15]) + 30_000_000, str([value // 2**20 for value in used])
+    assert max(used) < used[0] + 8 * 20_000_000, "thirty models would be 600 MB"
     assert len(list((replica.process.workdir / "packages").iterdir())) <= 3
