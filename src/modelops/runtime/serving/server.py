@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from modelops.runtime.serving.app import build_app
+from modelops.runtime.serving.connections import Room, raise_file_limit
 from modelops.runtime.serving.fastlane.lane import FastLane
 from modelops.runtime.serving.fastlane.protocol import protocol_of
 from modelops.runtime.serving.listening import BACKLOG, announce, listen
@@ -41,7 +42,7 @@ def serve(replica: Replica) -> None:
     listener = listen(replica.config.host) if worker is None else socket.socket(fileno=worker.listener)
     config = uvicorn.Config(
         build_app(replica),
-        http=protocol_of(FastLane(replica)),
+        http=protocol_of(FastLane(replica), Room(raise_file_limit())),
         loop="uvloop",
         ws="none",
         lifespan="off",
