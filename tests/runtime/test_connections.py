@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 import pytest
 from sklearn.linear_model import LogisticRegression
-from uvicorn.server import ServerState
 from tests.runtime.wires import InProcess
+from uvicorn.server import ServerState
 
 from modelops.domains.models.flavours.sklearn import flavour
 from modelops.domains.models.signatures import infer_signature
