@@ -15,6 +15,7 @@ from modelops.runtime.serving.connections import Room
 from modelops.runtime.serving.fastlane.lane import FastLane
 from modelops.runtime.serving.fastlane.protocol import protocol_of
 from modelops.runtime.serving.replica import Replica
+from modelops.runtime.serving.steering import Steering
 
 
 class Wire(asyncio.Transport):
@@ -77,7 +78,7 @@ class InProcess:
             return ask(*given)
 
         self.lane.ask = counted
-        self._config = uvicorn.Config(build_app(self.replica), lifespan="off", ws="none", log_config=None)
+        self._config = uvicorn.Config(build_app(self.replica, Steering()), lifespan="off", ws="none", log_config=None)
         self._config.load()
 
     def close(self):
