@@ -3,8 +3,8 @@
 import logging
 import resource
 import time
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Collection, Iterable
+from typing import Any, Protocol
 
 _RESERVE = 128
 """File descriptors that are no connections: the model's, telemetry's, libraries'."""
@@ -53,8 +53,8 @@ class Room:
     def __init__(self, most: int) -> None:
         self._most, self._told_at = most, 0.0
 
-    def has_place(self, connections: set[Connection]) -> bool:
-        """Tell whether the newest of `connections` may stay, and end others for it."""
+    def has_place(self, connections: Collection[Any]) -> bool:
+        """Tell whether the newest of `connections`, each a `Connection`, may stay, and end others for it."""
         if len(connections) <= self._most:
             return True
         quiet = _longest_quiet(connections, time.perf_counter())
