@@ -115,6 +115,8 @@ RUNS = {
     "mops models sign-version": "numbers 1 --bundle {folder}/model.sig --public-key {folder}/key.pem",
     "mops models verify-bundle": "numbers 1 --bundle {folder}/model.sig --public-key {folder}/key.pem",
     "mops models download-version": "numbers 1 {folder}/downloaded",
+    "mops models register-ensemble": "both --member numbers:1 --member numbers@other --weight 1 --weight 2",
+    "mops models register-chain": "chain --step numbers:1 --step numbers:2 --pass-on probabilities",
     "mops models set-stage": "numbers Registration",
     "mops models list-stage-history": "numbers",
     "mops models set-alias": "numbers shadow 1",

@@ -37,6 +37,7 @@ class ServingLimits(Schema):
     rate_burst: Annotated[
         int, Field(ge=1, le=1_000_000, description="Requests of one caller at once beyond the rate.")
     ] = 100
+    grpc: Annotated[bool, Field(description="A second port, for the Open Inference Protocol over gRPC.")] = False
 
 
 class VariantRole(StrEnum):
@@ -138,6 +139,7 @@ class Replica(Schema):
     phase: str
     ready: bool
     endpoint: str | None
+    grpc_endpoint: Annotated[str | None, Field(description="`host:port`, where the limits ask for gRPC.")] = None
     pid: int | None
     restarts: int
     reason: str | None

@@ -81,16 +81,17 @@ async def _predict(replica: Replica, request: Request) -> Response:
     with _held(way.variant, request):
         timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
         body = await read_body(request, served.document.limits.max_body_bytes, _TOO_LARGE)
-        outcome = await _asked(served, way, body, json_length, timeout_ms, began)
+        outcome = await asked(served, way, body, json_length, timeout_ms, began)
     if isinstance(outcome, MLOpsError):
         raise outcome
     content, reply = reply_headers(outcome)
     return Response(content, headers=reply)
 
 
-async def _asked(
+async def asked(
     served: Served, way: Way, body: bytes, json_length: int | None, timeout_ms: int | None, began: float
 ) -> Outcome:
+    """Ask a variant, and have those that are its shadows follow; the arguments are those of `Way.ask`."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Outcome] = loop.create_future()
     done: Callable[[Outcome], None] = future.set_result
