@@ -37,9 +37,12 @@ def direct(
     Args:
         seen: The workload's replicas as the deployer sees them.
         known: All replicas as they were known before, by revision and index.
+        token: The platform's; empty, and nobody is asked or told.
         ask_all: Also ask those that are known to serve what they shall.
     """
     found = {one.index: _remembered(one, known.get((one.revision, one.index)), order) for one in seen}
+    if not token:
+        return [found[one.index] for one in seen]
     asked = [
         one for one in found.values() if one.ready and one.endpoint and (ask_all or one.serves != order.control.digest)
     ]

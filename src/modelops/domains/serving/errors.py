@@ -35,7 +35,9 @@ class IncompatibleVariant(DeploymentError):
     """A model cannot share the traffic of another: requests that fit the one do not fit the other."""
 
     code, title = "incompatible_variant", "The models do not take the same requests"
-    default_hint = "`mops models get-version NAME VERSION` shows a version's inputs; choose one that takes the champion's."
+    default_hint = (
+        "`mops models get-version NAME VERSION` shows a version's inputs; choose one that takes the champion's."
+    )
 
 
 class NoRollout(DeploymentError):

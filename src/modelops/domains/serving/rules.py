@@ -169,12 +169,12 @@ def controls(desired: Desired) -> dict[int, Control]:
 
 
 def to_tell(replicas: Sequence[Replica], control: Control) -> list[int]:
-    """Return the indices of the replicas to tell now what they shall serve: only ready ones can be told."""
-    there = [one for one in replicas if one.ready and one.serves == control.digest]
-    away = [one for one in replicas if one not in there]
-    refused = [one for one in away if one.told == control.digest and one.refusal]
-    under_way = [one for one in away if (one.told == control.digest and not one.refusal) or not one.ready]
-    waiting = [one for one in away if one.ready and one.told != control.digest]
+    """Return the indices of the replicas to tell now what they shall serve: ready ones that said what they serve."""
+    away = [one for one in replicas if not (one.ready and one.serves == control.digest)]
+    known = [one for one in away if one.ready and one.serves is not None]
+    refused = [one for one in known if one.told == control.digest and one.refusal]
+    waiting = [one for one in known if one.told != control.digest]
+    under_way = [one for one in away if one not in refused and one not in waiting]
     if control.again:
         waiting += refused
     free = 0 if control.frozen else max(0, control.at_once - len(under_way))
@@ -232,7 +232,7 @@ def served_before(activations: Mapping[int, datetime], active: int | None, pendi
 def _bringing_up(desired: Desired, pending: int, look: Look, now: datetime, waited: float, timeout_s: float) -> Verdict:
     # Without a spec it has no workload of its own yet: whatever was seen under its number is not it.
     replicas = look.of(desired.home(pending)) if desired.revisions[pending].prepared else []
-    arrived = _arrived(replicas, desired.replicas, desired.aim)
+    arrived = ready_count((one for one in replicas if desired.aim in (None, one.serves)), desired.replicas)
     settled = arrived >= desired.replicas
     trouble = _trouble(replicas) or look.problem or desired.revisions[pending].trouble
     doom = _doom(desired, replicas)
@@ -271,9 +271,12 @@ def _waits_for_a_person(course: Course | None) -> bool:
     return course is not None and course.state is RolloutState.PAUSED
 
 
-def _arrived(replicas: Iterable[Replica], wanted: int, digest: str | None) -> int:
-    """Count the replicas that take requests and serve what they shall, of those that shall stay."""
-    return ready_count((one for one in replicas if digest is None or one.serves == digest), wanted)
+def _at_rest(desired: Desired, look: Look) -> int:
+    """Count the replicas that serve the active revision; one that was not asked yet was started with it."""
+    replicas = look.of(desired.home(desired.active or desired.wanted))
+    return ready_count(
+        (one for one in replicas if desired.rest is None or one.serves in (None, desired.rest)), desired.replicas
+    )
 
 
 def _doom(desired: Desired, replicas: Sequence[Replica]) -> str | None:
@@ -300,19 +303,21 @@ def _given(desired: Desired, pending: int, look: Look, why: str, course: Course 
         f"The rollout of revision {pending} was aborted. {why}" if aborted else f"Revision {pending} failed. {why}"
     )
     course = course or (desired.course and end(desired.course, RolloutState.FAILED, why))
-    if desired.active is None:
-        state, reason, wanted, waited = DeploymentState.FAILED, failure, pending, None
-    elif desired.aim is not None:  # its replicas are still to be told that they stay with what they had
-        state, reason, wanted, waited = DeploymentState.PROGRESSING, failure, desired.active, 0.0
-    else:
-        (state, reason), wanted, waited = _health(desired, look, failure), desired.active, None
+    health: tuple[DeploymentState, str | None] = (DeploymentState.FAILED, failure)
+    waited = None
+    if desired.active is not None:
+        health = _health(desired, look, failure)
+        if desired.aim is not None:  # its replicas are still to be told that they stay with what they had
+            health, waited = (DeploymentState.PROGRESSING, failure), 0.0
+    state, reason = health
+    wanted = desired.active or pending
     return Verdict(state, reason, desired.active, wanted, failure, waited, failed=pending, trouble=why, course=course)
 
 
 def _serving(desired: Desired, look: Look, waited: float | None, timeout_s: float) -> Verdict:
     replicas = look.of(desired.home(desired.active or desired.wanted))
     surplus = [replica for replica in replicas if replica.index >= desired.replicas]
-    arrived = _arrived(replicas, desired.replicas, desired.rest)
+    arrived = _at_rest(desired, look)
     if waited is not None and (arrived < desired.replicas or surplus) and waited < timeout_s:
         reason = f"{arrived} of {desired.replicas} replicas are ready."
         return _verdict(desired, DeploymentState.PROGRESSING, reason, waited)
@@ -321,7 +326,7 @@ def _serving(desired: Desired, look: Look, waited: float | None, timeout_s: floa
 
 def _health(desired: Desired, look: Look, failure: str | None) -> tuple[DeploymentState, str | None]:
     replicas = look.of(desired.home(desired.active or desired.wanted))
-    arrived = _arrived(replicas, desired.replicas, desired.rest)
+    arrived = _at_rest(desired, look)
     if arrived >= desired.replicas:
         return (DeploymentState.ROLLED_BACK, failure) if failure else (DeploymentState.READY, None)
     trouble = _trouble(replicas) or look.problem

@@ -89,7 +89,7 @@ class TrafficPolicy(Schema):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         names = ["champion", "candidate"]  # the platform's own: a candidate is what a canary brings up
-        names += [one.name for one in (*self.challengers, *self.shadows)]
+        names += [*(one.name for one in self.challengers), *(one.name for one in self.shadows)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two variants are called '{twice}'")

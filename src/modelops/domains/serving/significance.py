@@ -46,7 +46,7 @@ def kolmogorov_sf(statistic: float) -> float:
     """Return the chance that Kolmogorov's limit variable is above `statistic` (Kolmogorov, 1933)."""
     if statistic < 0.2:  # the alternating series needs ever more terms there, and all are 1 to fifteen digits
         return 1.0
-    total = sum((-1) ** (k - 1) * math.exp(-2.0 * (k * statistic) ** 2) for k in range(1, 101))
+    total = sum((1.0 if k % 2 else -1.0) * math.exp(-2.0 * (k * statistic) ** 2) for k in range(1, 101))
     return min(1.0, max(0.0, 2.0 * total))
 
 

@@ -12,7 +12,7 @@ from modelops.contracts.ports import Deployer
 from modelops.domains.identity import service as identity
 from modelops.domains.serving.errors import NoReplicaReady
 from modelops.domains.serving.gateway import TOKEN_TTL_S, Answer, Gateway
-from modelops.domains.serving.rows import deployment_row, observed, revision_rows
+from modelops.domains.serving.rows import deployment_row, home_of, observed, revision_rows
 from modelops.domains.serving.schemas import DeploymentState, ReplicaLog, RevisionState, ServingLimits
 from modelops.domains.serving.workloads import workload_name
 from modelops.kernel.problems import BadRequest
@@ -61,8 +61,9 @@ def get_replica_log(
         number = by_default if revision is None else revision
         if number not in revisions:
             raise NotFound(f"The deployment '{row.name}' has no revision {number}.")
-        placed, kept = revisions[number].placed, revisions[number].log_tail or {}
-        workload = workload_name(row.id, number)
+        home = home_of(revisions[number])
+        placed, kept = revisions[home].placed, revisions[number].log_tail or {}
+        workload = workload_name(row.id, home)
     if placed:
         content = scope.place.ports[Deployer].log(workload, index, offset=offset, limit=limit)
     else:
@@ -88,10 +89,11 @@ def _target(scope: Scope, deployment: str) -> Target:
         ctx.require(_PERMISSION)
         row = deployment_row(ctx, deployment)
         revision = revision_rows(ctx, row)[row.active_revision or row.wanted_revision]
+        home = None if row.active_revision is None else home_of(revision)
         serving = [
             replica
             for replica in observed(row)
-            if replica.revision == row.active_revision and replica.index < row.replicas and replica.endpoint
+            if replica.revision == home and replica.index < row.replicas and replica.endpoint
         ]
         # One that was too busy to say that it is ready is still better than none.
         chosen = [replica for replica in serving if replica.ready] or serving

@@ -33,9 +33,7 @@ def blend(active: RevisionDocument, wanted: RevisionDocument, share: float) -> R
 @lru_cache(maxsize=64)
 def blended(active: str, wanted: str, share: float) -> tuple[str, str]:
     """Return the blend of two documents, both as JSON, and its digest."""
-    document = blend(
-        RevisionDocument.model_validate_json(active), RevisionDocument.model_validate_json(wanted), share
-    )
+    document = blend(RevisionDocument.model_validate_json(active), RevisionDocument.model_validate_json(wanted), share)
     return document.model_dump_json(), digest_of(document)
 
 
