@@ -8,6 +8,7 @@ from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.domains.serving.schemas import RevisionDocument, VariantRole
 from modelops.runtime.serving.openinference.metadata import model_paths
 from modelops.runtime.serving.routing import drawn, variant_of
+from modelops.runtime.serving.shadows import Shadow
 from modelops.runtime.serving.variant import Variant, Way
 
 
@@ -56,7 +57,7 @@ class Served:
         parts = list(zip(document.variants, self.variants, strict=True))
         self.champion = self.variants[0]
         self.answering = {part.name: variant for part, variant in parts if part.role is not VariantRole.SHADOW}
-        self.shadows = [(part.share, variant) for part, variant in parts if part.role is VariantRole.SHADOW]
+        self.shadows = [Shadow(variant, part.share) for part, variant in parts if part.role is VariantRole.SHADOW]
         self._shares = {part.name: part.share for part, _ in parts if part.role is VariantRole.CHALLENGER}
         champion = max(0.0, 100.0 - sum(self._shares.values()))
         self._shares = {document.champion.name: champion, **self._shares}

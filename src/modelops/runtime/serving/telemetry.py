@@ -25,9 +25,13 @@ class Sender:
 
     def __init__(self, config: ReplicaConfig, platform_url: str, spool: Spool, metrics: Metrics) -> None:
         self._config, self._spool, self._metrics = config, spool, metrics
-        self._url = f"{platform_url.rstrip('/')}/v1/monitoring/sketches"
+        self.send_to(platform_url)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+
+    def send_to(self, platform_url: str) -> None:
+        """Send to this platform from now on."""
+        self._url = f"{platform_url.rstrip('/')}/v1/monitoring/sketches"
 
     def start(self) -> None:
         """Begin sending."""

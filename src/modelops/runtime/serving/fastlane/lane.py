@@ -14,6 +14,7 @@ from modelops.runtime.serving.fastlane.heads import MOST_BYTES, Head, read_head
 from modelops.runtime.serving.forms import QUICK_BYTES
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.served import Served
+from modelops.runtime.serving.shadows import follow
 from modelops.runtime.serving.variant import Way
 
 _MOST_HEADS = 512
@@ -83,6 +84,8 @@ class FastLane:
         replica = self._replica
         replica.asked_at = began
         replica.rates.check(head.caller)
+        if self._served.shadows:
+            done = follow(self._served.shadows, way, body, head.json_length, done)
         ask = way.ask(body, head.json_length, head.timeout_ms, began, done)
         way.variant.engine.submit(ask)
         return ask
