@@ -83,7 +83,9 @@ def test_predictions_of_classes():
     assert judged(PredictionShift(), pair).outcome is Outcome.PASSED
     found = judged(PredictionShift(), replace(pair, candidate=reading(outputs=classes(900, 100, 0))))
     assert (found.outcome, found.effect) == (Outcome.FAILED, pytest.approx(0.4))
-    other = reading(outputs=classes(500, 400, 100, names=("a", "c")))  # `b` is among its others, `c` among the champion's
+    other = reading(
+        outputs=classes(500, 400, 100, names=("a", "c"))
+    )  # `b` is among its others, `c` among the champion's
     assert judged(PredictionShift(), replace(pair, candidate=other)).effect == 0.0
 
 
@@ -158,9 +160,7 @@ def test_the_whole():
     assert in_words(result) == result.metrics[0].why
 
 
-@given(
-    st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 5_000), st.integers(1, 50)
-)
+@given(st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 5_000), st.integers(1, 50))
 def test_whatever_was_counted_there_is_an_outcome(n, failed, m, failing, look):
     pair = Pair(reading(n, min(n, failed)), reading(m, min(m, failing)))
     result = analyse(Analysis(metrics=[ErrorRate(), Latency(), Latency(statistic="mean")]), pair, look, NOW, NOW)

@@ -58,10 +58,13 @@ def direct(
             found[one.index] = one.model_copy(
                 update={"serves": None, "told": order.control.digest, "refusal": reply.refusal}
             )
+    # What is told may be served from now on, or not: that is known again once it was asked.
     told = [found[index] for index in to_tell(list(found.values()), order.control)]
     replies = port.send([one.endpoint or "" for one in told], token, order.document)
     for one, reply in zip(told, replies, strict=True):
-        found[one.index] = one.model_copy(update={"told": order.control.digest, "refusal": reply.refusal})
+        found[one.index] = one.model_copy(
+            update={"serves": None, "told": order.control.digest, "refusal": reply.refusal}
+        )
     return [found[one.index] for one in seen]
 
 

@@ -272,10 +272,11 @@ def _waits_for_a_person(course: Course | None) -> bool:
 
 
 def _at_rest(desired: Desired, look: Look) -> int:
-    """Count the replicas that serve the active revision; one that was not asked yet was started with it."""
-    replicas = look.of(desired.home(desired.active or desired.wanted))
+    """Count the replicas that serve the active revision; one that was not asked or told yet was started with it."""
+    replicas, rest = look.of(desired.home(desired.active or desired.wanted)), desired.rest
     return ready_count(
-        (one for one in replicas if desired.rest is None or one.serves in (None, desired.rest)), desired.replicas
+        (one for one in replicas if rest is None or one.serves == rest or (one.serves is None and one.told is None)),
+        desired.replicas,
     )
 
 
