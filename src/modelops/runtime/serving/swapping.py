@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import shutil
@@ -274,15 +275,28 @@ def _served(served: Served) -> list[dict[str, object]]:
 def _free(variant: Variant) -> None:
     """Free what a variant that has ended holds."""
     shutil.rmtree(variant.folder, ignore_errors=True)
-    with contextlib.suppress(TypeError):  # not everything can be referred to weakly
-        left = weakref.ref(variant.package.predictor.model)
-        variant.let_go()
-        if left() is not None:  # it is in a circle, and what was frozen is not looked at
-            gc.unfreeze()
-            gc.collect()
-            gc.freeze()
-        return
+    model = _weakly(variant.package.predictor.model)
     variant.let_go()
+    if model() is not None:  # it is in a circle, and what was frozen is not looked at
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+    _give_back()
+
+
+def _weakly(model: object) -> Callable[[], object]:
+    """Return what tells whether a model is still there; of one that cannot be referred to weakly, nothing is known."""
+    try:
+        return weakref.ref(model)
+    except TypeError:
+        return lambda: None
+
+
+def _give_back() -> None:
+    """Have the C library give freed memory back to the system, where it is one that keeps it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 async def _apart(work: Callable[..., T], *given: object) -> T:
