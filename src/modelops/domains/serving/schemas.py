@@ -95,7 +95,16 @@ class TrafficPolicy(Schema):
             raise ValueError(f"two variants are called '{twice}'")
         if sum(one.share for one in self.challengers) > 100 + 1e-9:
             raise ValueError("the challengers' shares add up to more than 100 percent")
+        headers = {(self.sticky_header or "").lower(), (self.override_header or "").lower()}
+        if reserved := headers & _RESERVED_HEADERS:
+            raise ValueError(f"the header '{min(reserved)}' cannot decide who answers: it is not passed on to models")
         return self
+
+
+_RESERVED_HEADERS = frozenset(
+    {"authorization", "connection", "content-length", "content-type", "cookie", "host", "proxy-authorization"}
+    | {"set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "x-api-key"}
+)
 
 
 class DeploymentCreate(Schema):
