@@ -100,9 +100,17 @@ class Serving(Group):
         """Predict rows with the model that serves now."""
         return self._post(Predictions, f"/deployments/{deployment}/predict", {"instances": instances})
 
-    def explain(self, deployment: str, instances: Rows) -> Explanations:
-        """Explain the predictions of rows by additive attributions (SHAP values)."""
-        return self._post(Explanations, f"/deployments/{deployment}/explain", {"instances": instances})
+    def explain(
+        self, deployment: str, instances: Rows, *, method: str | None = None, max_evaluations: int | None = None
+    ) -> Explanations:
+        """Explain the predictions of rows by additive attributions (SHAP values).
+
+        Args:
+            method: `tree`, `linear`, `exact` or `permutation`; by default, the cheapest that fits the model.
+            max_evaluations: For how many rows the model may be asked, to explain one; more make estimates better.
+        """
+        wish = {"method": method, "max_evaluations": max_evaluations}
+        return self._post(Explanations, f"/deployments/{deployment}/explain", {"instances": instances, **wish})
 
     def get_replica_log(
         self, deployment: str, index: int, *, revision: int | None = None, offset: int = 0, limit: int = 65_536

@@ -9,7 +9,7 @@ import typer
 
 from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page, show_rows, values
 from modelops.domains.serving.client import Serving
-from modelops.domains.serving.schemas import Deployment, DeploymentState, ServingLimits
+from modelops.domains.serving.schemas import Deployment, DeploymentState, ExplainMethod, ServingLimits
 
 app = typer.Typer(help="Deployments: which model version answers where.", no_args_is_help=True)
 
@@ -155,9 +155,18 @@ def predict(ctx: typer.Context, deployment: DeploymentArg, instances: RowsArg, a
 
 
 @app.command()
-def explain(ctx: typer.Context, deployment: DeploymentArg, instances: RowsArg, as_json: AsJson = False) -> None:
+def explain(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    instances: RowsArg,
+    method: Annotated[ExplainMethod | None, typer.Option(help="By default, the cheapest that fits the model.")] = None,
+    max_evaluations: Annotated[
+        int | None, typer.Option(min=1, max=2**20, help="Rows that the model may be asked for, to explain one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Explain the predictions of rows by additive attributions (SHAP values)."""
-    said = group(ctx, Serving).explain(deployment, _rows(instances))
+    said = group(ctx, Serving).explain(deployment, _rows(instances), method=method, max_evaluations=max_evaluations)
     if as_json:
         show(said, as_json=True)
         return

@@ -10,6 +10,7 @@ from modelops.domains.serving.schemas import (
     Deployment,
     DeploymentCreate,
     DeploymentUpdate,
+    ExplainRequest,
     Explanations,
     Instances,
     Predictions,
@@ -30,11 +31,14 @@ Offset = Annotated[int, Query(ge=0, lt=2**63, description="Bytes to skip.")]
 LogLimit = Annotated[int, Query(ge=1, le=1_048_576, description="Bytes at most.")]
 
 
-def _instances() -> dict[str, Any]:
+def _instances(body: type[Instances]) -> dict[str, Any]:
     """Return the OpenAPI of a body that is not parsed here: the replica reads it."""
-    schema = Instances.model_json_schema(ref_template="{model}")
+    schema = body.model_json_schema(ref_template="{model}")
     for shape in schema["properties"]["instances"]["items"]["anyOf"]:
         shape["items" if shape["type"] == "array" else "additionalProperties"] = {}
+    method = schema["properties"].get("method")
+    if method is not None:
+        method["anyOf"][0] = schema["$defs"]["ExplainMethod"]
     del schema["$defs"]
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -85,7 +89,7 @@ def rollback_deployment(ctx: Context, deployment: Ref, body: RollbackRequest) ->
 @router.post(
     "/deployments/{deployment}/predict",
     response_model=Predictions,
-    openapi_extra=_instances(),
+    openapi_extra=_instances(Instances),
     responses=documented(500),
 )
 async def predict(scope: Scope, deployment: Ref) -> Response:
@@ -96,7 +100,7 @@ async def predict(scope: Scope, deployment: Ref) -> Response:
 @router.post(
     "/deployments/{deployment}/explain",
     response_model=Explanations,
-    openapi_extra=_instances(),
+    openapi_extra=_instances(ExplainRequest),
     responses=documented(500),
 )
 async def explain(scope: Scope, deployment: Ref) -> Response:

@@ -214,6 +214,26 @@ class Instances(Schema):
     instances: Annotated[list[list[Json] | dict[str, Json]], Field(min_length=1)]
 
 
+class ExplainMethod(StrEnum):
+    """How predictions are explained. `tree` and `linear` are exact, for models of such kinds; `exact` asks any model for
+    all sets of features, `permutation` for some orders of them."""
+
+    TREE = "tree"
+    LINEAR = "linear"
+    EXACT = "exact"
+    PERMUTATION = "permutation"
+
+
+class ExplainRequest(Instances):
+    """Rows to explain, and how: by default, by the cheapest method that fits the model."""
+
+    method: ExplainMethod | None = None
+    max_evaluations: Annotated[
+        int | None,
+        Field(ge=1, le=2**20, description="For how many rows the model may be asked, to explain one."),
+    ] = None
+
+
 class Predictions(Schema):
     """Predictions, a row each. `probabilities` has a column per class of `classes`, where the model gives them."""
 
@@ -230,15 +250,18 @@ class Explanations(Schema):
     """Additive attributions (SHAP values), a row each: `base_values[k] + sum(attributions[row][k])` is the model's output
     `outputs[k]` for the row, in the space that `explains` names (`probability`, `log_odds`, `raw`, …).
 
-    `attributions` has shape (rows, outputs, features).
+    `attributions` has shape (rows, outputs, features), and so have `standard_errors`, of estimates; null where the values
+    are exact. `evaluations` is for how many rows the model is asked, to explain one.
     """
 
     feature_names: list[str]
     outputs: list[str]
     base_values: list[float]
     attributions: list[list[list[float]]]
+    standard_errors: list[list[list[float]]] | None
     explains: str
-    method: str
+    method: ExplainMethod
+    evaluations: int
     model: str
     version: int
     revision: int

@@ -97,10 +97,12 @@ async def _asked(
 
 
 async def _explain(replica: Replica, request: Request) -> Response:
+    began = time.perf_counter()
     await replica.admit(request.headers.get("authorization"), predicting=True)
+    deadline = replica.deadline(whole_number(request.headers, TIMEOUT_HEADER), began)
     with replica.explanations:
         body = await _body(request, replica.document.limits.max_body_bytes)
-        return Response(await replica.explanations.run(replica.explain, body), media_type=_JSON)
+        return Response(await replica.explanations.run(replica.explain, body, deadline), media_type=_JSON)
 
 
 async def _metrics(replica: Replica, request: Request) -> Response:

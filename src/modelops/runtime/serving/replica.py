@@ -26,16 +26,19 @@ from modelops.runtime.serving.metrics import Counts, Metrics
 from modelops.runtime.serving.openinference.form import OpenForm
 from modelops.runtime.serving.openinference.metadata import model_paths
 from modelops.runtime.serving.package import Package
-from modelops.runtime.serving.parsing import Parser, instances_of
+from modelops.runtime.serving.parsing import Parser
 from modelops.runtime.serving.rates import Rates
 from modelops.runtime.serving.replies import PlainReplies
 from modelops.runtime.serving.sharing import read_counts, write_counts
 from modelops.runtime.serving.spool import Spool
 from modelops.runtime.serving.tap import Tap
 from modelops.runtime.serving.telemetry import Sender
+from modelops.runtime.serving.turns import Turns
+from modelops.runtime.serving.wishes import wish_of
 
 _WARM_UPS = 8
 _EXPLANATIONS_AT_ONCE = 4
+_BUSY_S = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +53,8 @@ class Replica:
             limits = limits.model_copy(update={"max_concurrency": config.max_concurrency})
         self.metrics = Metrics(document, None if worker is None else read_counts(config.workdir, worker.index))
         self.explanations = Lane("explain", 1, _EXPLANATIONS_AT_ONCE)
-        self.explainer = Explainer(package.predictor, document.signature, package.sample)
+        self._turns = Turns(self._is_busy)
+        self.explainer = Explainer(package.predictor, document.signature, package.sample, self._turns)
         self.gate = Gatekeeper(
             document.token_keys, document.audience, document.project_id, jwks_fetcher(document.platform_url)
         )
@@ -82,6 +86,7 @@ class Replica:
     def close(self) -> None:
         """Flush telemetry and end the threads."""
         self.engine.close()
+        self._turns.end()
         self.explanations.close()
         self.tap.close()
         self.sender.close()
@@ -133,9 +138,6 @@ class Replica:
             InvalidInput: the body is not of the form, or its rows do not fit the signature.
         """
         prepared = form.prepare(body, json_length)
-        limit = self._timeout_ms
-        if timeout_ms is None or (limit is not None and limit < timeout_ms):
-            timeout_ms = limit
         return Ask(
             prepared.rows,
             prepared.count,
@@ -144,8 +146,19 @@ class Replica:
             done,
             listed=prepared.listed,
             began=began,
-            deadline=None if timeout_ms is None else began + timeout_ms / 1000,
+            deadline=self.deadline(timeout_ms, began),
         )
+
+    def deadline(self, timeout_ms: int | None, began: float) -> float | None:
+        """Return when a request's time is over, by its own word or the deployment's limit, whichever is sooner."""
+        limit = self._timeout_ms
+        if timeout_ms is None or (limit is not None and limit < timeout_ms):
+            timeout_ms = limit
+        return None if timeout_ms is None else began + timeout_ms / 1000
+
+    def _is_busy(self) -> bool:
+        """Tell whether predictions are under way, or were a moment ago."""
+        return time.perf_counter() - self.asked_at < _BUSY_S
 
     def exposition(self) -> bytes:
         """Return the metrics of all of the replica's processes in Prometheus' text format."""
@@ -164,11 +177,16 @@ class Replica:
         counts.pid, counts.inflight, counts.queue_depth = os.getpid(), self.engine.inflight, self.engine.waiting
         return counts
 
-    def explain(self, body: bytes) -> bytes:
-        """Answer a request for explanations. Runs on the one thread that explains."""
-        instances = instances_of(body)
+    def explain(self, body: bytes, deadline: float | None) -> bytes:
+        """Answer a request for explanations. Runs on the one thread that explains.
+
+        Args:
+            deadline: When nobody wants the reply any more, in seconds of `time.perf_counter`.
+        """
+        instances, wish = wish_of(body)
+        self._turns.deadline = deadline
         try:
-            members = self.explainer.explain(instances)
+            members = self.explainer.explain(instances, wish)
         except MLOpsError:
             raise
         except Exception as wrong:
