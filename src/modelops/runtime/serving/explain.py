@@ -95,10 +95,7 @@ class Explainer:
         for name, build in self._candidates(wish):
             try:
                 method = self._made(name, wish, build)
-                _check_count(method, len(keys))
-                attribution = self._rows.through(
-                    method, keys, lambda fresh: _checked(method.attribute(matrix[fresh], self._turns))
-                )
+                attribution = self._through(method, matrix, keys)
             except MLOpsError:
                 raise
             except _DoesNotAddUp as wrong:
@@ -111,6 +108,14 @@ class Explainer:
             if name not in self._proven:
                 self._unfit.add(name)
         raise self._inexplicable(wish)
+
+    def _through(self, method: Method, matrix: Any, keys: list[bytes]) -> Attribution:
+        if len(keys) > method.max_rows:
+            raise InvalidInput(
+                f"There are {len(keys):,} rows to explain; the method for this model takes {method.max_rows:,} at once.",
+                hint="Send them in several requests.",
+            )
+        return self._rows.through(method, keys, lambda fresh: _checked(method.attribute(matrix[fresh], self._turns)))
 
     def _made(self, name: ExplainMethod, wish: Wish, build: Callable[[], Method]) -> Method:
         """Return the method, made once. Of those that depend on the budget a few are kept."""
@@ -151,7 +156,7 @@ class Explainer:
         if LinearShap.suits(predictor):
             fitting[ExplainMethod.LINEAR] = lambda: LinearShap(predictor, self._background)
         budget = wish.max_evaluations or (MOST_EVALUATIONS if wish.method else EXACT_EVALUATIONS)
-        if self._cost_of_all() <= min(budget, self._most()):
+        if cost_of_all(len(self._signature.inputs), len(self._background)) <= min(budget, self._most()):
             fitting[ExplainMethod.EXACT] = lambda: ExactShap(self._ask())
         fitting[ExplainMethod.PERMUTATION] = lambda: SampledShap(self._ask(), self._budget(wish))
         return {name: build for name, build in fitting.items() if name not in self._unfit}
@@ -167,10 +172,6 @@ class Explainer:
 
     def _most(self) -> int:
         return min(MOST_EVALUATIONS, MOST_HELD // len(self._predictor.classes or [None]))
-
-    def _cost_of_all(self) -> int:
-        features = len(self._signature.inputs)
-        return cost_of_all(features, len(self._background)) if features <= 20 else MOST_EVALUATIONS + 1
 
     def _ask(self) -> Asking:
         if self._asking is None:
@@ -192,14 +193,6 @@ class Explainer:
 
 class _DoesNotAddUp(Exception):
     """The attributions of this method are not those of this model."""
-
-
-def _check_count(method: Method, rows: int) -> None:
-    if rows > method.max_rows:
-        raise InvalidInput(
-            f"There are {rows:,} rows to explain; the method for this model takes {method.max_rows:,} at once.",
-            hint="Send them in several requests.",
-        )
 
 
 def _checked(found: Attribution) -> Attribution:

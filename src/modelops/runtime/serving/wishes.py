@@ -9,6 +9,7 @@ from modelops.runtime.serving.parsing import json_of
 
 MOST_EVALUATIONS = 2**20
 
+_MEMBERS = {"instances", "method", "max_evaluations"}
 _METHODS = ", ".join(ExplainMethod)
 
 
@@ -28,14 +29,10 @@ def wish_of(body: bytes) -> tuple[Any, Wish]:
         InvalidInput: the body is not JSON, or has other members than those of `ExplainRequest`.
     """
     document = json_of(body)
-    if not isinstance(document, dict) or not {"instances"} <= set(document) <= {
-        "instances",
-        "method",
-        "max_evaluations",
-    }:
+    if not isinstance(document, dict) or not {"instances"} <= set(document) <= _MEMBERS:
         raise InvalidInput(
-            'The body must be an object with the member "instances", a list of rows, and perhaps "method" and '
-            '"max_evaluations".'
+            'The body must be an object with the member "instances", a list of rows.',
+            hint='Beside it, there may be "method" and "max_evaluations".',
         )
     return document["instances"], Wish(_method(document.get("method")), _evaluations(document.get("max_evaluations")))
 
