@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from modelops.contracts.errors import DeploymentError, NotFound, TooLarge
 from modelops.contracts.ports import Deployer
+from modelops.contracts.tracing import Tracing, calling, untraced
 from modelops.domains.identity import service as identity
 from modelops.domains.serving.errors import NoReplicaReady
 from modelops.domains.serving.gateway import TOKEN_TTL_S, Answer, Gateway
@@ -142,7 +143,14 @@ def _ask(scope: Scope, target: Target, path: str, body: bytes) -> Answer:
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     headers |= {name: value for name in _PASSED_ON if (value := scope.request.headers.get(name))}
     headers["x-request-id"] = getattr(scope.request.state, "request_id", "") or headers.get("x-request-id", "")
-    return gateway.call(target.endpoints, path, body, headers, scope.place.settings.request_timeout_s)
+    tracing = scope.place.ports.get(Tracing)
+    if tracing is not None and "traceparent" not in headers:
+        headers["traceparent"] = untraced()
+    with calling(f"call {path}", headers, {"modelops.deployment": target.name}) as span:
+        answer = gateway.call(target.endpoints, path, body, headers, scope.place.settings.request_timeout_s)
+        if span is not None:
+            span.note({"http.response.status_code": answer.status})
+        return answer
 
 
 def _issue(scope: Scope) -> str:
