@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from modelops.contracts import signing
 from modelops.domains.models.packages import STATEMENT_TYPE, digest_of, files_of, statement
-from modelops.domains.serving.schemas import RevisionDocument, ServingLimits
+from modelops.domains.serving.schemas import RevisionDocument, ServingLimits, VariantDocument
 
 AUDIENCE, PROJECT, REPLICA_TOKEN = "modelops", "prj_1", "replica-token"
 
@@ -204,26 +204,48 @@ class Bench:
             self.platform.artifacts[file.digest] = (folder / file.path).read_bytes()
         return files
 
-    def document(self, files, signature, flavour="sklearn", *, signer=None, limits=None, **changes):
+    def variant(
+        self,
+        files,
+        signature,
+        flavour="sklearn",
+        *,
+        signer=None,
+        name="champion",
+        role="champion",
+        share=100.0,
+        **changes,
+    ):
+        """Return what a document says of one variant, signed as it says before `changes`."""
         fields = {
-            "version": 3,
-            "project_id": PROJECT,
-            "model_version_id": "mver_1",
+            "version": changes.pop("version", 3),
+            "model_version_id": changes.pop("model_version_id", "mver_1"),
             "flavour": flavour,
             "digest": digest_of(files),
             "files": files,
             "signature": signature,
         }
-        payload = statement(name="tumours", **fields)
+        payload = statement(name="tumours", project_id=PROJECT, **fields)
+        signature = signing.sign((signer or self.registry).private, STATEMENT_TYPE, payload)
+        told = {**fields, "model": "tumours", "platform_signature": signature, **changes}
+        return VariantDocument(name=name, role=role, share=share, **told)
+
+    def document(self, files, signature, flavour="sklearn", *, signer=None, limits=None, revision=7, **changes):
+        of_variant = {name: changes.pop(name) for name in VariantDocument.model_fields if name in changes}
+        champion = self.variant(files, signature, flavour, signer=signer, **of_variant)
+        return self.of_variants([champion], limits=limits, revision=revision, **changes)
+
+    def of_variants(self, variants, *, limits=None, revision=7, routing=None, **changes):
+        routed = {"sticky_header": None, "salt": "", "override_header": "x-modelops-variant"} | (routing or {})
         return RevisionDocument(
             **{
-                **fields,
-                "model": "tumours",
                 "deployment_id": "dep_1",
                 "deployment": "tumours-live",
                 "tenant_id": "ten_1",
-                "revision": 7,
-                "platform_signature": signing.sign((signer or self.registry).private, STATEMENT_TYPE, payload),
+                "project_id": PROJECT,
+                "revision": revision,
+                "variants": variants,
+                "routing": routed,
                 "trusted_keys": self.registry.trusted,
                 "token_keys": self.tokens.trusted,
                 "audience": AUDIENCE,

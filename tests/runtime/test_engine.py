@@ -17,7 +17,7 @@ from modelops.runtime.serving.engine.batches import Batcher
 from modelops.runtime.serving.engine.engine import Engine
 from modelops.runtime.serving.engine.pace import Pace
 from modelops.runtime.serving.failures import DeadlineExceeded, ModelFailed
-from modelops.runtime.serving.metrics import Counts, Durations, Metrics
+from modelops.runtime.serving.metrics import Counts, Durations, Metrics, added_up
 from modelops.runtime.serving.parsing import Parser
 from modelops.runtime.serving.rates import Rates
 
@@ -62,14 +62,14 @@ class Tap:
 class Place:
     """An engine on a loop of its own."""
 
-    def __init__(self, document, fast=True, **limits):
+    def __init__(self, fast=True, **limits):
         self.model, self.tap = Model(), Tap()
-        self.metrics = Metrics(document)
+        self.counts = Counts()
         self.pace = Pace()
         for _ in range(4 * fast):
             self.pace.observe(1e-6, 1, 1)
         batcher = Batcher(self.model, Parser(SIGNATURE, 100, columns=False))
-        self.engine = Engine(batcher, ServingLimits(**limits), self.pace, self.metrics, self.tap)
+        self.engine = Engine(batcher, ServingLimits(**limits), self.pace, self.counts, self.tap)
         self.outcomes = {}
 
     def ask(self, key, rows, *, deadline=None, listed=True, began=None):
@@ -114,8 +114,8 @@ def document(bench):
 
 
 @pytest.fixture
-def place(document):
-    return lambda **changes: Place(document, **changes)
+def place():
+    return Place
 
 
 def test_what_comes_in_one_tick_is_asked_at_once(place):
@@ -132,7 +132,7 @@ def test_what_comes_in_one_tick_is_asked_at_once(place):
     assert here.said() == {key: repr([2.0 * key] * (key + 1)).encode() for key in range(5)}
     assert here.model.sizes == [15]
     assert (here.tap.requests, here.tap.failed, here.tap.rows, here.tap.offers) == (5, 0, 15, 1)
-    assert sum(here.metrics.counts.waits.counts) == 5
+    assert sum(here.counts.waits.counts) == 5
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -219,7 +219,7 @@ def test_the_queue_is_bounded(place, limits, taken):
 
     here.run(work())
     assert set(here.said()) == {*range(taken), "again"}
-    assert here.metrics.counts.rejected == 1
+    assert here.counts.rejected == 1
 
 
 def test_a_batch_waits_for_company_only_where_that_is_wanted(place):
@@ -321,14 +321,12 @@ def test_rates_are_of_each_caller_and_forget_them():
 def test_counts_of_processes_add_up(document):
     one, two = Metrics(document), Metrics(document)
     for metrics, status, seconds in ((one, "200", 0.001), (two, "200", 0.2), (two, "500", 50.0)):
-        metrics.tally("/predict").answered(status, seconds)
-    total = Counts()
-    total.add(one.counts)
-    total.add(two.counts)
+        metrics.of(7, "champion").tally("/predict").answered(status, seconds)
+    total = added_up([one.counted(), two.counted()])[7, "champion"]
 
     assert total.answers == {"/predict": {"200": 2, "500": 1}}
-    assert sum(total.latencies["/predict"].counts) == 3
-    text = one.render([one.counts, two.counts]).decode()
+    assert sum(total.timed().counts) == 3
+    text = one.render([one.counted(), two.counted()]).decode()
     assert 'status="200",tenant="ten_1",variant="champion"} 2.0' in text
     assert 'le="+Inf",path="/predict",project="prj_1",revision="7",tenant="ten_1",variant="champion"} 3.0' in text
     assert isinstance(Durations().total, float)

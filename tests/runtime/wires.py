@@ -13,7 +13,6 @@ from modelops.runtime.serving.app import build_app
 from modelops.runtime.serving.config import read_config
 from modelops.runtime.serving.fastlane.lane import FastLane
 from modelops.runtime.serving.fastlane.protocol import protocol_of
-from modelops.runtime.serving.package import load_package
 from modelops.runtime.serving.replica import Replica
 
 
@@ -61,9 +60,10 @@ class InProcess:
 
     def __init__(self, bench, document, **env):
         config = read_config({"MODELOPS_WORKDIR": str(bench.workdir(document)), "MODELOPS_FLUSH_S": "60", **env})
-        self.replica = Replica(config, document, load_package(config, document))
-        self.replica._pace._may_suit = True  # as a compiled model, that no thread's haste decides what comes first
-        self.replica.warm_up()
+        self.replica = Replica(config, document)
+        for variant in self.replica.current.variants:
+            variant._pace.may_suit = True  # as a compiled model, that no thread's haste decides what comes first
+            variant.warm_up()
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(AtOnce())
         self.lane = FastLane(self.replica)
@@ -79,8 +79,7 @@ class InProcess:
         self._config.load()
 
     def close(self):
-        self.replica.tap.start()
-        self.replica.sender.start()
+        self.replica.start()
         self.replica.close()
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()

@@ -101,9 +101,9 @@ class Tracing:
         self._provider, self._rate = provider, rate
         self._tracer = provider.get_tracer("modelops")
 
-    def wants(self, caller: Remote | None) -> bool:
-        """Tell whether a request is traced: as its caller says, or by chance."""
-        return random.random() < self._rate if caller is None else caller.sampled  # noqa: S311 - no secret
+    def wants(self, sampled: bool | None) -> bool:
+        """Tell whether a request is traced: as its caller says, or by chance where that does not say."""
+        return random.random() < self._rate if sampled is None else sampled  # noqa: S311 - no secret
 
     def serve(self, name: str, caller: Remote | None, began_ns: int | None = None) -> Span:
         """Begin the span of a request that this process answers."""

@@ -13,7 +13,7 @@ class Traced:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle it."""
-        if not self.tracing.wants(self.caller):
+        if not self.tracing.wants(None if self.caller is None else self.caller.sampled):
             await self.app(scope, receive, send)
             return
         span = self.tracing.serve(scope["method"], self.caller)

@@ -86,7 +86,9 @@ def test_the_workload_is_what_a_runtime_needs(story):
     story.ready()
     spec = story.world.workloads[story.name(1)].spec
     document = RevisionDocument.model_validate_json(spec.files["revision.json"])
-    assert (document.deployment, document.revision, document.model, document.version) == ("d", 1, "m", 1)
+    assert (document.deployment, document.revision) == ("d", 1)
+    assert [(one.name, one.role, one.share) for one in document.variants] == [("champion", "champion", 100.0)]
+    assert (document.champion.model, document.champion.version) == ("m", 1)
     assert document.platform_url == "http://127.0.0.1:1"
     assert document.audience == "modelops"
     assert len(document.token_keys) == 1

@@ -7,7 +7,14 @@ from modelops.domains.identity import service as identity
 from modelops.domains.identity.schemas import KeyPurpose
 from modelops.domains.identity.tokens import AUDIENCE
 from modelops.domains.models import service as models
-from modelops.domains.serving.schemas import RevisionDocument, ServingLimits
+from modelops.domains.models.schemas import ModelVersion
+from modelops.domains.serving.schemas import (
+    RevisionDocument,
+    RoutingDocument,
+    ServingLimits,
+    VariantDocument,
+    VariantRole,
+)
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
 from modelops.domains.serving.workloads import fix_spec
 from modelops.kernel.context import Context
@@ -45,13 +52,29 @@ def token_of(ctx: Context, revision: RevisionRow) -> str:
 
 
 def _document(ctx: Context, row: DeploymentRow, revision: RevisionRow, url: str) -> RevisionDocument:
-    version = models.get_version_by_id(ctx, revision.model_version_id)
     return RevisionDocument(
         deployment_id=row.id,
         deployment=row.name,
         tenant_id=identity.tenant_of(ctx, row.project_id),
         project_id=row.project_id,
         revision=revision.number,
+        variants=[
+            _variant(models.get_version_by_id(ctx, revision.model_version_id), "champion", VariantRole.CHAMPION, 100.0)
+        ],
+        routing=RoutingDocument(sticky_header=None, salt="", override_header=None),
+        trusted_keys=models.trusted_keys(ctx),
+        token_keys=identity.list_public_keys(ctx, KeyPurpose.TOKENS),
+        audience=AUDIENCE,
+        limits=ServingLimits.model_validate(revision.limits),
+        platform_url=url,
+    )
+
+
+def _variant(version: ModelVersion, name: str, role: VariantRole, share: float) -> VariantDocument:
+    return VariantDocument(
+        name=name,
+        role=role,
+        share=share,
         model=version.name,
         version=version.version,
         model_version_id=version.id,
@@ -60,11 +83,6 @@ def _document(ctx: Context, row: DeploymentRow, revision: RevisionRow, url: str)
         files=version.files,
         signature=version.signature,
         platform_signature=version.platform_signature,
-        trusted_keys=models.trusted_keys(ctx),
-        token_keys=identity.list_public_keys(ctx, KeyPurpose.TOKENS),
-        audience=AUDIENCE,
-        limits=ServingLimits.model_validate(revision.limits),
-        platform_url=url,
     )
 
 

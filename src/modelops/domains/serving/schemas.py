@@ -1,7 +1,7 @@
 """Payloads of deployments, and the revision document that a runtime lives by."""
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -75,7 +75,7 @@ class TrafficPolicy(Schema):
     """How a deployment's requests are split among its model and others.
 
     With `sticky_header`, whoever sends the same value in it gets the same variant: variants are ranked by weighted
-    rendezvous hashing of `salt` and the value, so that raising a share moves callers to that variant and no others.
+    rendezvous hashing of `salt` and the value, so that raising a share takes no caller from a challenger but to that variant.
     Requests without the header are split at random. A request whose `override_header` names a variant is answered by it.
     """
 
@@ -242,6 +242,7 @@ class Predictions(Schema):
     classes: list[Json] | None
     model: str
     version: int
+    variant: str = "champion"
     revision: int
     replica: str
 
@@ -264,6 +265,7 @@ class Explanations(Schema):
     evaluations: int
     model: str
     version: int
+    variant: str = "champion"
     revision: int
     replica: str
 
@@ -284,12 +286,20 @@ class VariantDocument(Schema):
     platform_signature: Signature
 
 
-class RevisionDocument(Schema):
-    """All that a runtime knows. It is pulled with `platform_url` and the replica's token, then kept beside the replica, so
-    that the runtime also starts while the platform is away.
+class RoutingDocument(Schema):
+    """How a runtime tells whose a request is; see `TrafficPolicy`."""
 
-    `trusted_keys` (key id -> public key) verify the package, `token_keys` the callers' access tokens; `audience` is
-    what a token must be for. `variant` names this revision's part in the deployment's traffic, in metrics.
+    sticky_header: HeaderName | None
+    salt: str
+    override_header: HeaderName | None
+
+
+class RevisionDocument(Schema):
+    """All that a runtime knows. It is pulled with `platform_url` and the replica's token, or sent to the replica, and kept
+    beside it, so that the runtime also starts while the platform is away.
+
+    `variants` has the champion first. `trusted_keys` (key id -> public key) verify the packages, `token_keys` the callers'
+    access tokens; `audience` is what a token must be for.
     """
 
     deployment_id: str
@@ -297,17 +307,100 @@ class RevisionDocument(Schema):
     tenant_id: str
     project_id: str
     revision: int
-    model: str
-    version: int
-    model_version_id: str
-    flavour: str
-    digest: Digest
-    files: list[PackageFile]
-    signature: ModelSignature
-    platform_signature: Signature
+    variants: Annotated[list[VariantDocument], Field(min_length=1)]
+    routing: RoutingDocument
     trusted_keys: dict[str, str]
     token_keys: dict[str, str]
     audience: str
     limits: ServingLimits
     platform_url: str
-    variant: str = "champion"
+
+    @property
+    def champion(self) -> VariantDocument:
+        """Return the variant that answers whoever no other answers."""
+        return self.variants[0]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_earlier(cls, found: Any) -> Any:
+        """Take a document that an earlier version wrote, for one model: its replicas may start again after an update."""
+        if not isinstance(found, dict) or "variants" in found or "variant" not in found:
+            return found
+        kept = {name: found[name] for name in found if name not in _OF_THE_MODEL and name != "variant"}
+        model = {name: found[name] for name in _OF_THE_MODEL if name in found}
+        champion = {"name": found["variant"], "role": VariantRole.CHAMPION, "share": 100.0, **model}
+        routing = {"sticky_header": None, "salt": "", "override_header": None}
+        return {**kept, "variants": [champion], "routing": routing}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if [one.role is VariantRole.CHAMPION for one in self.variants] != [True, *([False] * (len(self.variants) - 1))]:
+            raise ValueError("the first variant must be the champion, and the only one")
+        names = [one.name for one in self.variants]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two variants have the same name: {', '.join(names)}")
+        return self
+
+
+_OF_THE_MODEL = frozenset(VariantDocument.model_fields) - {"name", "role", "share"}
+
+
+class ServedVariant(Schema):
+    """A variant that a replica serves."""
+
+    name: str
+    role: VariantRole
+    share: float
+    model: str
+    version: int
+
+
+class ReplicaRevision(Schema):
+    """What a replica serves, in answer to `GET /revision`.
+
+    Of a replica with several processes, `serving` and `variants` are those of the process that is furthest behind.
+
+    Attributes:
+        wanted: The revision that it was last sent; `serving` once all of it is served.
+        loading: Whether it is on its way to what it was last sent; shares may change without a new number.
+        failure: Why what it was last sent cannot be served; what served before goes on then.
+    """
+
+    serving: int
+    wanted: int
+    loading: bool
+    failure: str | None
+    variants: list[ServedVariant]
+
+
+class VariantStats(Schema):
+    """What a variant answered since its replica began, in all revisions.
+
+    `latencies` and `waits` are counts over `LATENCY_BOUNDS_S` and above; the sums are in seconds. `errors` are answers that
+    failed on the model's or the platform's side, `rejected` those refused because too much waited, and
+    `shadow_dropped` the copies of requests that a shadow was not asked, for the same reason.
+    """
+
+    requests: int
+    errors: int
+    rejected: int
+    shadow_dropped: int
+    latencies: list[int]
+    latency_sum_s: float
+    waits: list[int]
+    wait_sum_s: float
+
+
+class ProcessStats(Schema):
+    """What one of a replica's processes has in hand: requests that models work on, and those that wait."""
+
+    pid: int
+    inflight: int
+    queue_depth: int
+
+
+class ReplicaStats(Schema):
+    """The answer to `GET /stats`: rates come from the differences of two. `variants` are by name."""
+
+    processes: list[ProcessStats]
+    variants: dict[str, VariantStats]

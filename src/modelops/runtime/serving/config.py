@@ -30,7 +30,7 @@ class ReplicaConfig:
     """Where a replica lives and how it behaves. Durations in seconds.
 
     Attributes:
-        workdir: Its own folder: `revision.json` and `token` lie there, `endpoint.json` and `package/` appear there.
+        workdir: Its own folder: `revision.json` and `token` lie there, `endpoint.json` and `packages/` appear there.
         cache: Folder of downloaded files by digest, shared among replicas.
         spool: Folder of telemetry batches that the platform has not taken yet, shared among replicas.
         source: Names this process and no other, ever: the first half of a batch's identity.
@@ -52,9 +52,9 @@ class ReplicaConfig:
     worker: Worker | None
 
     @property
-    def package(self) -> Path:
-        """The folder that the verified package is put in."""
-        return self.workdir / ("package" if self.worker is None else f"package-{self.worker.index}")
+    def packages(self) -> Path:
+        """The folder that verified packages are put in, each in one of its own."""
+        return self.workdir / ("packages" if self.worker is None else f"packages-{self.worker.index}")
 
     def token(self) -> str:
         """Return the replica's token for the platform, read anew each time: it may be renewed while we run."""

@@ -1,13 +1,13 @@
 """A replica's life: read, verify, load, listen, drain."""
 
 import logging
+import shutil
 import signal
 import sys
 from types import FrameType
 
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.config import read_config, read_document
-from modelops.runtime.serving.package import load_package
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.server import serve
 from modelops.runtime.serving.workers import run_workers
@@ -32,8 +32,8 @@ def _run() -> int:
         (config.workdir / "endpoint.json").unlink(missing_ok=True)
         if (document.limits.cpus or 1) > 1:
             return run_workers(config, document.limits.cpus or 1)
-    replica = Replica(config, document, load_package(config, document))
-    replica.warm_up()
+    shutil.rmtree(config.packages, ignore_errors=True)
+    replica = Replica(config, document)
     replica.start()
     try:
         serve(replica)

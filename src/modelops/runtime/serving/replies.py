@@ -5,23 +5,32 @@ from typing import Any
 import msgspec
 from pydantic_core import to_json
 
-from modelops.domains.serving.schemas import RevisionDocument
+from modelops.domains.serving.schemas import VariantDocument
 from modelops.runtime.serving.engine.asks import Answers
 from modelops.runtime.serving.failures import ModelFailed
 
 _encode = msgspec.json.Encoder().encode
 
 
-class PlainReplies:
-    """Writes the members of `Predictions`. What is the same in every reply is written once."""
+def origin_of(variant: VariantDocument, revision: int, replica: str) -> dict[str, Any]:
+    """Return the members of a reply that tell who made it."""
+    return {
+        "model": variant.model,
+        "version": variant.version,
+        "variant": variant.name,
+        "revision": revision,
+        "replica": replica,
+    }
 
-    def __init__(self, document: RevisionDocument, classes: list[Any] | None, replica: str) -> None:
-        origin = {
-            "model": document.model,
-            "version": document.version,
-            "revision": document.revision,
-            "replica": replica,
-        }
+
+class PlainReplies:
+    """Writes the members of `Predictions`. What is the same in every reply is written once.
+
+    Args:
+        origin: Who makes the replies.
+    """
+
+    def __init__(self, origin: dict[str, Any], classes: list[Any] | None) -> None:
         self._tail = b"," + to_json({"classes": classes, **origin})[1:]
         self._tail_without = b',"probabilities":null,' + to_json({"classes": None, **origin})[1:]
 

@@ -4,9 +4,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.requests import Request
+
 from modelops.contracts.tracing import Span, Tracing, open_tracing, read_traceparent
 from modelops.domains.serving.schemas import RevisionDocument
 from modelops.runtime.serving.engine.asks import Answers, Ask, Framed
+from modelops.runtime.serving.variant import Part
+
+PICKED = "modelops.picked"
+"""Where a request's ASGI scope says that it is to be traced."""
 
 _FAILED = 500
 
@@ -23,19 +29,20 @@ def tracing_of(document: RevisionDocument, replica: str, environ: Mapping[str, s
     return open_tracing("modelops-runtime", own, environ)
 
 
-def span_of(tracing: Tracing, method: str, path: str, headers: Mapping[str, str], began: float) -> "RequestSpan | None":
+def span_of(tracing: Tracing, request: Request, path: str, began: float) -> "RequestSpan | None":
     """Return the span of a request that is traced.
 
     Args:
+        path: What stands for the request's path in metrics.
         began: When the request came, in seconds of `time.perf_counter`.
     """
-    caller = read_traceparent(headers.get("traceparent"))
-    if not tracing.wants(caller):
+    caller, method = read_traceparent(request.headers.get("traceparent")), request.method
+    if PICKED not in request.scope and not tracing.wants(None if caller is None else caller.sampled):
         return None
     offset_ns = time.time_ns() - time.perf_counter_ns()
     span = tracing.serve(f"{method} {path}", caller, offset_ns + int(began * 1e9))
     span.note({"http.request.method": method, "http.route": path})
-    if request_id := headers.get("x-request-id"):
+    if request_id := request.headers.get("x-request-id"):
         span.note({"modelops.request_id": request_id})
     return RequestSpan(span, began, offset_ns)
 
@@ -46,9 +53,17 @@ class RequestSpan:
     def __init__(self, span: Span, began: float, offset_ns: int) -> None:
         self._span, self._began, self._offset_ns = span, began, offset_ns
 
-    def watch(self, ask: Ask) -> None:
-        """Follow what becomes of a request that was just read. Call it before the engine has it."""
+    def watch(self, ask: Ask, part: Part) -> None:
+        """Follow what becomes of a request that was just read. Call it before the engine of the variant has it."""
         parsed, render = time.perf_counter(), ask.render
+        self._span.note(
+            {
+                "modelops.revision": part.document.revision,
+                "modelops.variant": part.variant.name,
+                "modelops.model": part.variant.model,
+                "modelops.model.version": part.variant.version,
+            }
+        )
         self._part("parse", self._began, parsed, {"modelops.rows": ask.count, "modelops.bytes": ask.size})
 
         def traced(answers: Answers, start: int, stop: int) -> bytes | Framed:
@@ -61,10 +76,6 @@ class RequestSpan:
             return outcome
 
         ask.render = traced
-
-    def note(self, attributes: Mapping[str, Any]) -> None:
-        """Add attributes."""
-        self._span.note(attributes)
 
     def end(self, status: int) -> None:
         """End it with the answer's status."""

@@ -65,12 +65,15 @@ class Seen:
 
 
 class Answers:
-    """The answer to a batch, and the same as lists of JSON values, which are made once for all of its requests."""
+    """The answer to a batch, and the same as lists of JSON values, which are made once for all of its requests.
 
-    __slots__ = ("_probabilities", "_values", "answer")
+    `asked` is when the model was asked and when it had answered, in seconds of `time.perf_counter`, where that is noted.
+    """
 
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
+    __slots__ = ("_probabilities", "_values", "answer", "asked")
+
+    def __init__(self, answer: Answer, asked: tuple[float, float] | None = None) -> None:
+        self.answer, self.asked = answer, asked
         self._values: list[Any] | None = None
         self._probabilities: list[Any] | None = None
 

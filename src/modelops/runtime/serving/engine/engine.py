@@ -12,7 +12,7 @@ from modelops.runtime.serving.engine.batches import Batcher, Results
 from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.engine.worker import Worker
 from modelops.runtime.serving.failures import DeadlineExceeded
-from modelops.runtime.serving.metrics import Metrics
+from modelops.runtime.serving.metrics import Counts
 from modelops.runtime.serving.tap import Tap
 
 _log = logging.getLogger(__name__)
@@ -31,18 +31,23 @@ class Engine:
         limits: How much may wait, in requests, rows and bytes, and for how long a batch waits to grow.
     """
 
-    def __init__(self, batcher: Batcher, limits: ServingLimits, pace: Pace, metrics: Metrics, tap: Tap) -> None:
+    def __init__(self, batcher: Batcher, limits: ServingLimits, pace: Pace, counts: Counts, tap: Tap) -> None:
         self._batcher, self._pace = batcher, pace
-        self._metrics, self._tap = metrics, tap
-        self._most_requests, self._most_rows = limits.max_concurrency, limits.max_queue_rows
-        self._most_bytes, self._batch_rows = limits.max_queue_bytes, limits.max_rows
-        self._wait_s = limits.batch_wait_ms / 1000
+        self._tap = tap
+        self.become(limits, counts)
         self._waiting: deque[Ask] = deque()
         self._requests = self._rows = self._bytes = 0
         self._scheduled: asyncio.Handle | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._worker: Worker | None = None
         self._busy = False
+
+    def become(self, limits: ServingLimits, counts: Counts) -> None:
+        """Go by other limits from now on, and count elsewhere."""
+        self._counts = counts
+        self._most_requests, self._most_rows = limits.max_concurrency, limits.max_queue_rows
+        self._most_bytes, self._batch_rows = limits.max_queue_bytes, limits.max_rows
+        self._wait_s = limits.batch_wait_ms / 1000
 
     @property
     def waiting(self) -> int:
@@ -82,7 +87,7 @@ class Engine:
             self._worker.close()
 
     def _refuse(self) -> None:
-        self._metrics.counts.rejected += 1
+        self._counts.rejected += 1
         raise Unavailable(
             f"The replica is full: {self._requests:,} requests with {self._rows:,} rows are in it, and its limits are "
             f"{self._most_requests:,} requests, {self._most_rows:,} rows and {self._most_bytes:,} bytes.",
@@ -133,7 +138,7 @@ class Engine:
                 continue
             batch.append(ask)
             rows += ask.count
-        self._metrics.waited([now - ask.began for ask in batch])
+        self._counts.waited([now - ask.began for ask in batch])
         return batch, rows
 
     def _finish(self, batch: list[Ask], rows: int, results: Results, seconds: float) -> None:

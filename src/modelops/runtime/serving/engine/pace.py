@@ -25,7 +25,7 @@ class Pace:
     """
 
     def __init__(self, *, may_suit: bool = True) -> None:
-        self._may_suit = may_suit
+        self.may_suit = may_suit
         self._fast = False
         self._ratio = 0.0
         self._row_s = 0.0
@@ -34,7 +34,7 @@ class Pace:
 
     def suits_loop(self, rows: int) -> bool:
         """Tell whether a batch of so many rows may run on the loop."""
-        return self._may_suit and self._fast and (rows <= _SMALL_ROWS or rows * self._row_s < _LONGEST_S)
+        return self.may_suit and self._fast and (rows <= _SMALL_ROWS or rows * self._row_s < _LONGEST_S)
 
     def observe(self, seconds: float, requests: int, rows: int) -> None:
         """Take what a batch took."""

@@ -12,8 +12,9 @@ from modelops.runtime.serving.answers import reply_headers
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import MOST_BYTES, Head, read_head
 from modelops.runtime.serving.forms import QUICK_BYTES
-from modelops.runtime.serving.metrics import Tally
 from modelops.runtime.serving.replica import Replica
+from modelops.runtime.serving.served import Served
+from modelops.runtime.serving.variant import Way
 
 _MOST_HEADS = 512
 Done = Callable[[Outcome], None]
@@ -27,14 +28,19 @@ class FastLane:
     """
 
     def __init__(self, replica: Replica) -> None:
-        self._replica = replica
-        self._forms = {path.encode(): form for path, form in replica.forms.items()}
-        self.tallies: dict[str, Tally] = {
-            form.label: replica.metrics.tally(form.label) for form in replica.forms.values()
-        }
-        self._longest = min(QUICK_BYTES, replica.document.limits.max_body_bytes)
+        self._replica, self._tracing = replica, replica.tracing
+        self.is_picked = False
+        """Whether the request that was just turned away is to be traced: the ordinary lane must not draw again."""
         self._heads: dict[bytes, Head] = {}
         self._usual: tuple[Headers | None, bytes] = (None, b"")
+        self._renew(replica.current)
+
+    def _renew(self, served: Served) -> None:
+        """Go by what is served now; what heads mean is found out anew."""
+        self._served = served
+        self._longest = min(QUICK_BYTES, served.document.limits.max_body_bytes)
+        self._choosing = [name for name in (served.override, served.sticky) if name is not None]
+        self._heads.clear()
 
     @property
     def draining(self) -> bool:
@@ -55,21 +61,26 @@ class FastLane:
 
     def head_of(self, data: bytes) -> tuple[Head, bytes] | None:
         """Return the head and body of a request that is whole, plain and by a verified caller; else None."""
+        if self._served is not self._replica.current:
+            self._renew(self._replica.current)
         end = data.find(b"\r\n\r\n", 0, MOST_BYTES) + 4
         if end < 4:
             return None
         raw = data[:end]
-        head = self._heads.get(raw) or read_head(raw, self._forms)
+        head = self._heads.get(raw) or read_head(raw, self._served.doors, self._choosing)
         if head is None or len(data) - end != head.length or head.length > self._longest:
             return None
         if (head.expires <= time.time() or head.generation != self._replica.gate.generation) and not self._verify(
             raw, head
         ):
             return None
+        if self._tracing is not None and self._tracing.wants(head.sampled):
+            self.is_picked = True
+            return None
         return head, data[end:]
 
-    def ask(self, head: Head, body: bytes, began: float, done: Done) -> Ask:
-        """Hand a request to the engine.
+    def ask(self, head: Head, way: Way, body: bytes, began: float, done: Done) -> Ask:
+        """Hand a request to a variant's engine.
 
         Raises:
             MLOpsError: it is refused, as in the ordinary lane.
@@ -77,8 +88,8 @@ class FastLane:
         replica = self._replica
         replica.asked_at = began
         replica.rates.check(head.caller)
-        ask = replica.ask(head.form, body, head.json_length, head.timeout_ms, began, done)
-        replica.engine.submit(ask)
+        ask = way.ask(body, head.json_length, head.timeout_ms, began, done)
+        way.variant.engine.submit(ask)
         return ask
 
     def _verify(self, raw: bytes, head: Head) -> bool:
@@ -89,8 +100,10 @@ class FastLane:
             if claims is None:
                 return False
             require_permission(claims, replica.document.deployment_id)
+            found = self._served.way(head.door, head.naming)
         except MLOpsError:
             return False
+        head.way, head.draw = (found, None) if isinstance(found, Way) else (None, found)
         head.caller, head.generation = str(claims["sub"]), replica.gate.generation
         head.expires = claims["exp"] + LEEWAY_S
         if len(self._heads) >= _MOST_HEADS:

@@ -12,6 +12,8 @@ from modelops.runtime.serving.answers import problem_body, problem_headers, repl
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import Head
 from modelops.runtime.serving.fastlane.lane import FastLane, reply_head
+from modelops.runtime.serving.tracing import PICKED
+from modelops.runtime.serving.variant import Way
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class LaneProtocol(HttpToolsProtocol):
         """Whether uvicorn's parser is inside a request."""
         self._ask: Ask | None = None
         self._head: Head | None = None
+        self._way: Way | None = None
         self._began = 0.0
         self._held: list[bytes] = []
         self._active_at = 0.0
@@ -74,6 +77,9 @@ class LaneProtocol(HttpToolsProtocol):
         self._inside = True
         self._active_at = time.perf_counter()
         super().on_message_begin()
+        if self.lane.is_picked:
+            self.lane.is_picked = False
+            self.scope[PICKED] = True  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         """Note that it is through."""
@@ -105,8 +111,9 @@ class LaneProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         self._head, self._began = head, time.perf_counter()
+        self._way = way = head.way or head.draw.draw()  # type: ignore[union-attr]  # one of both is there
         try:
-            self._ask = self.lane.ask(head, body, self._began, self._done)
+            self._ask = self.lane.ask(head, way, body, self._began, self._done)
         except MLOpsError as wrong:
             self._done(wrong)
         except Exception:
@@ -114,9 +121,9 @@ class LaneProtocol(HttpToolsProtocol):
             self._done(MLOpsError("The runtime failed.", hint="The replica's log has the traceback."))
 
     def _done(self, outcome: Outcome) -> None:
-        head, lane = self._head, self.lane
+        head, way, lane = self._head, self._way, self.lane
         self._head = self._ask = None
-        if head is None or self.transport.is_closing():
+        if head is None or way is None or self.transport.is_closing():
             return
         closing = self._ending or not head.keep_alive or lane.draining
         if type(outcome) is bytes and not closing:
@@ -125,9 +132,9 @@ class LaneProtocol(HttpToolsProtocol):
                 b"%b%d\r\n\r\n%b" % (lane.usual_head(self.server_state.default_headers), len(outcome), outcome)
             )
         else:
-            status = self._write(outcome, head, closing=closing)
+            status = self._write(outcome, head, way.form.label, closing=closing)
         now = self._active_at = time.perf_counter()
-        lane.tallies[head.form.label].answered(status, now - self._began)
+        way.tally.answered(status, now - self._began)
         if closing:
             self.transport.close()
         elif self._held:
@@ -135,11 +142,11 @@ class LaneProtocol(HttpToolsProtocol):
             self.transport.resume_reading()
             self.data_received(held)
 
-    def _write(self, outcome: Outcome, head: Head, *, closing: bool) -> str:
+    def _write(self, outcome: Outcome, head: Head, path: str, *, closing: bool) -> str:
         """Write a reply that is not of the usual kind, and return its status."""
         if isinstance(outcome, MLOpsError):
             status, headers = outcome.status, problem_headers(outcome)
-            content = problem_body(outcome, head.form.label, head.request_id)
+            content = problem_body(outcome, path, head.request_id)
         else:
             status = 200
             content, headers = reply_headers(outcome)
