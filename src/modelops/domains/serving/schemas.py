@@ -37,6 +37,11 @@ class ServingLimits(Schema):
     rate_burst: Annotated[
         int, Field(ge=1, le=1_000_000, description="Requests of one caller at once beyond the rate.")
     ] = 100
+    log_sample: Annotated[float, Field(ge=0, le=1, description="The share of requests that are logged.")] = 0.0
+    log_inputs: Annotated[bool, Field(description="Log what was sent: it may be personal data.")] = True
+    log_outputs: Annotated[bool, Field(description="Log predictions and probabilities.")] = True
+    log_file_mb: Annotated[int, Field(ge=1, le=256, description="How large a file of logged predictions gets.")] = 16
+    log_retention_days: Annotated[int, Field(ge=1, le=3_650, description="How long logged predictions are kept.")] = 30
 
 
 class VariantRole(StrEnum):

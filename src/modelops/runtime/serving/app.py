@@ -73,27 +73,27 @@ async def _predict(replica: Replica, request: Request) -> Response:
     await replica.admit(headers.get("authorization"), predicting=True)
     served = replica.current
     way = served.way(_door(served, request), headers).draw()
-    trace: RequestSpan | None = request.scope.get(_TRACE)
     with _held(way.variant, request):
-        timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
         body = await _body(request, served.document.limits.max_body_bytes)
-        outcome = await _asked(way, body, json_length, timeout_ms, began, trace)
+        outcome = await _asked(way, body, request, began)
     if isinstance(outcome, MLOpsError):
         raise outcome
     content, reply = reply_headers(outcome)
     return Response(content, headers=reply)
 
 
-async def _asked(
-    way: Way, body: bytes, json_length: int | None, timeout_ms: int | None, began: float, trace: RequestSpan | None
-) -> Outcome:
-    loop = asyncio.get_running_loop()
+async def _asked(way: Way, body: bytes, request: Request, began: float) -> Outcome:
+    loop, headers = asyncio.get_running_loop(), request.headers
+    timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
     future: asyncio.Future[Outcome] = loop.create_future()
     given = (body, json_length, timeout_ms, began, future.set_result)
     if way.form.is_quick(body, json_length):
         ask = way.ask(*given)
     else:
         ask = await loop.run_in_executor(None, way.ask, *given)
+    if way.log is not None:
+        ask.logged = way.log.pick(headers.get("x-request-id"))
+    trace: RequestSpan | None = request.scope.get(_TRACE)
     if trace is not None:
         trace.watch(ask, way.variant.part)
     way.variant.engine.submit(ask)

@@ -16,6 +16,7 @@ from modelops.runtime.serving.config import ReplicaConfig
 from modelops.runtime.serving.failures import ModelFailed
 from modelops.runtime.serving.lanes import Lane
 from modelops.runtime.serving.limits import rates_of
+from modelops.runtime.serving.logsender import LogSender
 from modelops.runtime.serving.metrics import Metrics, ProcessCounts
 from modelops.runtime.serving.package import load_package
 from modelops.runtime.serving.served import Served
@@ -48,9 +49,9 @@ class Replica:
         self.gate = Gatekeeper(
             document.token_keys, document.audience, document.project_id, jwks_fetcher(document.platform_url)
         )
-        orphan_after_s = 10 * config.flush_s
-        spool = Spool(config.spool, config.source, document.deployment_id, orphan_after_s=orphan_after_s)
-        self.sender = Sender(config, document.platform_url, spool, self.metrics)
+        deployment, url = document.deployment_id, document.platform_url
+        spool = Spool(config.spool, config.source, deployment, orphan_after_s=config.orphan_after_s)
+        self.sender = Sender(config, url, spool, self.metrics, LogSender(config, url, deployment, self.metrics))
         self.tracing = tracing_of(document, config.replica, os.environ)
         self._turns = Turns(self._is_busy)
         self._telling = Telling(self.metrics, spool, itertools.count(), self._turns, is_timed=self.tracing is not None)

@@ -19,10 +19,12 @@ from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.explain import Explainer
 from modelops.runtime.serving.forms import Form, PlainForm
 from modelops.runtime.serving.limits import limits_of
+from modelops.runtime.serving.logged import About
 from modelops.runtime.serving.metrics import Counts, Metrics, Tally
 from modelops.runtime.serving.openinference.form import OpenForm
 from modelops.runtime.serving.package import Package
 from modelops.runtime.serving.parsing import Parser
+from modelops.runtime.serving.predictionlog import PredictionLog, about_of, log_of
 from modelops.runtime.serving.replies import PlainReplies, origin_of
 from modelops.runtime.serving.spool import Spool
 from modelops.runtime.serving.tap import Tap
@@ -45,7 +47,7 @@ class Telling:
 
 @dataclass(frozen=True)
 class Part:
-    """A variant's part in one revision: under which name and limits it is asked, and how it answers."""
+    """A variant's part in one revision: under which name and limits it is asked, how it answers, and what is logged of that."""
 
     document: RevisionDocument
     variant: VariantDocument
@@ -53,16 +55,18 @@ class Part:
     plain: PlainForm
     open: OpenForm
     counts: Counts
+    about: About | None
 
 
 class Way:
     """How a request reaches a variant in one form. What it holds changes when the variant takes part in another revision."""
 
-    __slots__ = ("form", "tally", "timeout_ms", "variant")
+    __slots__ = ("form", "log", "tally", "timeout_ms", "variant")
 
     form: Form
     tally: Tally
     timeout_ms: int | None
+    log: PredictionLog | None
 
     def __init__(self, variant: "Variant") -> None:
         self.variant = variant
@@ -71,6 +75,7 @@ class Way:
         """Answer as in another revision from now on."""
         self.form, self.tally = form, part.counts.tally(form.label)
         self.timeout_ms = part.document.limits.request_timeout_ms
+        self.log = None if part.about is None else self.variant.log
 
     def draw(self) -> "Way":
         """Return itself: there is nothing to choose."""
@@ -148,6 +153,7 @@ class Variant:
         self._batcher = Batcher(package.predictor, parser, is_timed=telling.is_timed)
         self._pace = Pace()
         self.engine = Engine(self._batcher, limits_of(config, document), self._pace, part.counts, self.tap)
+        self.log: PredictionLog | None = None
         self._take(part)
 
     def part_in(self, document: RevisionDocument, variant: VariantDocument) -> Part:
@@ -163,16 +169,21 @@ class Variant:
             PlainForm(parser, PlainReplies(origin, predictor.classes)),
             OpenForm(variant, predictor, parser, document.limits.max_rows, told),
             self._metrics.of(document.revision, variant.name),
+            about_of(self._config, document, variant, predictor.classes),
         )
 
     def become(self, part: Part) -> None:
         """Take another part; what is in the engine by now is counted there, too."""
         self.part = part
         self.tap.become(part.document.revision, part.variant, part.counts)
-        self.engine.become(limits_of(self._config, part.document), part.counts)
         self._take(part)
 
     def _take(self, part: Part) -> None:
+        if part.about is not None:
+            self.log = self.tap.log = self.log or log_of(self._config, self._metrics)
+        if self.log is not None:
+            self.log.become(part.about, part.counts)
+        self.engine.become(limits_of(self._config, part.document), part.counts, self.log)
         self.plain.become(part.plain, part)
         self.open.become(part.open, part)
         # A shadow is never asked on the event loop: its slowness must not touch callers of others.

@@ -33,9 +33,10 @@ class Ask:
         render: Makes the reply's body from the answers to a batch and the place of the own rows in it.
         done: Takes the outcome, on the event loop, exactly once unless `gone`.
         gone: Whether the caller has left: it is neither asked nor answered any more.
+        logged: Under which id it is logged; None where it is not.
     """
 
-    __slots__ = ("began", "count", "deadline", "done", "gone", "listed", "render", "rows", "size")
+    __slots__ = ("began", "count", "deadline", "done", "gone", "listed", "logged", "render", "rows", "size")
 
     def __init__(
         self,
@@ -53,15 +54,18 @@ class Ask:
         self.render, self.done = render, done
         self.began, self.deadline = began, deadline
         self.gone = False
+        self.logged: str | None = None
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model saw and said at once: rows as a predictor takes them, the answer, and how many rows."""
+    """What a model saw and said at once: rows as a predictor takes them, the answer, how many rows, and whose they are, in
+    that order."""
 
     rows: Any
     answer: Answer
     count: int
+    asks: "list[Ask]"
 
 
 class Answers:

@@ -68,7 +68,7 @@ class Batcher:
             self._work(asks[middle:], results)
             return
         results.outcomes.update(outcomes)
-        results.seen.append(Seen(rows, answer, count))
+        results.seen.append(Seen(rows, answer, count, asks))
 
     def _together(self, asks: list[Ask], results: Results) -> tuple[list[Ask], Any]:
         """Return the requests whose rows fit the signature, and the rows of all of them."""

@@ -89,6 +89,8 @@ class FastLane:
         replica.asked_at = began
         replica.rates.check(head.caller)
         ask = way.ask(body, head.json_length, head.timeout_ms, began, done)
+        if way.log is not None:
+            ask.logged = way.log.pick(head.request_id)
         way.variant.engine.submit(ask)
         return ask
 
