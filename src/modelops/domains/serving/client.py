@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from modelops.contracts.errors import NotFound
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Page
+from modelops.domains.data.transfer import save
 from modelops.domains.serving.errors import NotSettled
 from modelops.domains.serving.rules import SETTLED
 from modelops.domains.serving.schemas import (
@@ -14,6 +17,8 @@ from modelops.domains.serving.schemas import (
     DeploymentCreate,
     DeploymentUpdate,
     Explanations,
+    LogFormat,
+    PredictionLogFile,
     Predictions,
     ReplicaLog,
     Revision,
@@ -111,6 +116,30 @@ class Serving(Group):
         """
         wish = {"method": method, "max_evaluations": max_evaluations}
         return self._post(Explanations, f"/deployments/{deployment}/explain", {"instances": instances, **wish})
+
+    def list_prediction_logs(self, deployment: str, **page: Any) -> Page[PredictionLogFile]:
+        """List a deployment's files of logged predictions, newest first."""
+        return self._list(PredictionLogFile, f"/deployments/{deployment}/prediction-logs", **page)
+
+    def download_prediction_logs(
+        self,
+        deployment: str,
+        to: Path | str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        variant: str | None = None,
+        format: LogFormat | str = LogFormat.PARQUET,  # noqa: A002 - the parameter's name
+    ) -> Path:
+        """Write the logged predictions of requests that came in a window into a file, as one table.
+
+        Raises:
+            NotFound: none are logged there.
+        """
+        window = {"since": since and since.isoformat(), "until": until and until.isoformat()}
+        params = {**window, "variant": variant, "format": LogFormat(format).value}
+        path = f"/deployments/{deployment}/prediction-logs/content"
+        return save(lambda _: self._rest.stream("GET", path, params=params), Path(to), None, None)
 
     def get_replica_log(
         self, deployment: str, index: int, *, revision: int | None = None, offset: int = 0, limit: int = 65_536

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page, show_rows, values
 from modelops.domains.serving.client import Serving
-from modelops.domains.serving.schemas import Deployment, DeploymentState, ExplainMethod, ServingLimits
+from modelops.domains.serving.schemas import Deployment, DeploymentState, ExplainMethod, LogFormat, ServingLimits
 
 app = typer.Typer(help="Deployments: which model version answers where.", no_args_is_help=True)
 
@@ -193,6 +194,35 @@ def get_replica_log(
     """Print a replica's output."""
     log = group(ctx, Serving).get_replica_log(deployment, index, revision=revision, offset=offset, limit=limit)
     show(log, as_json=True) if as_json else say(log.text.rstrip("\n"))
+
+
+@app.command()
+@paged
+def list_prediction_logs(ctx: typer.Context, deployment: DeploymentArg, page: Any, as_json: AsJson = False) -> None:
+    """List a deployment's files of logged predictions, newest first."""
+    columns = ["began_at", "ended_at", "rows", "size", "variant", "model", "version", "revision", "expires_at"]
+    empty = "Nothing is logged: `mops deployments update-deployment NAME --limit log_sample=0.1` logs a tenth."
+    show_page(group(ctx, Serving).list_prediction_logs(deployment, **page), columns, as_json=as_json, empty=empty)
+
+
+@app.command()
+def download_prediction_logs(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    to: Annotated[Path, typer.Argument(help="The file to write.")],
+    since: Annotated[datetime | None, typer.Option(help="Requests from then on (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Requests before then (UTC).")] = None,
+    variant: Annotated[str | None, typer.Option(help="Those of one variant.")] = None,
+    format: Annotated[LogFormat, typer.Option(help="What to write.")] = LogFormat.PARQUET,  # noqa: A002 - the option
+    as_json: AsJson = False,
+) -> None:
+    """Write logged predictions into a file, as one table. They may be personal data."""
+    serving = group(ctx, Serving)
+    serving.download_prediction_logs(deployment, to, since=since, until=until, variant=variant, format=format)
+    if as_json:
+        show_rows([{"file": str(to), "size": to.stat().st_size}], ["file", "size"], as_json=True, empty="")
+    else:
+        say(f"{to} is there.")
 
 
 def _limits(

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
 
-from modelops.contracts.schemas import Page
+from modelops.contracts.schemas import Page, UtcTime
 from modelops.domains.serving import service
 from modelops.domains.serving.schemas import (
     Deployment,
@@ -13,6 +13,8 @@ from modelops.domains.serving.schemas import (
     ExplainRequest,
     Explanations,
     Instances,
+    LogFormat,
+    PredictionLogFile,
     Predictions,
     ReplicaLog,
     Revision,
@@ -29,6 +31,14 @@ Index = Annotated[int, Path(ge=0, lt=2**31, description="A replica, counted from
 RevisionNumber = Annotated[int | None, Query(ge=1, lt=2**31, description="By default, the one that matters now.")]
 Offset = Annotated[int, Query(ge=0, lt=2**63, description="Bytes to skip.")]
 LogLimit = Annotated[int, Query(ge=1, le=1_048_576, description="Bytes at most.")]
+
+
+LogSource = Annotated[str, Query(min_length=1, max_length=200, description="The process that wrote it.")]
+LogSequence = Annotated[int, Query(ge=0, lt=2**63, description="Its number among that process's files.")]
+
+BYTES: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+BODY = {"requestBody": {"required": True, **BYTES}}
+DOWNLOAD: dict[int | str, dict[str, Any]] = {200: {"description": "The table", **BYTES}, **documented(500)}
 
 
 def _instances(body: type[Instances]) -> dict[str, Any]:
@@ -119,3 +129,34 @@ def get_replica_log(
 ) -> ReplicaLog:
     """Return a piece of a replica's output."""
     return service.get_replica_log(scope, deployment, index, revision, offset, limit)
+
+
+@router.get("/deployments/{deployment}/prediction-logs")
+def list_prediction_logs(ctx: Context, deployment: Ref, page: Listing) -> Page[PredictionLogFile]:
+    """List a deployment's files of logged predictions, newest first."""
+    return service.list_prediction_logs(ctx, deployment, page)
+
+
+@router.post(
+    "/deployments/{deployment}/prediction-logs",
+    status_code=201,
+    response_model=PredictionLogFile,
+    openapi_extra=BODY,
+    responses=documented(500),
+)
+async def receive_prediction_log(scope: Scope, deployment: Ref, source: LogSource, sequence: LogSequence) -> Response:
+    """Take a file of logged predictions, an Arrow stream, from a replica; one that comes again is kept once."""
+    return await service.receive_prediction_log(scope, deployment, source, sequence)
+
+
+@router.get("/deployments/{deployment}/prediction-logs/content", responses=DOWNLOAD, response_class=Response)
+def download_prediction_logs(
+    scope: Scope,
+    deployment: Ref,
+    since: Annotated[UtcTime | None, Query(description="By default, from the first on.")] = None,
+    until: Annotated[UtcTime | None, Query(description="By default, to the last.")] = None,
+    variant: Annotated[str | None, Query(max_length=63, description="By default, all of them.")] = None,
+    format: LogFormat = LogFormat.PARQUET,  # noqa: A002 - the parameter's name
+) -> Response:
+    """Return the logged predictions of requests that came in a window, as one table. They may be personal data."""
+    return service.download_prediction_logs(scope, deployment, since, until, variant, format)

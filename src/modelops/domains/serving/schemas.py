@@ -275,6 +275,47 @@ class Explanations(Schema):
     replica: str
 
 
+class LogFormat(StrEnum):
+    """How logged predictions are handed out."""
+
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
+class LogFacts(Schema):
+    """What a file of logged predictions tells of itself."""
+
+    deployment_id: str
+    revision: Annotated[int, Field(ge=1, lt=2**31)]
+    replica: str
+    variant: Annotated[str, Field(min_length=1, max_length=63)]
+    model: Annotated[str, Field(max_length=200)]
+    version: Annotated[int, Field(ge=1, lt=2**31)]
+    model_version_id: Annotated[str, Field(max_length=40)]
+
+
+class PredictionLogFile(Schema):
+    """A file of logged predictions: those of one variant at one replica, of requests that came from `began_at` to
+    `ended_at`."""
+
+    id: str
+    deployment_id: str
+    source: str
+    sequence: int
+    revision: int
+    variant: str
+    model: str
+    version: int
+    model_version_id: str
+    digest: Digest
+    size: int
+    rows: int
+    began_at: UtcTime
+    ended_at: UtcTime
+    expires_at: UtcTime
+    created_at: UtcTime
+
+
 class VariantDocument(Schema):
     """A model version as a runtime serves it. `share` is in percent; the champion's is what the challengers leave."""
 

@@ -6,6 +6,9 @@ from modelops.contracts.schemas import Page
 from modelops.domains.models import service as models
 from modelops.domains.models.schemas import ModelVersion, Stage
 from modelops.domains.serving.errors import NothingToRollBackTo
+from modelops.domains.serving.predictionlogs import download_prediction_logs as download_prediction_logs
+from modelops.domains.serving.predictionlogs import list_prediction_logs as list_prediction_logs
+from modelops.domains.serving.predictionlogs import receive_prediction_log as receive_prediction_log
 from modelops.domains.serving.rows import (
     as_deployment,
     current_revisions,
