@@ -321,7 +321,9 @@ def test_rates_are_of_each_caller_and_forget_them():
 def test_counts_of_processes_add_up(document):
     one, two = Metrics(document), Metrics(document)
     for metrics, status, seconds in ((one, "200", 0.001), (two, "200", 0.2), (two, "500", 50.0)):
-        metrics.of(7, "champion").tally("/predict").answered(status, seconds)
+        counts = metrics.of(7, "champion")
+        metrics.adopt(7, "champion", counts)
+        counts.tally("/predict").answered(status, seconds)
     total = added_up([one.counted(), two.counted()])[7, "champion"]
 
     assert total.answers == {"/predict": {"200": 2, "500": 1}}

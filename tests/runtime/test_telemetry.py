@@ -126,6 +126,7 @@ def test_a_batch_that_the_platform_refuses_for_good_does_not_hold_up_others(benc
 
 def _tap(document, spool, metrics):
     counts = metrics.of(document.revision, document.champion.name)
+    metrics.adopt(document.revision, document.champion.name, counts)
     numbers = itertools.count()
     return Tap(document, document.champion, None, "a", spool, metrics, counts, 60, numbers, clock=lambda: NOW)
 

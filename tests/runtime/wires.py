@@ -14,6 +14,7 @@ from modelops.runtime.serving.config import read_config
 from modelops.runtime.serving.fastlane.lane import FastLane
 from modelops.runtime.serving.fastlane.protocol import protocol_of
 from modelops.runtime.serving.replica import Replica
+from modelops.runtime.serving.steering import Steering
 
 
 class Wire(asyncio.Transport):
@@ -75,7 +76,7 @@ class InProcess:
             return ask(*given)
 
         self.lane.ask = counted
-        self._config = uvicorn.Config(build_app(self.replica), lifespan="off", ws="none", log_config=None)
+        self._config = uvicorn.Config(build_app(self.replica, Steering()), lifespan="off", ws="none", log_config=None)
         self._config.load()
 
     def close(self):

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,34 +13,41 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound, TooLarge
+from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound
 from modelops.runtime.serving.answers import problem_body, problem_headers, reply_headers
+from modelops.runtime.serving.bodies import read_body, whole_number
 from modelops.runtime.serving.engine.asks import Outcome
 from modelops.runtime.serving.limits import deadline_of
 from modelops.runtime.serving.metrics import CONTENT_TYPE, Counts
 from modelops.runtime.serving.openinference.metadata import model_metadata, server_metadata
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.served import Door, Kind, Served
+from modelops.runtime.serving.shadows import follow
+from modelops.runtime.serving.steering import Steering
 from modelops.runtime.serving.tracing import RequestSpan, span_of
 from modelops.runtime.serving.variant import Variant, Way
 
 TIMEOUT_HEADER, JSON_LENGTH_HEADER = "x-request-timeout-ms", "inference-header-content-length"
 _JSON = "application/json"
 _COUNTS, _TRACE = "modelops.counts", "modelops.trace"
+_TOO_LARGE = "Send fewer rows at once, or raise the deployment's `max_body_bytes`."
 
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Replica, Request], Awaitable[Response]]
 
 
-def build_app(replica: Replica) -> Starlette:
-    """Return the app: predict and explain, health and readiness (both open), and metrics."""
+def build_app(replica: Replica, steering: Steering) -> Starlette:
+    """Return the app: predict and explain, health and readiness (both open), metrics, and what the platform steers."""
     return Starlette(
         routes=[
             _prediction(replica, "/predict", "/predict"),
             *_open_inference(replica),
             Route("/explain", _measured(replica, "/explain", _explain), methods=["POST"]),
             Route("/metrics", _measured(replica, "/metrics", _metrics), methods=["GET"]),
+            Route("/stats", _measured(replica, "/stats", steering.get_stats), methods=["GET"]),
+            Route("/revision", _measured(replica, "/revision", steering.get_revision), methods=["GET"]),
+            Route("/revision", _measured(replica, "/revision", steering.put_revision), methods=["PUT"]),
             Route("/healthz", _healthz, methods=["GET"]),
             Route("/readyz", _readyz(replica), methods=["GET"]),
         ],
@@ -74,25 +82,30 @@ async def _predict(replica: Replica, request: Request) -> Response:
     served = replica.current
     way = served.way(_door(served, request), headers).draw()
     with _held(way.variant, request):
-        body = await _body(request, served.document.limits.max_body_bytes)
-        outcome = await _asked(way, body, request, began)
+        body = await read_body(request, served.document.limits.max_body_bytes, _TOO_LARGE)
+        outcome = await _asked(served, way, body, request, began)
     if isinstance(outcome, MLOpsError):
         raise outcome
     content, reply = reply_headers(outcome)
     return Response(content, headers=reply)
 
 
-async def _asked(way: Way, body: bytes, request: Request, began: float) -> Outcome:
+async def _asked(served: Served, way: Way, body: bytes, request: Request, began: float) -> Outcome:
     loop, headers = asyncio.get_running_loop(), request.headers
     timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
     future: asyncio.Future[Outcome] = loop.create_future()
-    given = (body, json_length, timeout_ms, began, future.set_result)
+    done: Callable[[Outcome], None] = future.set_result
+    request_id = headers.get("x-request-id")
+    if served.shadows:
+        request_id = request_id or (None if way.log is None else uuid4().hex)
+        done = follow(served.shadows, way, body, json_length, request_id, done)
+    given = (body, json_length, timeout_ms, began, done)
     if way.form.is_quick(body, json_length):
         ask = way.ask(*given)
     else:
         ask = await loop.run_in_executor(None, way.ask, *given)
     if way.log is not None:
-        ask.logged = way.log.pick(headers.get("x-request-id"))
+        ask.logged = way.log.pick(request_id)
     trace: RequestSpan | None = request.scope.get(_TRACE)
     if trace is not None:
         trace.watch(ask, way.variant.part)
@@ -133,7 +146,7 @@ async def _explain(replica: Replica, request: Request) -> Response:
     served = replica.current
     variant = served.overridden(request.headers) or served.champion
     with _held(variant, request), replica.explanations:
-        body = await _body(request, served.document.limits.max_body_bytes)
+        body = await read_body(request, served.document.limits.max_body_bytes, _TOO_LARGE)
         given = whole_number(request.headers, TIMEOUT_HEADER)
         deadline = deadline_of(served.document.limits, given, began)
         content = await replica.explanations.run(replica.explain, variant, body, deadline)
@@ -223,39 +236,6 @@ def _problem(error: MLOpsError, request: Request) -> Response:
     return Response(body, error.status, problem_headers(error))
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    if (whole_number(request.headers, "content-length") or 0) > limit:
-        raise _too_large(limit)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(
-        f"The body is larger than {limit:,} bytes, the limit of this deployment.",
-        hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
-    )
-
-
-def whole_number(headers: Mapping[str, str], name: str) -> int | None:
-    """Return a header's number; None where it is not there.
-
-    Raises:
-        InvalidInput: it is no whole number from 0 up to some 10^15.
-    """
-    text = headers.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise InvalidInput(f"The header '{name}' must be a whole number, not '{text[:40]}'.")
-    return int(text)
-
-
 async def _unknown_path(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
         wrong: MLOpsError = InvalidInput(
@@ -264,7 +244,7 @@ async def _unknown_path(request: Request, error: Exception) -> Response:
     else:
         wrong = NotFound(
             f"A replica has no {request.url.path}.",
-            hint="It has POST /predict and /explain, GET /healthz, /readyz and /metrics, and /v2.",
+            hint="It has POST /predict and /explain, GET /healthz, /readyz, /metrics and /stats, and /v2.",
         )
     response = _problem(wrong, request)
     response.status_code = error.status_code if isinstance(error, HTTPException) else 500

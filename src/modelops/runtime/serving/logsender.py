@@ -23,9 +23,13 @@ class LogSender:
     """
 
     def __init__(self, config: ReplicaConfig, platform_url: str, deployment_id: str, metrics: Metrics) -> None:
-        self._config, self._metrics = config, metrics
-        self._url = f"{platform_url.rstrip('/')}/v1/deployments/{deployment_id}/prediction-logs"
+        self._config, self._metrics, self._deployment_id = config, metrics, deployment_id
+        self.send_to(platform_url)
         self._path = config.spool / "predictions"
+
+    def send_to(self, platform_url: str) -> None:
+        """Send to this platform from now on."""
+        self._url = f"{platform_url.rstrip('/')}/v1/deployments/{self._deployment_id}/prediction-logs"
 
     def send_all(self, client: httpx.Client) -> bool:
         """Send what lies there; tell whether all went well.

@@ -145,14 +145,17 @@ class Metrics:
         self._batches_lost = before.batches_lost
 
     def of(self, revision: int, variant: str) -> Counts:
-        """Return the counts of a variant in a revision. What was asked for longest ago is told apart no more by then."""
+        """Return the counts of a variant in a revision, which nobody sees until they are adopted."""
+        return self._variants.get(Key(revision, variant)) or Counts()
+
+    def adopt(self, revision: int, variant: str, counts: Counts) -> None:
+        """Tell these counts from now on. What was adopted long ago is added up by then, and told apart no more."""
         key = Key(revision, variant)
-        counts = self._variants.pop(key, None) or Counts()
+        self._variants.pop(key, None)
         self._variants[key] = counts
         told_apart = [known for known in self._variants if known.revision is not None]
         for old in told_apart[:-_MOST_TOLD_APART]:
             self._variants.setdefault(Key(None, old.variant), Counts()).add(self._variants.pop(old))
-        return counts
 
     def drop(self, counts: Counts, rows: int) -> None:
         """Count rows that monitoring did not see."""

@@ -5,7 +5,9 @@ import itertools
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic_core import to_json
 
@@ -25,7 +27,7 @@ from modelops.runtime.serving.spool import Spool
 from modelops.runtime.serving.telemetry import Sender
 from modelops.runtime.serving.tracing import tracing_of
 from modelops.runtime.serving.turns import Turns
-from modelops.runtime.serving.variant import Telling, Variant
+from modelops.runtime.serving.variant import Part, Telling, Variant
 from modelops.runtime.serving.wishes import wish_of
 
 _EXPLANATIONS_AT_ONCE = 4
@@ -39,6 +41,7 @@ class Replica:
 
     Attributes:
         current: What it serves; another one after a swap.
+        retiring: What it served before, and somebody waits for still.
     """
 
     def __init__(self, config: ReplicaConfig, document: RevisionDocument) -> None:
@@ -57,7 +60,9 @@ class Replica:
         self._telling = Telling(self.metrics, spool, itertools.count(), self._turns, is_timed=self.tracing is not None)
         self._folders = itertools.count()
         self.rates = rates_of(config, document)
+        self.retiring: list[Variant] = []
         self.current = Served(document, [self.load(document, variant) for variant in document.variants])
+        self._adopt()
         self.draining = False
         self.asked_at = time.perf_counter()
 
@@ -78,6 +83,30 @@ class Replica:
         loaded.warm_up()
         return loaded
 
+    def swap(self, document: RevisionDocument, parts: Sequence[tuple[Variant, Part]]) -> list[Variant]:
+        """Serve other variants from now on, and return those that are served no more. In one step of the event loop."""
+        before = self.current
+        for variant, part in parts:
+            if variant in before.variants:
+                variant.become(part)
+            else:
+                variant.tap.start()
+        limits, wanted = before.document.limits, document.limits
+        if (limits.rate_per_s, limits.rate_burst) != (wanted.rate_per_s, wanted.rate_burst):
+            self.rates = rates_of(self.config, document)
+        if document.platform_url != before.document.platform_url:
+            self.sender.send_to(document.platform_url)
+            self.gate.fetch_by(jwks_fetcher(document.platform_url))
+        self.current = Served(document, [variant for variant, _ in parts])
+        self._adopt()
+        return [variant for variant in before.variants if variant not in self.current.variants]
+
+    def retired(self, variant: Variant) -> None:
+        """Forget a variant that has ended."""
+        self.retiring.remove(variant)
+        counts = variant.part.counts
+        counts.inflight = counts.queue_depth = 0
+
     def start(self) -> None:
         """Begin to send telemetry."""
         for variant in self.current.variants:
@@ -88,7 +117,7 @@ class Replica:
         """Flush telemetry and end the threads."""
         self._turns.end()
         self.explanations.close()
-        for variant in self.current.variants:
+        for variant in (*self.retiring, *self.current.variants):
             variant.close()
         self.sender.close()
         if self.tracing is not None:
@@ -96,12 +125,17 @@ class Replica:
 
     async def admit(self, authorization: str | None, *, predicting: bool) -> None:
         """Check a caller's access token, and its permission and rate where it wants something of a model."""
-        claims = self.gate.known(authorization)
-        if claims is None:
-            claims = await asyncio.get_running_loop().run_in_executor(None, self.gate.admit, authorization)
+        claims = await self.claims(authorization)
         if predicting:
             require_permission(claims, self.document.deployment_id)
             self.rates.check(str(claims["sub"]))
+
+    async def claims(self, authorization: str | None) -> dict[str, Any]:
+        """Return what a caller's access token says, once it was checked."""
+        claims = self.gate.known(authorization)
+        if claims is None:
+            claims = await asyncio.get_running_loop().run_in_executor(None, self.gate.admit, authorization)
+        return claims
 
     def told(self) -> list[ProcessCounts]:
         """Return what each of the replica's processes counted; of others, as of half a second ago."""
@@ -141,10 +175,15 @@ class Replica:
         return time.perf_counter() - self.asked_at < _BUSY_S
 
     def _counted(self) -> ProcessCounts:
-        for variant in self.current.variants:
+        for variant in (*self.retiring, *self.current.variants):
             counts, engine = variant.part.counts, variant.engine
             counts.inflight, counts.queue_depth = engine.inflight, engine.waiting
         return self.metrics.counted()
+
+    def _adopt(self) -> None:
+        for variant in self.current.variants:
+            part = variant.part
+            self.metrics.adopt(part.document.revision, part.variant.name, part.counts)
 
     def _folder(self) -> Path:
         """Return a folder for one more package."""

@@ -8,6 +8,7 @@ from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.domains.serving.schemas import RevisionDocument, VariantRole
 from modelops.runtime.serving.openinference.metadata import model_paths
 from modelops.runtime.serving.routing import drawn, variant_of
+from modelops.runtime.serving.shadows import Shadow
 from modelops.runtime.serving.variant import Variant, Way
 
 
@@ -48,7 +49,7 @@ class Served:
         variants: The champion first.
         answering: Those that callers get answers of: all but the shadows.
         doors: By the path as it stands in a request's first line.
-        sticky, override: The headers of those meanings in lower case; None where there is none, or nothing to choose.
+        sticky, override: The headers of those meanings in lower case; None where there is none, or no key to go by.
     """
 
     def __init__(self, document: RevisionDocument, variants: Sequence[Variant]) -> None:
@@ -56,13 +57,13 @@ class Served:
         parts = list(zip(document.variants, self.variants, strict=True))
         self.champion = self.variants[0]
         self.answering = {part.name: variant for part, variant in parts if part.role is not VariantRole.SHADOW}
-        self.shadows = [(part.share, variant) for part, variant in parts if part.role is VariantRole.SHADOW]
+        self.shadows = [Shadow(variant, part.share) for part, variant in parts if part.role is VariantRole.SHADOW]
         self._shares = {part.name: part.share for part, _ in parts if part.role is VariantRole.CHALLENGER}
         champion = max(0.0, 100.0 - sum(self._shares.values()))
         self._shares = {document.champion.name: champion, **self._shares}
         self._only = self.champion if not any(list(self._shares.values())[1:]) else None
-        routing, several = document.routing, len(self.answering) > 1
-        self.override = routing.override_header.lower() if several and routing.override_header else None
+        routing = document.routing
+        self.override = routing.override_header.lower() if routing.override_header else None
         self.sticky = routing.sticky_header.lower() if self._only is None and routing.sticky_header else None
         self.doors = {"/predict": Door(Kind.PLAIN, None)}
         for variant in self.answering.values():

@@ -19,6 +19,8 @@ from modelops.runtime.serving.fastlane.protocol import protocol_of
 from modelops.runtime.serving.listening import BACKLOG, announce, listen
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.sharing import SHARE_S
+from modelops.runtime.serving.steering import Steering
+from modelops.runtime.serving.swapping import Swapper
 
 _QUIET_S = 0.25
 """A replica that ends goes on listening until no request has come for so long, since balancers learn of it with delay."""
@@ -39,8 +41,9 @@ def serve(replica: Replica) -> None:
     """
     worker = replica.config.worker
     listener = listen(replica.config.host) if worker is None else socket.socket(fileno=worker.listener)
+    steering = Steering()
     config = uvicorn.Config(
-        build_app(replica),
+        build_app(replica, steering),
         http=protocol_of(FastLane(replica)),
         loop="uvloop",
         ws="none",
@@ -51,7 +54,7 @@ def serve(replica: Replica) -> None:
         backlog=BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
     )
-    server = _Server(config, replica, listener)
+    server = _Server(config, replica, steering, listener)
     gc.collect()
     gc.freeze()  # what was loaded stays; looking through it again and again would hold up requests
     with contextlib.closing(listener):
@@ -61,13 +64,15 @@ def serve(replica: Replica) -> None:
 class _Server(uvicorn.Server):
     """Uvicorn, with our way to start and to end."""
 
-    def __init__(self, config: uvicorn.Config, replica: Replica, listener: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, replica: Replica, steering: Steering, listener: socket.socket) -> None:
         super().__init__(config)
-        self._replica, self._listener = replica, listener
+        self._replica, self._steering, self._listener = replica, steering, listener
         self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and then tell where."""
+        self._steering.swapper = Swapper(self._replica)
+        await self._steering.swapper.start()
         await super().startup(sockets=sockets)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._begin_to_end)
@@ -79,6 +84,11 @@ class _Server(uvicorn.Server):
         self._share()
         os.write(worker.ready, b"1")
         os.close(worker.ready)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, and with the requests what loads."""
+        await super().shutdown(sockets=sockets)
+        await self._steering.swapper.close()
 
     def _share(self) -> None:
         """Show the other workers what this one counted, now and then."""

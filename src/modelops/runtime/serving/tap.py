@@ -108,7 +108,8 @@ class Tap:
     def close(self) -> None:
         """Sketch what waits, write the last batch, and end."""
         self._ended.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # what never served has nothing to tell
+            self._thread.join()
 
     def _run(self) -> None:
         waited = 0.0

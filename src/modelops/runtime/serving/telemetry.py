@@ -29,9 +29,15 @@ class Sender:
     ) -> None:
         self._logs = logs
         self._config, self._spool, self._metrics = config, spool, metrics
-        self._url = f"{platform_url.rstrip('/')}/v1/monitoring/sketches"
+        self.send_to(platform_url)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+
+    def send_to(self, platform_url: str) -> None:
+        """Send to this platform from now on."""
+        if self._logs is not None:
+            self._logs.send_to(platform_url)
+        self._url = f"{platform_url.rstrip('/')}/v1/monitoring/sketches"
 
     def start(self) -> None:
         """Begin sending."""

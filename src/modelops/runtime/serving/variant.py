@@ -1,5 +1,6 @@
 """One served model: its package, and everything that asks it, counts it and explains it."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -122,6 +123,7 @@ class Variant:
     Attributes:
         folder: Where the package's files lie.
         users: How many requests of the ordinary lane hold it just now, beside those in the engine.
+        copies, copied_bytes: What it is asked as a shadow just now.
     """
 
     def __init__(
@@ -134,7 +136,9 @@ class Variant:
         telling: Telling,
     ) -> None:
         self._config, self._metrics = config, telling.metrics
-        self.package, self.folder, self.users = package, folder, 0
+        self.package, self.folder = package, folder
+        self._closing, self._closed = threading.Lock(), False
+        self.users = self.copies = self.copied_bytes = 0
         self.explainer = Explainer(package.predictor, variant.signature, package.sample, telling.turns)
         self.plain, self.open = Way(self), Way(self)
         self.part = part = self.part_in(document, variant)
@@ -210,10 +214,22 @@ class Variant:
             if isinstance(outcome, MLOpsError):
                 raise outcome
 
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether somebody waits for it."""
+        return bool(self.users or self.copies or self.engine.inflight or self.engine.waiting)
+
     def close(self) -> None:
-        """End its threads, once they are through with what they work on."""
-        self.engine.close()
-        self.tap.close()
+        """End its threads, once they are through with what they work on. May be called again, and from any thread."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self.engine.close()
+                self.tap.close()
+
+    def let_go(self) -> None:
+        """Free what it holds, though connections that rest may hold it still. It cannot be asked any more."""
+        del self.package, self.explainer, self.engine, self.tap, self._batcher
 
 
 def _parser(variant: VariantDocument, package: Package, max_rows: int) -> Parser:

@@ -16,6 +16,7 @@ from types import FrameType
 
 from modelops.runtime.serving.config import ReplicaConfig
 from modelops.runtime.serving.listening import announce, listen
+from modelops.runtime.serving.progress import forget_progress
 from modelops.runtime.serving.sharing import forget_counts
 
 _PATIENCE_S = 5.0
@@ -33,6 +34,7 @@ def run_workers(config: ReplicaConfig, count: int) -> int:
         The exit code: 0 after draining; a worker's own where it could not begin to serve.
     """
     forget_counts(config.workdir)
+    forget_progress(config.workdir)
     with closing(listen(config.host)) as listener:
         return _Workers(config, listener, count).run()
 

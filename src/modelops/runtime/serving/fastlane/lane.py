@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -14,6 +15,7 @@ from modelops.runtime.serving.fastlane.heads import MOST_BYTES, Head, read_head
 from modelops.runtime.serving.forms import QUICK_BYTES
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.served import Served
+from modelops.runtime.serving.shadows import follow
 from modelops.runtime.serving.variant import Way
 
 _MOST_HEADS = 512
@@ -88,9 +90,13 @@ class FastLane:
         replica = self._replica
         replica.asked_at = began
         replica.rates.check(head.caller)
+        request_id = head.request_id
+        if self._served.shadows:
+            request_id = request_id or (None if way.log is None else uuid4().hex)
+            done = follow(self._served.shadows, way, body, head.json_length, request_id, done)
         ask = way.ask(body, head.json_length, head.timeout_ms, began, done)
         if way.log is not None:
-            ask.logged = way.log.pick(head.request_id)
+            ask.logged = way.log.pick(request_id)
         way.variant.engine.submit(ask)
         return ask
 

@@ -122,7 +122,7 @@ class LaneProtocol(HttpToolsProtocol):
 
     def _done(self, outcome: Outcome) -> None:
         head, way, lane = self._head, self._way, self.lane
-        self._head = self._ask = None
+        self._head = self._way = self._ask = None
         if head is None or way is None or self.transport.is_closing():
             return
         closing = self._ending or not head.keep_alive or lane.draining
