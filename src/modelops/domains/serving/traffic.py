@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from modelops.contracts.errors import DeploymentError, NotFound, TooLarge
 from modelops.contracts.ports import Deployer
+from modelops.contracts.tracing import Tracing, calling, untraced
 from modelops.domains.identity import service as identity
 from modelops.domains.serving.errors import NoReplicaReady
 from modelops.domains.serving.gateway import TOKEN_TTL_S, Answer, Gateway
@@ -146,7 +147,14 @@ def _ask(scope: Scope, target: Target, path: str, body: bytes) -> Answer:
     passed_on = (*target.deciding, *_PASSED_ON)
     headers |= {name.lower(): value for name in passed_on if (value := scope.request.headers.get(name))}
     headers["x-request-id"] = getattr(scope.request.state, "request_id", "") or headers.get("x-request-id", "")
-    return gateway.call(target.endpoints, path, body, headers, scope.place.settings.request_timeout_s)
+    tracing = scope.place.ports.get(Tracing)
+    if tracing is not None and "traceparent" not in headers:
+        headers["traceparent"] = untraced()
+    with calling(f"call {path}", headers, {"modelops.deployment": target.name}) as span:
+        answer = gateway.call(target.endpoints, path, body, headers, scope.place.settings.request_timeout_s)
+        if span is not None:
+            span.note({"http.response.status_code": answer.status})
+        return answer
 
 
 def _issue(scope: Scope) -> str:

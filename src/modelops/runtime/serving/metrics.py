@@ -38,6 +38,12 @@ _OF_VARIANTS = (
     (CounterMetricFamily, "serving_tap_dropped_rows", "Rows that monitoring did not see.", "tap_dropped"),
     (
         CounterMetricFamily,
+        "serving_prediction_log_dropped_rows",
+        "Rows that were to be logged and are not.",
+        "log_dropped",
+    ),
+    (
+        CounterMetricFamily,
         "serving_shadow_dropped_requests",
         "Copies of requests that a shadow was not asked because too much waited for it.",
         "shadow_dropped",
@@ -72,6 +78,7 @@ class Counts(msgspec.Struct):
     waits: Durations = msgspec.field(default_factory=Durations)
     rejected: int = 0
     tap_dropped: int = 0
+    log_dropped: int = 0
     shadow_dropped: int = 0
     inflight: int = 0
     queue_depth: int = 0
@@ -103,6 +110,7 @@ class Counts(msgspec.Struct):
         self.waits.add(other.waits)
         self.rejected += other.rejected
         self.tap_dropped += other.tap_dropped
+        self.log_dropped += other.log_dropped
         self.shadow_dropped += other.shadow_dropped
         self.inflight += other.inflight
         self.queue_depth += other.queue_depth
@@ -154,6 +162,11 @@ class Metrics:
         """Count rows that monitoring did not see."""
         with self._lock:
             counts.tap_dropped += rows
+
+    def drop_logged(self, counts: Counts, rows: int) -> None:
+        """Count rows that were to be logged and are not."""
+        with self._lock:
+            counts.log_dropped += rows
 
     def lose(self, batches: int) -> None:
         """Count telemetry batches given up."""

@@ -13,6 +13,7 @@ from modelops.runtime.serving.connections import Room
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import Head
 from modelops.runtime.serving.fastlane.lane import FastLane, reply_head
+from modelops.runtime.serving.tracing import PICKED
 from modelops.runtime.serving.variant import Way
 
 _log = logging.getLogger(__name__)
@@ -88,6 +89,9 @@ class LaneProtocol(HttpToolsProtocol):
         self._inside = self._in_head = True
         self._active_at = time.perf_counter()
         super().on_message_begin()
+        if self.lane.is_picked:
+            self.lane.is_picked = False
+            self.scope[PICKED] = True  # type: ignore[literal-required]
 
     def on_headers_complete(self) -> None:
         """Note that the head is there."""
