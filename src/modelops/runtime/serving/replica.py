@@ -16,6 +16,7 @@ from modelops.domains.serving.schemas import RevisionDocument, VariantDocument
 from modelops.runtime.serving.access import Gatekeeper, jwks_fetcher, require_permission
 from modelops.runtime.serving.config import ReplicaConfig
 from modelops.runtime.serving.failures import ModelFailed
+from modelops.runtime.serving.gpus import gpus_of
 from modelops.runtime.serving.lanes import Lane
 from modelops.runtime.serving.limits import rates_of
 from modelops.runtime.serving.logsender import LogSender
@@ -48,7 +49,9 @@ class Replica:
     def __init__(self, config: ReplicaConfig, document: RevisionDocument) -> None:
         self.config = config
         worker = config.worker
-        self.metrics = Metrics(document, None if worker is None else read_counts(config.workdir, worker.index))
+        self._gpus = gpus_of(os.environ)
+        before = None if worker is None else read_counts(config.workdir, worker.index)
+        self.metrics = Metrics(document, before, os.environ, self._gpus)
         self.explanations = Lane("explain", 1, _EXPLANATIONS_AT_ONCE)
         self.gate = Gatekeeper(
             document.token_keys, document.audience, document.project_id, jwks_fetcher(document.platform_url)
@@ -130,6 +133,8 @@ class Replica:
         self.sender.close()
         if self.tracing is not None:
             self.tracing.close()
+        if self._gpus is not None:
+            self._gpus.close()
 
     async def admit(self, authorization: str | None, *, predicting: bool) -> None:
         """Check a caller's access token, and its permission and rate where it wants something of a model."""
