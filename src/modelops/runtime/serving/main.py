@@ -37,7 +37,7 @@ def _run() -> int:
     if config.worker is None:
         (config.workdir / "endpoint.json").unlink(missing_ok=True)
         if (document.limits.cpus or 1) > 1:
-            return run_workers(config, document.limits.cpus or 1)
+            return run_workers(config, document.limits.cpus or 1, grpc=document.limits.grpc)
     shutil.rmtree(config.packages, ignore_errors=True)
     replica = Replica(config, document)
     replica.start()

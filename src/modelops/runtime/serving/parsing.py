@@ -96,13 +96,22 @@ def instances_of(body: bytes) -> Any:
     Raises:
         InvalidInput: the body is not JSON, or no object with this one member.
     """
+    document = json_of(body)
+    if not isinstance(document, dict) or set(document) != {"instances"}:
+        raise InvalidInput('The body must be an object with the one member "instances", a list of rows.')
+    return document["instances"]
+
+
+def json_of(body: bytes) -> Any:
+    """Return what a body holds.
+
+    Raises:
+        InvalidInput: it is not JSON.
+    """
     try:
-        document = from_json(body, allow_inf_nan=False)
+        return from_json(body, allow_inf_nan=False)
     except ValueError as wrong:
         raise InvalidInput(
             f"The body is not JSON: {wrong}.",
             hint='Send {"instances": [[…], …]}; JSON has no NaN or Infinity, use null.',
         ) from wrong
-    if not isinstance(document, dict) or set(document) != {"instances"}:
-        raise InvalidInput('The body must be an object with the one member "instances", a list of rows.')
-    return document["instances"]

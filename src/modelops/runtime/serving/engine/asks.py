@@ -37,6 +37,7 @@ class Ask(msgspec.Struct, eq=False):
         done: Takes the outcome, on the event loop, exactly once unless `gone`.
         gone: Whether the caller has left: it is neither asked nor answered any more.
         outcome: What came of it, before `done` is told.
+        logged: Under which id it is logged; None where it is not.
     """
 
     rows: Any
@@ -49,24 +50,30 @@ class Ask(msgspec.Struct, eq=False):
     deadline: float
     gone: bool = False
     outcome: Outcome | None = None
+    logged: str | None = None
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model saw and said at once: rows as a predictor takes them, the answer, and how many rows."""
+    """What a model saw and said at once: rows as a predictor takes them, the answer, how many rows, and whose they are, in
+    that order."""
 
     rows: Any
     answer: Answer
     count: int
+    asks: "list[Ask]"
 
 
 class Answers:
-    """The answer to a batch, and the same as JSON, a text a row, which is made once for all of its requests."""
+    """The answer to a batch, and the same as JSON, a text a row, which is made once for all of its requests.
 
-    __slots__ = ("_probabilities", "_values", "answer")
+    `asked` is when the model was asked and when it had answered, in seconds of `time.perf_counter`, where that is noted.
+    """
 
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
+    __slots__ = ("_probabilities", "_values", "answer", "asked")
+
+    def __init__(self, answer: Answer, asked: tuple[float, float] | None = None) -> None:
+        self.answer, self.asked = answer, asked
         self._values: list[bytes] | None = None
         self._probabilities: list[bytes] | None = None
 

@@ -1,6 +1,7 @@
 """A batch: the rows of several requests put together, asked for at once, and taken apart again."""
 
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +28,14 @@ class Results:
 
 
 class Batcher:
-    """Asks one model for batches. Holds no state of its own between them."""
+    """Asks one model for batches. Holds no state of its own between them.
 
-    def __init__(self, predictor: Predictor, parser: Parser) -> None:
-        self._parser, self._asked = parser, way_to_ask(predictor)
+    Args:
+        is_timed: Note when the model was asked.
+    """
+
+    def __init__(self, predictor: Predictor, parser: Parser, *, is_timed: bool = False) -> None:
+        self._parser, self._asked, self._is_timed = parser, way_to_ask(predictor), is_timed
         self._classes = None if predictor.classes is None else len(predictor.classes)
 
     def work(self, asks: list[Ask]) -> Results:
@@ -48,9 +53,10 @@ class Batcher:
         if not asks:
             return
         count = sum(ask.count for ask in asks)
+        began = time.perf_counter() if self._is_timed else 0.0
         try:
             answer = ask_model(self._asked, self._classes, rows, count)
-            _take_apart(asks, Answers(answer))
+            _take_apart(asks, Answers(answer, (began, time.perf_counter()) if began else None))
         except MLOpsError as wrong:
             if len(asks) == 1:
                 _log.warning("a request failed: %s", wrong.detail, exc_info=wrong.__cause__)
@@ -60,7 +66,7 @@ class Batcher:
             self._work(asks[:middle], results)
             self._work(asks[middle:], results)
             return
-        results.seen.append(Seen(rows, answer, count))
+        results.seen.append(Seen(rows, answer, count, asks))
 
     def _together(self, asks: list[Ask], results: Results) -> tuple[list[Ask], Any]:
         """Return the requests whose rows fit the signature, and the rows of all of them."""

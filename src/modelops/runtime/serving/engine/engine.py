@@ -13,6 +13,7 @@ from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.engine.worker import Worker
 from modelops.runtime.serving.failures import DeadlineExceeded
 from modelops.runtime.serving.metrics import Counts
+from modelops.runtime.serving.predictionlog import PredictionLog
 from modelops.runtime.serving.tap import Tap
 
 _log = logging.getLogger(__name__)
@@ -42,9 +43,9 @@ class Engine:
         self._worker: Worker | None = None
         self._busy = False
 
-    def become(self, limits: ServingLimits, counts: Counts) -> None:
-        """Go by other limits from now on, and count elsewhere."""
-        self._counts = counts
+    def become(self, limits: ServingLimits, counts: Counts, log: PredictionLog | None = None) -> None:
+        """Go by other limits from now on, count elsewhere, and log there, if anywhere."""
+        self._counts, self._log = counts, log
         self._most_requests, self._most_rows = limits.max_concurrency, limits.max_queue_rows
         self._most_bytes, self._batch_rows = limits.max_queue_bytes, limits.max_rows
         self._wait_s = limits.batch_wait_ms / 1000
@@ -152,6 +153,8 @@ class Engine:
         self._tap.count(len(batch) - results.refused, results.failed)
         for seen in results.seen:
             self._tap.offer(seen.rows, seen.answer, seen.count)
+            if self._log is not None:
+                self._log.offer(seen.rows, seen.answer, seen.asks)
         if self._waiting:
             self._schedule()
 

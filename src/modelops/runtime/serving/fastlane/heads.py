@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import httptools
 
+from modelops.contracts.tracing import read_traceparent
 from modelops.runtime.serving.served import Door, Draw
 from modelops.runtime.serving.variant import Way
 
@@ -37,6 +38,7 @@ class Head:
         generation: The gatekeeper's generation in which it was.
         way: Where such requests go; None where that is drawn for each.
         draw: What draws it then.
+        sampled: Whether its `traceparent` wants it traced; None where it does not say.
     """
 
     door: Door
@@ -47,6 +49,7 @@ class Head:
     timeout_ms: int | None
     json_length: int | None
     keep_alive: bool
+    sampled: bool | None
     caller: str = ""
     expires: float = -math.inf
     generation: int = -1
@@ -89,6 +92,7 @@ def read_head(raw: bytes, doors: Mapping[str, Door], choosing: Sequence[str] = (
         timeout_ms=_number(timeout),
         json_length=_number(json_length),
         keep_alive=parser.should_keep_alive(),
+        sampled=_sampled(values.get(b"traceparent")),
     )
 
 
@@ -115,6 +119,11 @@ class _Reader:
 
     def on_body(self, _body: bytes) -> None:
         self.surprised = True
+
+
+def _sampled(traceparent: bytes | None) -> bool | None:
+    caller = read_traceparent(traceparent.decode("latin-1")) if traceparent else None
+    return None if caller is None else caller.sampled
 
 
 def _number(text: bytes | None) -> int | None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -29,7 +30,9 @@ class FastLane:
     """
 
     def __init__(self, replica: Replica) -> None:
-        self.replica, self._gate = replica, replica.gate
+        self.replica, self._gate, self._tracing = replica, replica.gate, replica.tracing
+        self.is_picked = False
+        """Whether the request that was just turned away is to be traced: the ordinary lane must not draw again."""
         self._heads: dict[bytes, Head] = {}
         self._usual: tuple[Headers | None, bytes] = (None, b"")
         self._renew(replica.current)
@@ -68,6 +71,9 @@ class FastLane:
             return None
         if (head.expires <= began or head.generation != self._gate.generation) and not self._verify(raw, head, began):
             return None
+        if self._tracing is not None and self._tracing.wants(head.sampled):
+            self.is_picked = True
+            return None
         return head, data[end:]
 
     def ask(self, head: Head, way: Way, body: bytes, began: float, done: Done) -> Ask:
@@ -80,9 +86,13 @@ class FastLane:
         replica.asked_at = began
         if replica.rates.hold:
             replica.rates.check(head.caller)
+        request_id = head.request_id
         if self._shadows:
-            done = follow(self._shadows, way, body, head.json_length, done)
+            request_id = request_id or (None if way.log is None else uuid4().hex)
+            done = follow(self._shadows, way, body, head.json_length, request_id, done)
         ask = way.ask(body, head.json_length, head.timeout_ms, began, done)
+        if way.log is not None:
+            ask.logged = way.log.pick(request_id)
         way.variant.engine.submit(ask)
         return ask
 

@@ -9,16 +9,21 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.answers import problem_body, problem_headers, reply_headers
+from modelops.runtime.serving.connections import Room
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import Head
 from modelops.runtime.serving.fastlane.lane import FastLane, reply_head
+from modelops.runtime.serving.tracing import PICKED
 from modelops.runtime.serving.variant import Way
 
 _log = logging.getLogger(__name__)
 
 _CHECK_S = 5.0
+_HEAD_S = 20.0
+"""How long a request's head may take to arrive."""
+
 _READ_S = 120.0
-"""How long a request may take to arrive whole."""
+"""How long a request may take to arrive whole, and a reply to be taken."""
 
 _LENGTHS = tuple(b"%d\r\n\r\n" % size for size in range(4096))
 """What stands at the end of a reply's head, by the body's length."""
@@ -33,11 +38,13 @@ class LaneProtocol(HttpToolsProtocol):
     """
 
     lane: ClassVar[FastLane]
+    room: ClassVar[Room]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._inside = False
         """Whether uvicorn's parser is inside a request."""
+        self._in_head = False
         self._ask: Ask | None = None
         self._head: Head | None = None
         self._way: Way | None = None
@@ -52,6 +59,8 @@ class LaneProtocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._active_at = time.perf_counter()
         self._check = self.loop.call_later(_CHECK_S, self._look_after)
+        if not self.room.has_place(self.connections):
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what was asked for by who is gone."""
@@ -77,14 +86,30 @@ class LaneProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Note that the parser is inside a request."""
-        self._inside = True
+        self._inside = self._in_head = True
         self._active_at = time.perf_counter()
         super().on_message_begin()
+        if self.lane.is_picked:
+            self.lane.is_picked = False
+            self.scope[PICKED] = True  # type: ignore[literal-required]
+
+    def on_headers_complete(self) -> None:
+        """Note that the head is there."""
+        self._in_head = False
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Note that it is through."""
         self._inside = False
         super().on_message_complete()
+
+    def quiet_since(self) -> float | None:
+        """Return when the caller last began a request or got an answer; None while an answer is owed."""
+        return None if self._head is not None or self._is_answering() else self._active_at
+
+    def end(self) -> None:
+        """Close the connection."""
+        self.transport.close()
 
     def shutdown(self) -> None:
         """End after what is being answered."""
@@ -146,15 +171,18 @@ class LaneProtocol(HttpToolsProtocol):
         return str(status)
 
     def _look_after(self) -> None:
-        """Close a connection that says nothing for long, or does not come to the end of its request."""
+        """Close a connection that says nothing for long, does not come to the end of its request, or takes no reply."""
         self._check = self.loop.call_later(_CHECK_S, self._look_after)
         waited = time.perf_counter() - self._active_at
+        if self.flow.write_paused and waited >= _READ_S:
+            self.transport.abort()  # what is written and not taken would never let it close
+            return
         answering = self._head is not None or self._is_answering()
         idle = not self._inside and not answering and waited >= max(self.timeout_keep_alive, _CHECK_S)
-        if idle or (self._inside and waited >= _READ_S):
+        if idle or (self._inside and waited >= (_HEAD_S if self._in_head else _READ_S)):
             self.transport.close()
 
 
-def protocol_of(lane: FastLane) -> type[LaneProtocol]:
+def protocol_of(lane: FastLane, room: Room) -> type[LaneProtocol]:
     """Return the protocol for the connections of one fast lane."""
-    return type("BoundLaneProtocol", (LaneProtocol,), {"lane": lane})
+    return type("BoundLaneProtocol", (LaneProtocol,), {"lane": lane, "room": room})
