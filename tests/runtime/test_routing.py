@@ -181,7 +181,7 @@ def test_descriptions_and_explanations_are_the_champion_s_but_for_who_asks_for_o
     assert said(served, path="/v2/models/tumours/versions/2", method="GET", body=b"")[0] == 200
     assert said(served, path="/v2/models/tumours/versions/2/ready", method="GET", body=b"")[1]["ready"]
     for variant in served.replica.current.answering.values():
-        monkeypatch.setattr(variant.explainer, "explain", lambda _instances: {})
+        monkeypatch.setattr(variant.explainer, "explain", lambda *_: {})
     for named, variant in (((), "champion"), (("x-modelops-variant: c",), "c")):
         status, answer = said(served, *named, path="/explain")
         assert (status, answer["variant"]) == (200, variant)
