@@ -12,7 +12,7 @@ from typing import Self
 from modelops.adapters.local import durable
 from modelops.adapters.local.backoff import restart_delay_s
 from modelops.adapters.local.commands import Command
-from modelops.adapters.local.probing import Prober, endpoint_of
+from modelops.adapters.local.probing import Prober, endpoint_of, grpc_endpoint_of
 from modelops.adapters.local.processes import checked_name, folders
 from modelops.adapters.local.replicas import Incarnation, Replicas
 from modelops.contracts.clock import Clock
@@ -137,6 +137,7 @@ class LocalDeployer:
             restarts=incarnation.number,
             reason=seen.reason,
             started_at=seen.started_at,
+            grpc_endpoint=None if endpoint is None else grpc_endpoint_of(incarnation.process.work),
         )
 
 

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from modelops.contracts.errors import NotFound
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Page
+from modelops.domains.data.transfer import save
 from modelops.domains.serving.courses import FINAL, RolloutState, Strategy
 from modelops.domains.serving.errors import NotSettled
 from modelops.domains.serving.rollouts import AbortRequest, BusinessValues, RecordedValues, Rollout
@@ -16,6 +19,8 @@ from modelops.domains.serving.schemas import (
     DeploymentCreate,
     DeploymentUpdate,
     Explanations,
+    LogFormat,
+    PredictionLogFile,
     Predictions,
     ReplicaLog,
     Revision,
@@ -149,9 +154,41 @@ class Serving(Group):
         """Predict rows with the model that serves now."""
         return self._post(Predictions, f"/deployments/{deployment}/predict", {"instances": instances})
 
-    def explain(self, deployment: str, instances: Rows) -> Explanations:
-        """Explain the predictions of rows by additive attributions (SHAP values)."""
-        return self._post(Explanations, f"/deployments/{deployment}/explain", {"instances": instances})
+    def explain(
+        self, deployment: str, instances: Rows, *, method: str | None = None, max_evaluations: int | None = None
+    ) -> Explanations:
+        """Explain the predictions of rows by additive attributions (SHAP values).
+
+        Args:
+            method: `tree`, `linear`, `exact` or `permutation`; by default, the cheapest that fits the model.
+            max_evaluations: For how many rows the model may be asked, to explain one; more make estimates better.
+        """
+        wish = {"method": method, "max_evaluations": max_evaluations}
+        return self._post(Explanations, f"/deployments/{deployment}/explain", {"instances": instances, **wish})
+
+    def list_prediction_logs(self, deployment: str, **page: Any) -> Page[PredictionLogFile]:
+        """List a deployment's files of logged predictions, newest first."""
+        return self._list(PredictionLogFile, f"/deployments/{deployment}/prediction-logs", **page)
+
+    def download_prediction_logs(
+        self,
+        deployment: str,
+        to: Path | str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        variant: str | None = None,
+        format: LogFormat | str = LogFormat.PARQUET,  # noqa: A002 - the parameter's name
+    ) -> Path:
+        """Write the logged predictions of requests that came in a window into a file, as one table.
+
+        Raises:
+            NotFound: none are logged there.
+        """
+        window = {"since": since and since.isoformat(), "until": until and until.isoformat()}
+        params = {**window, "variant": variant, "format": LogFormat(format).value}
+        path = f"/deployments/{deployment}/prediction-logs/content"
+        return save(lambda _: self._rest.stream("GET", path, params=params), Path(to), None, None)
 
     def get_replica_log(
         self, deployment: str, index: int, *, revision: int | None = None, offset: int = 0, limit: int = 65_536

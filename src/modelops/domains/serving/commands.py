@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,14 @@ from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, 
 from modelops.domains.serving.client import Serving
 from modelops.domains.serving.options import read_strategy, read_traffic, show_rollout
 from modelops.domains.serving.rollouts import Rollout
-from modelops.domains.serving.schemas import Deployment, DeploymentState, ServingLimits, TrafficPolicy
+from modelops.domains.serving.schemas import (
+    Deployment,
+    DeploymentState,
+    ExplainMethod,
+    LogFormat,
+    ServingLimits,
+    TrafficPolicy,
+)
 
 app = typer.Typer(help="Deployments: which model version answers where.", no_args_is_help=True)
 
@@ -266,9 +274,18 @@ def predict(ctx: typer.Context, deployment: DeploymentArg, instances: RowsArg, a
 
 
 @app.command()
-def explain(ctx: typer.Context, deployment: DeploymentArg, instances: RowsArg, as_json: AsJson = False) -> None:
+def explain(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    instances: RowsArg,
+    method: Annotated[ExplainMethod | None, typer.Option(help="By default, the cheapest that fits the model.")] = None,
+    max_evaluations: Annotated[
+        int | None, typer.Option(min=1, max=2**20, help="Rows that the model may be asked for, to explain one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Explain the predictions of rows by additive attributions (SHAP values)."""
-    said = group(ctx, Serving).explain(deployment, _rows(instances))
+    said = group(ctx, Serving).explain(deployment, _rows(instances), method=method, max_evaluations=max_evaluations)
     if as_json:
         show(said, as_json=True)
         return
@@ -295,6 +312,35 @@ def get_replica_log(
     """Print a replica's output."""
     log = group(ctx, Serving).get_replica_log(deployment, index, revision=revision, offset=offset, limit=limit)
     show(log, as_json=True) if as_json else say(log.text.rstrip("\n"))
+
+
+@app.command()
+@paged
+def list_prediction_logs(ctx: typer.Context, deployment: DeploymentArg, page: Any, as_json: AsJson = False) -> None:
+    """List a deployment's files of logged predictions, newest first."""
+    columns = ["began_at", "ended_at", "rows", "size", "variant", "model", "version", "revision", "expires_at"]
+    empty = "Nothing is logged: `mops deployments update-deployment NAME --limit log_sample=0.1` logs a tenth."
+    show_page(group(ctx, Serving).list_prediction_logs(deployment, **page), columns, as_json=as_json, empty=empty)
+
+
+@app.command()
+def download_prediction_logs(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    to: Annotated[Path, typer.Argument(help="The file to write.")],
+    since: Annotated[datetime | None, typer.Option(help="Requests from then on (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Requests before then (UTC).")] = None,
+    variant: Annotated[str | None, typer.Option(help="Those of one variant.")] = None,
+    format: Annotated[LogFormat, typer.Option(help="What to write.")] = LogFormat.PARQUET,  # noqa: A002 - the option
+    as_json: AsJson = False,
+) -> None:
+    """Write logged predictions into a file, as one table. They may be personal data."""
+    serving = group(ctx, Serving)
+    serving.download_prediction_logs(deployment, to, since=since, until=until, variant=variant, format=format)
+    if as_json:
+        show_rows([{"file": str(to), "size": to.stat().st_size}], ["file", "size"], as_json=True, empty="")
+    else:
+        say(f"{to} is there.")
 
 
 def _limits(

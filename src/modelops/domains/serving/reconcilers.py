@@ -212,6 +212,7 @@ def _replica(number: int, seen: ReplicaObservation, tail: str) -> Replica:
         phase=seen.phase,
         ready=seen.ready,
         endpoint=seen.endpoint,
+        grpc_endpoint=seen.grpc_endpoint,
         pid=seen.pid,
         restarts=seen.restarts,
         reason=reason,

@@ -38,6 +38,12 @@ class ServingLimits(Schema):
     rate_burst: Annotated[
         int, Field(ge=1, le=1_000_000, description="Requests of one caller at once beyond the rate.")
     ] = 100
+    grpc: Annotated[bool, Field(description="A second port, for the Open Inference Protocol over gRPC.")] = False
+    log_sample: Annotated[float, Field(ge=0, le=1, description="The share of requests that are logged.")] = 0.0
+    log_inputs: Annotated[bool, Field(description="Log what was sent: it may be personal data.")] = True
+    log_outputs: Annotated[bool, Field(description="Log predictions and probabilities.")] = True
+    log_file_mb: Annotated[int, Field(ge=1, le=256, description="How large a file of logged predictions gets.")] = 16
+    log_retention_days: Annotated[int, Field(ge=1, le=3_650, description="How long logged predictions are kept.")] = 30
 
 
 class VariantRole(StrEnum):
@@ -159,6 +165,7 @@ class Replica(Schema):
     phase: str
     ready: bool
     endpoint: str | None
+    grpc_endpoint: Annotated[str | None, Field(description="`host:port`, where the limits ask for gRPC.")] = None
     pid: int | None
     restarts: int
     reason: str | None
@@ -262,6 +269,26 @@ class Instances(Schema):
     instances: Annotated[list[list[Json] | dict[str, Json]], Field(min_length=1)]
 
 
+class ExplainMethod(StrEnum):
+    """How predictions are explained. `tree` and `linear` are exact, for models of such kinds; `exact` asks any model for
+    all sets of features, `permutation` for some orders of them."""
+
+    TREE = "tree"
+    LINEAR = "linear"
+    EXACT = "exact"
+    PERMUTATION = "permutation"
+
+
+class ExplainRequest(Instances):
+    """Rows to explain, and how: by default, by the cheapest method that fits the model."""
+
+    method: ExplainMethod | None = None
+    max_evaluations: Annotated[
+        int | None,
+        Field(ge=1, le=2**20, description="For how many rows the model may be asked, to explain one."),
+    ] = None
+
+
 class Predictions(Schema):
     """Predictions, a row each. `probabilities` has a column per class of `classes`, where the model gives them."""
 
@@ -279,20 +306,64 @@ class Explanations(Schema):
     """Additive attributions (SHAP values), a row each: `base_values[k] + sum(attributions[row][k])` is the model's output
     `outputs[k]` for the row, in the space that `explains` names (`probability`, `log_odds`, `raw`, …).
 
-    `attributions` has shape (rows, outputs, features).
+    `attributions` has shape (rows, outputs, features), and so have `standard_errors`, of estimates; null where the values
+    are exact. `evaluations` is for how many rows the model is asked, to explain one.
     """
 
     feature_names: list[str]
     outputs: list[str]
     base_values: list[float]
     attributions: list[list[list[float]]]
+    standard_errors: list[list[list[float]]] | None
     explains: str
-    method: str
+    method: ExplainMethod
+    evaluations: int
     model: str
     version: int
     variant: str = "champion"
     revision: int
     replica: str
+
+
+class LogFormat(StrEnum):
+    """How logged predictions are handed out."""
+
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
+class LogFacts(Schema):
+    """What a file of logged predictions tells of itself."""
+
+    deployment_id: str
+    revision: Annotated[int, Field(ge=1, lt=2**31)]
+    replica: str
+    variant: Annotated[str, Field(min_length=1, max_length=63)]
+    model: Annotated[str, Field(max_length=200)]
+    version: Annotated[int, Field(ge=1, lt=2**31)]
+    model_version_id: Annotated[str, Field(max_length=40)]
+
+
+class PredictionLogFile(Schema):
+    """A file of logged predictions: those of one variant at one replica, of requests that came from `began_at` to
+    `ended_at`."""
+
+    id: str
+    deployment_id: str
+    source: str
+    sequence: int
+    revision: int
+    variant: str
+    model: str
+    version: int
+    model_version_id: str
+    digest: Digest
+    size: int
+    rows: int
+    began_at: UtcTime
+    ended_at: UtcTime
+    expires_at: UtcTime
+    created_at: UtcTime
 
 
 class VariantDocument(Schema):

@@ -6,6 +6,9 @@ from modelops.contracts.schemas import Page, jsonable
 from modelops.domains.serving.business import record_business_metric as record_business_metric
 from modelops.domains.serving.changes import Wish, add_revision, begin, refuse_deleting, same_wish, supersede, wish_for
 from modelops.domains.serving.errors import NothingToRollBackTo
+from modelops.domains.serving.predictionlogs import download_prediction_logs as download_prediction_logs
+from modelops.domains.serving.predictionlogs import list_prediction_logs as list_prediction_logs
+from modelops.domains.serving.predictionlogs import receive_prediction_log as receive_prediction_log
 from modelops.domains.serving.rows import (
     as_deployment,
     as_revision,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revised, Tracked
@@ -101,3 +101,26 @@ class BusinessValuesRow(Tracked, InProject, Base):
     count: Mapped[int]
     mean: Mapped[float]
     squares: Mapped[float]
+
+
+class PredictionLogRow(Tracked, InProject, Base):
+    """A file of logged predictions. A replica's process sends one `sequence` of its `source` perhaps twice; it is kept once."""
+
+    __tablename__ = "prediction_logs"
+    __table_args__ = (UniqueConstraint("deployment_id", "source", "sequence"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    deployment_id: Mapped[str] = mapped_column(String(40))
+    source: Mapped[str] = mapped_column(String(200))
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int]
+    variant: Mapped[str] = mapped_column(String(63))
+    model: Mapped[str] = mapped_column(String(200))
+    version: Mapped[int]
+    model_version_id: Mapped[str] = mapped_column(String(40))
+    digest: Mapped[str] = mapped_column(String(71), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    began_at: Mapped[datetime] = mapped_column(Moment)
+    ended_at: Mapped[datetime] = mapped_column(Moment)
+    expires_at: Mapped[datetime] = mapped_column(Moment, index=True)

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 
 from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from modelops.contracts.errors import DeploymentError, NotFound, TooLarge
 from modelops.contracts.ports import Deployer
+from modelops.contracts.tracing import Tracing, calling, untraced
 from modelops.domains.identity import service as identity
 from modelops.domains.serving.errors import NoReplicaReady
 from modelops.domains.serving.gateway import TOKEN_TTL_S, Answer, Gateway
 from modelops.domains.serving.rows import deployment_row, home_of, observed, policy_of, revision_rows
 from modelops.domains.serving.schemas import DeploymentState, ReplicaLog, RevisionState, ServingLimits
 from modelops.domains.serving.workloads import workload_name
-from modelops.kernel.problems import BadRequest
 from modelops.kernel.scope import Scope
 
 _PERMISSION = "deployments.predict"
@@ -116,17 +115,14 @@ async def _body(scope: Scope, limit: int) -> bytes:
     """Read the body, as long as the deployment's own limit lets it be."""
     scope.accept_upload()
     chunks, size = [], 0
-    try:
-        async for chunk in scope.request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge(
-                    f"The body is larger than {limit:,} bytes, the limit of this deployment.",
-                    hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
-                )
-            chunks.append(chunk)
-    except ClientDisconnect as gone:
-        raise BadRequest("The connection ended before the whole body was sent.") from gone
+    async for chunk in scope.request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(
+                f"The body is larger than {limit:,} bytes, the limit of this deployment.",
+                hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
+            )
+        chunks.append(chunk)
     return b"".join(chunks)
 
 
@@ -151,7 +147,14 @@ def _ask(scope: Scope, target: Target, path: str, body: bytes) -> Answer:
     passed_on = (*target.deciding, *_PASSED_ON)
     headers |= {name.lower(): value for name in passed_on if (value := scope.request.headers.get(name))}
     headers["x-request-id"] = getattr(scope.request.state, "request_id", "") or headers.get("x-request-id", "")
-    return gateway.call(target.endpoints, path, body, headers, scope.place.settings.request_timeout_s)
+    tracing = scope.place.ports.get(Tracing)
+    if tracing is not None and "traceparent" not in headers:
+        headers["traceparent"] = untraced()
+    with calling(f"call {path}", headers, {"modelops.deployment": target.name}) as span:
+        answer = gateway.call(target.endpoints, path, body, headers, scope.place.settings.request_timeout_s)
+        if span is not None:
+            span.note({"http.response.status_code": answer.status})
+        return answer
 
 
 def _issue(scope: Scope) -> str:

@@ -1,14 +1,19 @@
 """The workload of a revision: its name, and its spec as it was fixed once and for all."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from modelops.contracts.ports import Limits, WorkloadSpec
+from modelops.contracts.tracing import PASSED_ON
 from modelops.domains.serving.schemas import RevisionDocument, ServingLimits
 
 LOG_BYTES = 4 * 1024 * 1024
 """How much of a replica's output is kept."""
+
+_PASSED_ON = (*PASSED_ON, "SERVING_MAX_CONCURRENCY", "SERVING_NVML_ENABLED")
+"""What a replica takes over from the platform's environment, as it is when its revision is first brought up."""
 
 _OURS = re.compile(r"dep_[0-9a-f]{32}-r[0-9]+")
 
@@ -37,6 +42,10 @@ def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float
             "MODELOPS_CACHE": str(home / "cache"),
             "MODELOPS_SPOOL": str(home / "spool" / document.deployment_id),
             "MODELOPS_DRAIN_S": f"{max(drain_s, 0.1):g}",
+            "TENANT_ID": document.tenant_id,
+            "PROJECT_ID": document.project_id,
+            "DEPLOYMENT_ID": document.deployment_id,
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         },
     }
 
