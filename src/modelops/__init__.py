@@ -24,6 +24,7 @@ _HOMES = {
     "ModelOpsClient": "modelops.sdk.client",
     "ModelRegistry": "modelops.sdk.registry",
     "ModelRegistryError": "modelops.contracts.errors",
+    "ModelServing": "modelops.sdk.serving",
     "ModelValidation": "modelops.sdk.validation",
     "MonitoringError": "modelops.contracts.errors",
     "Role": "modelops.contracts.roles",

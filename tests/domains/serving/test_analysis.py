@@ -149,6 +149,13 @@ def test_false_alarms_over_many_looks_are_rare():
     assert alarms <= 9  # 1 % of 300 is 3; binomial, more than 9 has a chance below 0.001
 
 
+def test_figures_that_make_no_sense_conclude_nothing():
+    for strange in (reading(latencies=(-500, 2_000, 0, 0, 0)), reading(200, -400), reading(200, 10**9)):
+        for metric in (ErrorRate(), Latency(), Latency(statistic="mean")):
+            found = judged(metric, Pair(strange, strange))
+            assert found.outcome is not Outcome.FAILED
+
+
 def test_the_whole():
     passed, failed, open_ = Outcome.PASSED, Outcome.FAILED, Outcome.INCONCLUSIVE
     assert overall([passed, open_, failed]) is failed

@@ -26,9 +26,11 @@ def check_batch(batch: SketchBatch) -> None:
     counted = (batch.rows, batch.requests, batch.errors, batch.dropped_rows)
     if max(counted) > MOST_ROWS or batch.sequence >= 2**63 or not 0 <= batch.revision <= _MOST_REVISION:
         raise _wrong(batch, "a number is out of range")
+    if any(not 0 <= count <= MOST_ROWS for count in batch.latencies) or not batch.latency_sum_s <= MOST_ROWS:
+        raise _wrong(batch, "a latency is out of range")
     if len(batch.model_version_id) > _LONGEST_ID:
         raise _wrong(batch, "`model_version_id` is no id")
-    if not all(map(_storable, (batch.source, batch.model_version_id))):
+    if not all(map(_storable, (batch.source, batch.model_version_id, batch.variant))):
         raise _wrong(batch, "a text has characters that cannot be stored")
     for column in batch.inputs:
         _check_column(batch, column)

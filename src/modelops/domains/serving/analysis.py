@@ -29,7 +29,7 @@ def analyse(plan: Analysis, pair: Pair, look: int, since: datetime, now: datetim
         since: When the step began, from where on the readings are.
     """
     level = plan.significance * 6 / (math.pi * look) ** 2
-    found = [_measure(metric, pair, level) for metric in plan.metrics]
+    found = [_measured(metric, pair, level) for metric in plan.metrics]
     return AnalysisResult(
         outcome=overall([one.outcome for one in found]), look=look, made_at=now, since=since, metrics=found
     )
@@ -46,6 +46,13 @@ def overall(outcomes: Sequence[Outcome]) -> Outcome:
 def in_words(result: AnalysisResult) -> str:
     """Return what decided, in a sentence for each metric that did."""
     return " ".join(one.why for one in result.metrics if one.outcome is result.outcome)
+
+
+def _measured(metric: ErrorRate | Latency | PredictionShift | BusinessMetric, pair: Pair, level: float) -> MetricResult:
+    try:
+        return _measure(metric, pair, level)
+    except (ArithmeticError, ValueError) as wrong:  # figures that no true replica sends must not hold the deployment up
+        return _result(metric.kind, f"The {metric.kind} cannot be computed: {wrong}.", 0, 0, level)
 
 
 def _measure(metric: ErrorRate | Latency | PredictionShift | BusinessMetric, pair: Pair, level: float) -> MetricResult:

@@ -10,7 +10,7 @@ from modelops.domains.serving.courses import Hold, Outcome, RolloutState
 from modelops.domains.serving.schemas import VariantName
 from modelops.domains.serving.strategies import RolloutStrategy
 
-Figure = Annotated[float, Field(allow_inf_nan=False, ge=-1e150, le=1e150)]
+Figure = Annotated[float, Field(allow_inf_nan=False, ge=-1e60, le=1e60)]
 
 
 class MetricResult(Schema):
