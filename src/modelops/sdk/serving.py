@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from modelops.contracts.errors import DeploymentError, InvalidInput, NotFound
+from modelops.domains.serving.autoscaling import Autoscaling, Off
 from modelops.domains.serving.schemas import Deployment, DeploymentState, Explanations, Predictions, ServingLimits
 from modelops.sdk.client import Client
 
@@ -41,6 +42,7 @@ class ModelDeployment:
         model: str,
         *,
         replicas: int | None = None,
+        autoscaling: Autoscaling | Off | None = None,
         limits: ServingLimits | None = None,
         wait: bool = True,
         timeout_s: float = 300.0,
@@ -50,6 +52,7 @@ class ModelDeployment:
 
         Args:
             replicas: How many runtimes; by default 1, or as many as there are.
+            autoscaling: What their number follows; `"off"` fixes it again.
             wait: Return only when it serves.
 
         Raises:
@@ -57,17 +60,23 @@ class ModelDeployment:
         """
         serving = self.client.serving
         try:
-            changed = serving.update_deployment(self.name, model=model, replicas=replicas, limits=limits)
+            changed = serving.update_deployment(
+                self.name, model=model, replicas=replicas, autoscaling=autoscaling, limits=limits
+            )
         except NotFound:
             if self._exists():  # it is the model that was not found
                 raise
             changed = serving.create_deployment(
-                self.name, model, replicas=1 if replicas is None else replicas, limits=limits
+                self.name,
+                model,
+                replicas=1 if replicas is None else replicas,
+                autoscaling=None if autoscaling == "off" else autoscaling,
+                limits=limits,
             )
         return self._settled(timeout_s) if wait else changed
 
     def scale(self, replicas: int, *, wait: bool = True, timeout_s: float = 300.0) -> Deployment:
-        """Change the number of runtimes; 0 stops the deployment."""
+        """Change the number of runtimes; 0 stops the deployment. Raises ScalesItself where it follows the load."""
         changed = self.client.serving.update_deployment(self.name, replicas=replicas)
         return self.client.serving.wait_until_settled(self.name, timeout_s) if wait else changed
 
@@ -125,6 +134,7 @@ def deploy_model(
     name: str,
     *,
     replicas: int | None = None,
+    autoscaling: Autoscaling | Off | None = None,
     limits: ServingLimits | None = None,
     wait: bool = True,
     timeout_s: float = 300.0,
@@ -136,6 +146,7 @@ def deploy_model(
         model: `name` (its latest version), `name:3` or `name@alias`.
         name: Of a new deployment, or of one that is to serve this model from now on.
         replicas: How many runtimes; by default 1, or as many as there are.
+        autoscaling: What their number follows, from none to as many as it allows; `"off"` fixes it again.
         wait: Return only when it serves.
         client: The connection; by default one of its own, which closing the deployment closes.
 
@@ -144,7 +155,9 @@ def deploy_model(
     """
     deployment = ModelDeployment(name, client)
     try:
-        deployment.deploy(model, replicas=replicas, limits=limits, wait=wait, timeout_s=timeout_s)
+        deployment.deploy(
+            model, replicas=replicas, autoscaling=autoscaling, limits=limits, wait=wait, timeout_s=timeout_s
+        )
     except BaseException:
         deployment.close()
         raise

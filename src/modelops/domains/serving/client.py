@@ -7,7 +7,9 @@ from typing import Any
 from modelops.contracts.errors import NotFound
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Page
+from modelops.domains.serving.autoscaling import Autoscaling, Off
 from modelops.domains.serving.errors import NotSettled
+from modelops.domains.serving.live import LiveStats
 from modelops.domains.serving.rules import SETTLED
 from modelops.domains.serving.schemas import (
     Deployment,
@@ -39,15 +41,20 @@ class Serving(Group):
         model: str,
         *,
         replicas: int = 1,
+        autoscaling: Autoscaling | None = None,
         limits: ServingLimits | None = None,
         description: str = "",
         tags: Mapping[str, str] | None = None,
     ) -> Deployment:
-        """Deploy a model version (`name`, `name:3`, `name@alias`). It serves once it is `ready`: `wait_until_settled`."""
+        """Deploy a model version (`name`, `name:3`, `name@alias`). It serves once it is `ready`: `wait_until_settled`.
+
+        With `autoscaling`, `replicas` is how many it begins with.
+        """
         body = DeploymentCreate(
             name=name,
             model=model,
             replicas=replicas,
+            autoscaling=autoscaling,
             limits=limits or ServingLimits(),
             description=description,
             tags=dict(tags or {}),
@@ -68,15 +75,20 @@ class Serving(Group):
         *,
         model: str | None = None,
         replicas: int | None = None,
+        autoscaling: Autoscaling | Off | None = None,
         limits: ServingLimits | None = None,
         description: str | None = None,
         tags: Mapping[str, str] | None = None,
         revision: int | None = None,
     ) -> Deployment:
-        """Change a deployment without an interruption; with `revision` (its ETag), only while it is still at that one."""
+        """Change a deployment without an interruption; with `revision` (its ETag), only while it is still at that one.
+
+        `autoscaling="off"` fixes the number of replicas, at `replicas` or as many as there are.
+        """
         body = DeploymentUpdate(
             model=model,
             replicas=replicas,
+            autoscaling=autoscaling,
             limits=limits,
             description=description,
             tags=None if tags is None else dict(tags),
@@ -104,6 +116,10 @@ class Serving(Group):
         """Explain the predictions of rows by additive attributions (SHAP values)."""
         return self._post(Explanations, f"/deployments/{deployment}/explain", {"instances": instances})
 
+    def read_live_stats(self, deployment: str) -> LiveStats:
+        """Return what a deployment does now: rates, latencies, what waits, by variant and by replica."""
+        return self._get(LiveStats, f"/deployments/{deployment}/live")
+
     def get_replica_log(
         self, deployment: str, index: int, *, revision: int | None = None, offset: int = 0, limit: int = 65_536
     ) -> ReplicaLog:
@@ -118,7 +134,7 @@ class Serving(Group):
         *,
         on_change: Callable[[Deployment], None] | None = None,
     ) -> Deployment:
-        """Wait until nothing is under way: the deployment is ready, rolled back, failed or stopped, and is returned.
+        """Wait until nothing is under way: the deployment is ready, rolled back, failed, stopped or idle, and is returned.
 
         Args:
             on_change: Called with the deployment at first and whenever its state, reason or replicas change.

@@ -5,9 +5,12 @@ import atexit
 from modelops.contracts.roles import Role
 from modelops.domains.models.ports import Downstream
 from modelops.domains.serving.gateway import Gateway
+from modelops.domains.serving.holding import Holding
 from modelops.domains.serving.lineage import deployments_of
+from modelops.domains.serving.observations import Observations
 from modelops.domains.serving.reconcilers import DeploymentReconciler, OrphanReconciler
 from modelops.domains.serving.routes import router
+from modelops.domains.serving.scaling import ScalingReconciler
 from modelops.kernel.manifest import Manifest
 
 _gateway = Gateway()
@@ -22,6 +25,11 @@ manifest = Manifest(
         "deployments.predict": Role.DATA_SCIENTIST,
         "deployments.write": Role.ML_ENGINEER,
     },
-    reconcilers=(DeploymentReconciler(), OrphanReconciler()),
-    provides={Gateway: _gateway, Downstream: deployments_of},
+    reconcilers=(DeploymentReconciler(), OrphanReconciler(), ScalingReconciler()),
+    provides={
+        Gateway: _gateway,
+        Downstream: deployments_of,
+        Observations: Observations(),
+        Holding: Holding(),
+    },
 )

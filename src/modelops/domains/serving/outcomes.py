@@ -7,7 +7,7 @@ from sqlalchemy import delete
 
 from modelops.contracts.schemas import jsonable
 from modelops.domains.identity import service as identity
-from modelops.domains.serving.rows import observed
+from modelops.domains.serving.rows import observed, policy_of
 from modelops.domains.serving.rules import Desired, RevisionFacts, Verdict, restarted
 from modelops.domains.serving.schemas import DeploymentState, Replica, RevisionState
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
@@ -18,6 +18,7 @@ Tails = Mapping[tuple[int, int], str]
 
 def desired_of(row: DeploymentRow, revisions: Mapping[int, RevisionRow]) -> Desired:
     """Return a deployment's rows as the rules take them."""
+    policy = policy_of(row)
     return Desired(
         replicas=row.replicas,
         deleting=row.deleting,
@@ -32,6 +33,7 @@ def desired_of(row: DeploymentRow, revisions: Mapping[int, RevisionRow]) -> Desi
         failure=row.failure,
         waited_s=row.waited_s,
         seen_at=row.seen_at,
+        sleeps=policy is not None and policy.sleeps,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import or_, select
 
+from modelops.domains.serving.autoscaling import Autoscaling
 from modelops.domains.serving.rules import ready_count
 from modelops.domains.serving.schemas import Deployment, DeploymentState, Replica, ServingLimits
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
@@ -32,6 +33,17 @@ def revision_rows(ctx: Context, row: DeploymentRow) -> dict[int, RevisionRow]:
 def observed(row: DeploymentRow) -> list[Replica]:
     """Return the replicas as they were last seen."""
     return [Replica.model_validate(replica) for replica in row.observed]
+
+
+def policy_of(row: DeploymentRow) -> Autoscaling | None:
+    """Return what a deployment's number of replicas follows; None where it is fixed."""
+    return None if row.autoscaling is None else Autoscaling.model_validate(row.autoscaling)
+
+
+def begin(row: DeploymentRow) -> None:
+    """Note that a change is under way: nobody has watched it yet."""
+    row.state, row.reason = DeploymentState.PROGRESSING, None
+    row.waited_s, row.seen_at = 0.0, None
 
 
 def read_deployment(ctx: Context, row: DeploymentRow) -> Deployment:
@@ -73,6 +85,8 @@ def as_deployment(row: DeploymentRow, revisions: Sequence[RevisionRow]) -> Deplo
         reason=row.reason,
         replicas=row.replicas,
         ready_replicas=ready_count(of_active, row.replicas),
+        autoscaling=policy_of(row),
+        scaled_at=row.scaled_at,
         active_revision=row.active_revision,
         wanted_revision=row.wanted_revision,
         model=shown.model,

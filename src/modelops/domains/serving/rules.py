@@ -18,8 +18,16 @@ CRASHES = 3
 WATCHED_AT_MOST_S = 10.0
 """The most that one look adds to the time waited: while the platform was away, nobody waited."""
 
+_ENDED = (Phase.EXITED, Phase.LOST)
+
 SETTLED = frozenset(
-    {DeploymentState.READY, DeploymentState.ROLLED_BACK, DeploymentState.FAILED, DeploymentState.STOPPED}
+    {
+        DeploymentState.READY,
+        DeploymentState.ROLLED_BACK,
+        DeploymentState.FAILED,
+        DeploymentState.STOPPED,
+        DeploymentState.IDLE,
+    }
 )
 """States in which nothing is under way."""
 
@@ -49,6 +57,7 @@ class Desired:
         failure: Why the revision last wanted was given up, while another one serves in its place.
         waited_s: How long the platform has watched the last change come about; None when nothing is under way.
         seen_at: When it last looked, while something is under way.
+        sleeps: Without replicas it is not stopped but idle: whoever asks wakes it.
     """
 
     replicas: int
@@ -59,6 +68,7 @@ class Desired:
     failure: str | None = None
     waited_s: float | None = None
     seen_at: datetime | None = None
+    sleeps: bool = False
 
     @property
     def pending(self) -> int | None:
@@ -142,7 +152,7 @@ def ready_count(replicas: Iterable[Replica], wanted: int) -> int:
 
 def crashes(replica: Replica) -> int:
     """Count how often a replica's process has ended."""
-    return replica.restarts + (replica.phase in (Phase.EXITED, Phase.LOST))
+    return replica.restarts + (replica.phase in _ENDED)
 
 
 def restarted(before: Iterable[Replica], after: Iterable[Replica]) -> list[Replica]:
@@ -218,10 +228,12 @@ def _serving(desired: Desired, look: Look, waited: float | None, timeout_s: floa
     replicas = look.of(desired.active)
     surplus = [replica for replica in replicas if replica.index >= desired.replicas]
     complete = ready_count(replicas, desired.replicas) >= desired.replicas and not surplus
-    if waited is not None and not complete and waited < timeout_s:
-        ready = ready_count(replicas, desired.replicas)
+    ready = ready_count(replicas, desired.replicas)
+    doomed = ready == 0 and any(replica.phase in _ENDED and crashes(replica) >= CRASHES for replica in replicas)
+    if waited is not None and not complete and waited < timeout_s and not doomed:
+        trouble = _trouble(replicas) if ready == 0 else None
         reason = f"{ready} of {desired.replicas} replicas are ready."
-        return _verdict(desired, DeploymentState.PROGRESSING, reason, waited)
+        return _verdict(desired, DeploymentState.PROGRESSING, f"{reason} {trouble}" if trouble else reason, waited)
     return _verdict(desired, *_health(desired, look, desired.failure), None)
 
 
@@ -241,6 +253,8 @@ def _stopping(desired: Desired, look: Look) -> Verdict:
         return _verdict(desired, DeploymentState.FAILED, reason, None)
     if left := len(look.of(desired.active)) + len(look.of(desired.pending)):
         return _verdict(desired, DeploymentState.PROGRESSING, f"{left} replicas are ending.", 0.0)
+    if desired.sleeps:
+        return _verdict(desired, DeploymentState.IDLE, "It is scaled to zero; a request wakes it.", None)
     return _verdict(desired, DeploymentState.STOPPED, "No replicas are wanted.", None)
 
 

@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 from modelops.contracts.schemas import Digest, Json, Schema, Slug, Tags, Text, UtcTime
 from modelops.contracts.signing import Signature
 from modelops.domains.models.schemas import ModelRef, ModelSignature, PackageFile
+from modelops.domains.serving.autoscaling import MAX_REPLICAS, Autoscaling, Off
 
-Replicas = Annotated[int, Field(ge=0, le=64)]
+Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
 
 
 class ServingLimits(Schema):
@@ -97,21 +98,26 @@ class TrafficPolicy(Schema):
 
 
 class DeploymentCreate(Schema):
-    """A new deployment."""
+    """A new deployment. With `autoscaling`, `replicas` is how many it begins with, at least 1 and within the bounds."""
 
     name: Slug
     model: ModelRef
     replicas: Replicas = 1
+    autoscaling: Autoscaling | None = None
     limits: ServingLimits = ServingLimits()
     description: Text = ""
     tags: Tags = {}
 
 
 class DeploymentUpdate(Schema):
-    """What may change on a deployment; a field left out stays. A new model or limits make a new revision."""
+    """What may change on a deployment; a field left out stays. A new model or limits make a new revision.
+
+    `autoscaling` is a policy, or `"off"`: the number of replicas is fixed again, at `replicas` or as many as there are.
+    """
 
     model: ModelRef | None = None
     replicas: Replicas | None = None
+    autoscaling: Autoscaling | Off | None = None
     limits: ServingLimits | None = None
     description: Text | None = None
     tags: Tags | None = None
@@ -119,7 +125,7 @@ class DeploymentUpdate(Schema):
 
 class DeploymentState(StrEnum):
     """`progressing` until the wanted revision is ready; `rolled_back`: the wanted one never became ready and the one
-    before it serves; `failed`: there was none before it."""
+    before it serves; `failed`: there was none before it; `idle`: scaled to zero until somebody asks."""
 
     PROGRESSING = "progressing"
     READY = "ready"
@@ -127,6 +133,7 @@ class DeploymentState(StrEnum):
     ROLLED_BACK = "rolled_back"
     FAILED = "failed"
     STOPPED = "stopped"
+    IDLE = "idle"
     DELETING = "deleting"
 
 
@@ -190,6 +197,8 @@ class Deployment(Schema):
     reason: str | None
     replicas: int
     ready_replicas: int
+    autoscaling: Autoscaling | None
+    scaled_at: UtcTime | None
     active_revision: int | None
     wanted_revision: int
     model: str

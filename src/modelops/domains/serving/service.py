@@ -6,8 +6,11 @@ from modelops.contracts.schemas import Page
 from modelops.domains.models import service as models
 from modelops.domains.models.schemas import ModelVersion, Stage
 from modelops.domains.serving.errors import NothingToRollBackTo
+from modelops.domains.serving.looking import read_live_stats as read_live_stats
+from modelops.domains.serving.resizing import resize, wake
 from modelops.domains.serving.rows import (
     as_deployment,
+    begin,
     current_revisions,
     deployment_row,
     locked_row,
@@ -48,7 +51,8 @@ def create_deployment(ctx: Context, body: DeploymentCreate) -> Deployment:
         name=body.name,
         description=body.description,
         tags=body.tags,
-        replicas=body.replicas,
+        replicas=body.autoscaling.bound(body.replicas) if body.autoscaling else body.replicas,
+        autoscaling=None if body.autoscaling is None else body.autoscaling.model_dump(mode="json"),
         deleting=False,
         state=DeploymentState.PROGRESSING,
         reason=None,
@@ -105,9 +109,7 @@ def update_deployment(ctx: Context, deployment: str, body: DeploymentUpdate) -> 
         row.description = body.description
     if body.tags is not None:
         row.tags = body.tags
-    if body.replicas is not None and body.replicas != row.replicas:
-        row.replicas = body.replicas
-        _begin(row)
+    resize(row, body)
     _reconfigure(ctx, row, body)
     ctx.emit(
         "modelops.serving.deployment_updated",
@@ -202,7 +204,7 @@ def _reconfigure(ctx: Context, row: DeploymentRow, body: DeploymentUpdate) -> No
         _supersede(ctx, row, revisions, version, limits)
     elif row.failure is not None:  # what serves is what is wanted: the failed attempt is over and done with
         row.failure = None
-        _begin(row)
+        begin(row)
 
 
 def _supersede(
@@ -216,14 +218,9 @@ def _supersede(
         before.reason = f"Revision {number} replaced it before it was ready."
     row.wanted_revision = number
     row.failure = None
-    _begin(row)
+    wake(row, ctx.clock.now())  # what is new is seen at work before it idles
+    begin(row)
     return _add_revision(ctx, row, number, version, limits)
-
-
-def _begin(row: DeploymentRow) -> None:
-    """Note that a change is under way: nobody has watched it yet."""
-    row.state, row.reason = DeploymentState.PROGRESSING, None
-    row.waited_s, row.seen_at = 0.0, None
 
 
 def _add_revision(
