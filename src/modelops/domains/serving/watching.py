@@ -14,27 +14,15 @@ from modelops.contracts.terminal import note
 
 if TYPE_CHECKING:
     from modelops.domains.serving.client import Serving
-    from modelops.domains.serving.live import LiveStats
+    from modelops.domains.serving.live import LiveStats, VariantStats
 
 _AT_ONCE = 8
 _MOST = 100
 _TICKS = 30
 _BARS = "▁▂▃▄▅▆▇█"
-_HEADS = (
-    "deployment",
-    "state",
-    "rev",
-    "replicas",
-    "req/s",
-    "err %",
-    "p50",
-    "p95",
-    "p99",
-    "in flight",
-    "queue",
-    "wait p95",
-)
-_TAIL_HEADS = ("restarts", "scaling", "req/s lately")
+_SPARE = ("scaling", "restarts", "p50", "p99", "rev", "wait p95", "req/s lately", "err %", "queue", "in flight")
+"""Columns that a narrow terminal goes without, the first to go first."""
+
 _STYLES = {"ready": "green", "progressing": "yellow", "idle": "cyan", "stopped": "dim"}
 
 Rates = dict[str, deque[float]]
@@ -114,11 +102,12 @@ def _screen(as_json: bool, *, live: bool) -> Iterator[Callable[[list["LiveStats"
         from rich.console import Console
         from rich.live import Live
 
+        console = Console(highlight=False)
         if not live:
-            yield lambda found, rates: Console(highlight=False).print(table(found, rates))
+            yield lambda found, rates: console.print(table(found, rates, console.width))
             return
-        with Live(console=Console(highlight=False), auto_refresh=False) as screen:
-            yield lambda found, rates: screen.update(table(found, rates), refresh=True)
+        with Live(console=console, auto_refresh=False) as screen:
+            yield lambda found, rates: screen.update(table(found, rates, console.width), refresh=True)
 
 
 def _print_json(found: list["LiveStats"], _rates: Rates) -> None:
@@ -136,51 +125,77 @@ def _print_lines(found: list["LiveStats"], _rates: Rates) -> None:
     sys.stdout.flush()
 
 
-def table(found: list["LiveStats"], rates: Rates) -> Any:
-    """Return the view as a table, and add what was seen to `rates`, by deployment id."""
+def table(found: list["LiveStats"], rates: Rates, width: int) -> Any:
+    """Return the view as a table, and add what was seen to `rates`, by deployment id.
+
+    Args:
+        width: Characters of a line; columns that do not fit are left out.
+    """
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for head in (*_HEADS, *_TAIL_HEADS):
-        drawn.add_column(head, no_wrap=True)
-    remarks = []
+    rows, remarks = [], []
     for stats in found:
         lately = rates.setdefault(stats.deployment_id, deque(maxlen=_TICKS))
         lately.append(stats.requests_per_s)
-        style = _STYLES.get(stats.state, "red")
-        drawn.add_row(
-            f"{escape(stats.deployment)} [dim]{escape(stats.model)}:{stats.model_version}[/dim]",
-            f"[{style}]{stats.state}[/{style}]",
-            _revision(stats),
-            f"{stats.ready_replicas}/{stats.replicas}",
-            *_asked(stats),
-            str(stats.inflight),
-            f"{stats.queue_depth}" + (f" +{stats.held} held" if stats.held else ""),
-            _ms(stats.queue_wait_p95_ms),
-            str(stats.restarts),
-            _scaling(stats),
-            spark(lately),
-        )
-        for variant in stats.variants if len(stats.variants) > 1 else []:
-            wait = _ms(variant.queue_wait_p95_ms)
-            drawn.add_row(f"  {escape(variant.name)}", "", "", "", *_asked(variant), "", "", wait, "", "", "")
+        rows.append(_row(stats, lately))
+        if len(stats.variants) > 1:
+            rows += [{"deployment": f"  {one.name}", **_asked(one)} for one in stats.variants]
         remarks += [f"{stats.deployment}: {said}" for said in (stats.reason, stats.remark) if said]
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    heads = _fitting(rows, width)
+    for head in heads:
+        drawn.add_column(head, no_wrap=True)
+    for row in rows:
+        style = _STYLES.get(row.get("state", ""), "red")
+        cells = {name: escape(cell) for name, cell in row.items()}
+        if "state" in row:
+            cells["state"] = f"[{style}]{cells['state']}[/{style}]"
+        drawn.add_row(*(cells.get(head, "") for head in heads))
     drawn.caption = escape("\n".join(remarks) if found else "There are no deployments.")
     drawn.caption_justify = "left"
     return drawn
 
 
-def _asked(stats: Any) -> tuple[str, ...]:
+def _row(stats: "LiveStats", lately: Sequence[float]) -> dict[str, str]:
+    """Return the cells of a deployment by their heads, in their order."""
+    return {
+        "deployment": f"{stats.deployment} {stats.model}:{stats.model_version}",
+        "state": stats.state,
+        "rev": _revision(stats),
+        "replicas": f"{stats.ready_replicas}/{stats.replicas}",
+        "in flight": str(stats.inflight),
+        "queue": f"{stats.queue_depth}" + (f" +{stats.held} held" if stats.held else ""),
+        **_asked(stats),
+        "restarts": str(stats.restarts),
+        "scaling": _scaling(stats),
+        "req/s lately": spark(lately),
+    }
+
+
+def _fitting(rows: Sequence[dict[str, str]], width: int) -> list[str]:
+    """Return the heads of the columns that fit into a line."""
+    if not rows:
+        return ["deployment", "state", "replicas"]
+    widths = {head: max(len(head), *(len(row.get(head, "")) for row in rows)) for head in rows[0]}
+    for spare in _SPARE:
+        if sum(widths.values()) + 3 * len(widths) <= width:
+            break
+        del widths[spare]
+    return list(widths)
+
+
+def _asked(stats: "LiveStats | VariantStats") -> dict[str, str]:
     """Return the cells on requests of a deployment or a variant."""
-    return (
-        f"{stats.requests_per_s:.1f}",
-        _number(stats.errors_percent),
-        _ms(stats.p50_ms),
-        _ms(stats.p95_ms),
-        _ms(stats.p99_ms),
-    )
+    return {
+        "req/s": f"{stats.requests_per_s:.1f}",
+        "err %": _number(stats.errors_percent),
+        "p50": _ms(stats.p50_ms),
+        "p95": _ms(stats.p95_ms),
+        "p99": _ms(stats.p99_ms),
+        "wait p95": _ms(stats.queue_wait_p95_ms),
+    }
 
 
 def _revision(stats: "LiveStats") -> str:

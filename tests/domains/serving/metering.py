@@ -1,0 +1,90 @@
+"""A server that stands for all replicas of a scripted world: it answers, and tells at `/metrics` what it did."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+ANSWER = {
+    "predictions": [1],
+    "probabilities": None,
+    "classes": None,
+    "model": "m",
+    "version": 1,
+    "revision": 1,
+    "replica": "0",
+}
+LABELS = 'tenant="t",project="p",deployment="d",revision="1",variant="champion"'
+
+
+def exposition(*, inflight=0, waiting=0, requests=0, failed=0, latencies=(0, 0, 0), total_s=0.0, waits=(0, 0, 0)):
+    """Return metrics as a replica shows them; histograms over 0.01 s and 0.1 s, counts per bucket."""
+
+    def buckets(name, counts, labels):
+        for bound, count in zip(("0.01", "0.1", "+Inf"), (sum(counts[: n + 1]) for n in range(3)), strict=True):
+            yield f'{name}_bucket{{le="{bound}",{labels}}} {count}.0'
+
+    predict = f'{LABELS},path="/predict"'
+    return "\n".join(
+        [
+            "# HELP serving_http_requests_total Requests.",
+            f'serving_http_requests_total{{{predict},status="200"}} {requests - failed}.0',
+            f'serving_http_requests_total{{{predict},status="500"}} {failed}.0',
+            f'serving_http_requests_total{{{LABELS},path="/metrics",status="200"}} 1e+06',
+            *buckets("serving_http_request_latency_seconds", latencies, predict),
+            f"serving_http_request_latency_seconds_sum{{{predict}}} {total_s}",
+            *buckets("serving_queue_wait_seconds", waits, LABELS),
+            f"serving_inflight_requests{{{LABELS}}} {inflight}.0",
+            f"serving_queue_depth{{{LABELS}}} {waiting}.0",
+            f"serving_rejected_requests_total{{{LABELS}}} 2.0",
+            f"serving_rejected_requests_created{{{LABELS}}} 1.7e+09",
+            "",
+        ]
+    )
+
+
+class Replicas:
+    """The server. `metrics(path)` returns what `/metrics` shows, None for a replica that is broken; `answer(path)` returns
+    status and document of a prediction, None to break off."""
+
+    def __init__(self):
+        self.metrics = lambda path: exposition()
+        self.answer = lambda path: (200, ANSWER)
+        self.asked = []
+        replicas = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                text = replicas.metrics(self.path)
+                self._send(500 if text is None else 200, (text or "").encode())
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                replicas.asked.append(self.path)
+                found = replicas.answer(self.path)
+                if found is None:
+                    self.close_connection = True
+                    return
+                self._send(found[0], json.dumps(found[1]).encode(), "application/json")
+
+            def _send(self, status, content, kind="text/plain"):
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self.server.server_port}/{{name}}/{{index}}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        self.thread.start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
