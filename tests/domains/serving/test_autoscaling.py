@@ -202,13 +202,14 @@ class TestZero:
     def test_a_new_model_wakes_it_to_be_seen_at_work(self, story, register):
         self.idle(story)
         register(story.client)
-        changed = story.serving.update_deployment("d", model="m:2")
-        assert (changed.replicas, changed.state) == (1, DeploymentState.PROGRESSING)
-        for _ in range(4):
-            story.platform.controller.turn()
-        assert story.now().active_revision == 2
+        assert story.serving.update_deployment("d", model="m:2").state is DeploymentState.PROGRESSING
+        story.looks(1)
+        assert (story.now().state, story.now().replicas) == (DeploymentState.PROGRESSING, 1)
+        story.looks(4)
+        assert (story.now().state, story.now().active_revision) == (DeploymentState.READY, 2)
         assert story.looks(24)[-1] == 0
-        assert story.serving.rollback_deployment("d").replicas == 1
+        story.serving.rollback_deployment("d")
+        assert story.looks(1) == [1]
 
     def test_it_can_be_stopped_for_good(self, story):
         self.idle(story)

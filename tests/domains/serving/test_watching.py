@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 from modelops.cli.root import app
 from modelops.contracts.errors import NotFound, Unavailable
 from modelops.domains.serving.autoscaling import Autoscaling
-from modelops.domains.serving.live import LiveStats, VariantStats
+from modelops.domains.serving.live import LiveStats, LiveVariant
 from modelops.domains.serving.watching import line, spark, table, watch_deployments
 from modelops.server.listener import Listener
 from modelops.testing.waiting import wait_for
 
-VARIANT = VariantStats(
+VARIANT = LiveVariant(
     name="champion",
     requests_per_s=12.34,
     errors_percent=1.5,

@@ -4,7 +4,7 @@ from modelops.contracts.schemas import Schema, UtcTime
 from modelops.domains.serving.autoscaling import Autoscaling
 
 
-class VariantStats(Schema):
+class LiveVariant(Schema):
     """What one variant answered. Null where nothing was asked; `errors_percent` counts answers with 5xx."""
 
     name: str
@@ -16,7 +16,7 @@ class VariantStats(Schema):
     queue_wait_p95_ms: float | None
 
 
-class ReplicaStats(Schema):
+class LiveReplica(Schema):
     """What one replica does. `inflight` are requests at a model, `queue_depth` those that wait; null where it does not
     tell."""
 
@@ -61,5 +61,5 @@ class LiveStats(Schema):
     inflight: int
     queue_depth: int
     held: int
-    variants: list[VariantStats]
-    replica_stats: list[ReplicaStats]
+    variants: list[LiveVariant]
+    replica_stats: list[LiveReplica]

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from modelops.domains.serving.figures import Counted, Reading, summed
 from modelops.domains.serving.gateway import Gateway
 from modelops.domains.serving.holding import Holding
-from modelops.domains.serving.live import LiveStats, ReplicaStats, VariantStats
+from modelops.domains.serving.live import LiveReplica, LiveStats, LiveVariant
 from modelops.domains.serving.observations import Observations
 from modelops.domains.serving.reading import read_replicas
 from modelops.domains.serving.rows import deployment_row, read_deployment
@@ -125,8 +125,8 @@ def _remark(deployment: Deployment, cpus: int) -> str | None:
     return f"Up to {policy.max_replicas} replicas of {each} processors share this machine's {cpus}."
 
 
-def _variant(name: str, counted: Counted, window_s: float) -> VariantStats:
-    return VariantStats(
+def _variant(name: str, counted: Counted, window_s: float) -> LiveVariant:
+    return LiveVariant(
         name=name,
         requests_per_s=_rate(counted.requests, window_s),
         errors_percent=_errors(counted),
@@ -148,12 +148,12 @@ def _errors(counted: Counted) -> float | None:
     return round(100 * counted.errors / counted.requests, 3) if counted.requests else None
 
 
-def _replicas(replicas: Sequence[Replica], reading: Reading) -> list[ReplicaStats]:
+def _replicas(replicas: Sequence[Replica], reading: Reading) -> list[LiveReplica]:
     found = []
     for replica in replicas:
         told = reading.told.get(replica.endpoint or "")
         found.append(
-            ReplicaStats(
+            LiveReplica(
                 revision=replica.revision,
                 index=replica.index,
                 phase=replica.phase,

@@ -7,7 +7,7 @@ from sqlalchemy import delete
 
 from modelops.contracts.schemas import jsonable
 from modelops.domains.identity import service as identity
-from modelops.domains.serving.rows import observed, policy_of
+from modelops.domains.serving.rows import observed, scaling_of
 from modelops.domains.serving.rules import Desired, RevisionFacts, Verdict, restarted
 from modelops.domains.serving.schemas import DeploymentState, Replica, RevisionState
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
@@ -18,7 +18,7 @@ Tails = Mapping[tuple[int, int], str]
 
 def desired_of(row: DeploymentRow, revisions: Mapping[int, RevisionRow]) -> Desired:
     """Return a deployment's rows as the rules take them."""
-    policy = policy_of(row)
+    policy = scaling_of(row)
     return Desired(
         replicas=row.replicas,
         deleting=row.deleting,

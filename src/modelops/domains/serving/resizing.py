@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from modelops.domains.serving.errors import ScalesItself
-from modelops.domains.serving.rows import begin, policy_of
+from modelops.domains.serving.rows import begin, scaling_of
 from modelops.domains.serving.schemas import DeploymentUpdate
 from modelops.domains.serving.tables import DeploymentRow
 
@@ -16,7 +16,7 @@ def resize(row: DeploymentRow, body: DeploymentUpdate) -> None:
     Raises:
         ScalesItself: a number is given, but it follows the load.
     """
-    before = policy_of(row)
+    before = scaling_of(row)
     policy = None if body.autoscaling == "off" else body.autoscaling or before
     if policy is not None and body.replicas is not None:
         raise ScalesItself(f"The number of replicas of '{row.name}' follows its load.")
@@ -34,7 +34,7 @@ def resize(row: DeploymentRow, body: DeploymentUpdate) -> None:
 
 def wake(row: DeploymentRow, now: datetime) -> bool:
     """Give a deployment that was scaled to zero replicas again; tell whether it was."""
-    policy = policy_of(row)
+    policy = scaling_of(row)
     if policy is None or row.replicas > 0 or row.deleting:
         return False
     row.replicas, row.scaled_at = policy.bound(0), now

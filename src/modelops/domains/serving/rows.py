@@ -35,7 +35,14 @@ def observed(row: DeploymentRow) -> list[Replica]:
     return [Replica.model_validate(replica) for replica in row.observed]
 
 
-def policy_of(row: DeploymentRow) -> Autoscaling | None:
+def endpoints_of(row: DeploymentRow) -> tuple[list[str], list[str]]:
+    """Return where the replicas are that serve: those that were ready when last seen, and all that listen."""
+    serving = [one for one in observed(row) if one.revision == row.active_revision and one.index < row.replicas]
+    ready = [one.endpoint for one in serving if one.ready and one.endpoint]
+    return ready, [one.endpoint for one in serving if one.endpoint]
+
+
+def scaling_of(row: DeploymentRow) -> Autoscaling | None:
     """Return what a deployment's number of replicas follows; None where it is fixed."""
     return None if row.autoscaling is None else Autoscaling.model_validate(row.autoscaling)
 
@@ -85,7 +92,7 @@ def as_deployment(row: DeploymentRow, revisions: Sequence[RevisionRow]) -> Deplo
         reason=row.reason,
         replicas=row.replicas,
         ready_replicas=ready_count(of_active, row.replicas),
-        autoscaling=policy_of(row),
+        autoscaling=scaling_of(row),
         scaled_at=row.scaled_at,
         active_revision=row.active_revision,
         wanted_revision=row.wanted_revision,

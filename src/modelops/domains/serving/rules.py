@@ -253,6 +253,8 @@ def _stopping(desired: Desired, look: Look) -> Verdict:
         return _verdict(desired, DeploymentState.FAILED, reason, None)
     if left := len(look.of(desired.active)) + len(look.of(desired.pending)):
         return _verdict(desired, DeploymentState.PROGRESSING, f"{left} replicas are ending.", 0.0)
+    if desired.sleeps and desired.pending is not None:
+        return _verdict(desired, DeploymentState.PROGRESSING, f"It wakes for revision {desired.pending}.", 0.0)
     if desired.sleeps:
         return _verdict(desired, DeploymentState.IDLE, "It is scaled to zero; a request wakes it.", None)
     return _verdict(desired, DeploymentState.STOPPED, "No replicas are wanted.", None)

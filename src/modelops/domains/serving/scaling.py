@@ -14,7 +14,8 @@ from modelops.domains.serving.figures import Reading, summed
 from modelops.domains.serving.gateway import Gateway
 from modelops.domains.serving.observations import Observations
 from modelops.domains.serving.reading import read_replicas
-from modelops.domains.serving.rows import begin, observed, policy_of
+from modelops.domains.serving.rows import begin, endpoints_of, revision_rows, scaling_of
+from modelops.domains.serving.schemas import RevisionState
 from modelops.domains.serving.tables import DeploymentRow
 from modelops.domains.serving.tokens import platform_token
 from modelops.kernel.context import Context
@@ -60,27 +61,26 @@ class ScalingReconciler:
     def load(self, ctx: Context, key: str) -> Load | None:
         """Return which replicas to look at; None where it is too early, or there are none."""
         row = ctx.session.get(DeploymentRow, key)
-        policy = None if row is None else policy_of(row)
+        policy = None if row is None else scaling_of(row)
         if row is None or policy is None:
             return None
         watched, now = ctx.port(Observations), ctx.clock.monotonic()
-        if row.replicas == 0 and policy.sleeps:
+        # What is new is seen at work before it idles.
+        busy = revision_rows(ctx, row)[row.wanted_revision].state == RevisionState.PENDING
+        if row.replicas == 0 and policy.sleeps and not busy:
             watched.rest(key)
             return None
         samples = watched.demand(key).samples
         if samples and 0 <= now - samples[-1].at < _EVERY_S:
             return None
-        ready = [
-            one.endpoint
-            for one in observed(row)
-            if one.ready and one.endpoint and one.revision == row.active_revision and one.index < row.replicas
-        ]
+        ready, _ = endpoints_of(row)
         token = platform_token(ctx.within(row.project_id)) if ready else ""
-        busy = row.wanted_revision != row.active_revision
-        return Load(key, policy, row.replicas, tuple(ready), token, now, busy)
+        return Load(key, policy, row.replicas, ready, token, now, busy)
 
     def act(self, ports: Mapping[type, Any], state: Load) -> Rescale | None:
         """Ask the replicas and decide."""
+        if state.wanted == 0:
+            return Rescale(state, Decision(state.policy.bound(0), "A revision is to be brought up."))
         watched: Observations = ports[Observations]
         before = watched.before(state.deployment_id, state.at - _RATES_OVER_S)
         reading = read_replicas(ports[Gateway], state.endpoints, state.token, state.at)
@@ -95,7 +95,7 @@ class ScalingReconciler:
         """Write how many replicas there shall be, unless somebody changed that, or asked, in the meantime."""
         row = ctx.session.scalars(select(DeploymentRow).where(DeploymentRow.id == key).with_for_update()).one_or_none()
         load, replicas = seen.load, seen.decision.replicas
-        if row is None or row.deleting or row.replicas != load.wanted or policy_of(row) != load.policy:
+        if row is None or row.deleting or row.replicas != load.wanted or scaling_of(row) != load.policy:
             return
         if replicas == 0 and ctx.port(Observations).asked_at(key) >= load.at:
             return

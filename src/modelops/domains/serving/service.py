@@ -7,7 +7,7 @@ from modelops.domains.models import service as models
 from modelops.domains.models.schemas import ModelVersion, Stage
 from modelops.domains.serving.errors import NothingToRollBackTo
 from modelops.domains.serving.looking import read_live_stats as read_live_stats
-from modelops.domains.serving.resizing import resize, wake
+from modelops.domains.serving.resizing import resize
 from modelops.domains.serving.rows import (
     as_deployment,
     begin,
@@ -218,7 +218,6 @@ def _supersede(
         before.reason = f"Revision {number} replaced it before it was ready."
     row.wanted_revision = number
     row.failure = None
-    wake(row, ctx.clock.now())  # what is new is seen at work before it idles
     begin(row)
     return _add_revision(ctx, row, number, version, limits)
 

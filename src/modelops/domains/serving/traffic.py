@@ -17,7 +17,7 @@ from modelops.domains.serving.gateway import Answer, Gateway
 from modelops.domains.serving.holding import Holding
 from modelops.domains.serving.observations import Observations
 from modelops.domains.serving.resizing import wake
-from modelops.domains.serving.rows import deployment_row, locked_row, observed, policy_of, revision_rows
+from modelops.domains.serving.rows import deployment_row, endpoints_of, locked_row, revision_rows, scaling_of
 from modelops.domains.serving.schemas import DeploymentState, ReplicaLog, RevisionState, ServingLimits
 from modelops.domains.serving.tokens import PERMISSION, issue_token
 from modelops.domains.serving.workloads import workload_name
@@ -170,20 +170,14 @@ def _look(scope: Scope, deployment_id: str) -> Target:
 def _found(ctx: Context, deployment: str) -> Target:
     row = deployment_row(ctx, deployment)
     revision = revision_rows(ctx, row)[row.active_revision or row.wanted_revision]
-    serving = [
-        replica
-        for replica in observed(row)
-        if replica.revision == row.active_revision and replica.index < row.replicas and replica.endpoint
-    ]
-    policy, state = policy_of(row), DeploymentState(row.state)
-    # One that was too busy to say that it is ready is still better than none.
-    chosen = [replica for replica in serving if replica.ready] or serving
+    policy, state = scaling_of(row), DeploymentState(row.state)
+    ready, listening = endpoints_of(row)
     return Target(
         id=row.id,
         name=row.name,
         state=state,
         reason=row.reason,
-        endpoints=tuple(replica.endpoint for replica in chosen if replica.endpoint),
+        endpoints=tuple(ready or listening),  # one that was too busy to say that it is ready is better than none
         max_body_bytes=ServingLimits.model_validate(revision.limits).max_body_bytes,
         asleep=policy is not None and row.replicas == 0,
         hold_s=policy.hold_timeout_s if policy is not None and policy.sleeps and state not in _HOPELESS else None,

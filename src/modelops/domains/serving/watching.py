@@ -14,7 +14,7 @@ from modelops.contracts.terminal import note
 
 if TYPE_CHECKING:
     from modelops.domains.serving.client import Serving
-    from modelops.domains.serving.live import LiveStats, VariantStats
+    from modelops.domains.serving.live import LiveStats, LiveVariant
 
 _AT_ONCE = 8
 _MOST = 100
@@ -186,7 +186,7 @@ def _fitting(rows: Sequence[dict[str, str]], width: int) -> list[str]:
     return list(widths)
 
 
-def _asked(stats: "LiveStats | VariantStats") -> dict[str, str]:
+def _asked(stats: "LiveStats | LiveVariant") -> dict[str, str]:
     """Return the cells on requests of a deployment or a variant."""
     return {
         "req/s": f"{stats.requests_per_s:.1f}",
