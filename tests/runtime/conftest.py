@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import jwt
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from modelops.contracts import signing
 from modelops.domains.models.packages import STATEMENT_TYPE, digest_of, files_of, statement
-from modelops.domains.serving.schemas import RevisionDocument, ServingLimits
+from modelops.domains.serving.schemas import RevisionDocument, ServingLimits, VariantDocument
 
 AUDIENCE, PROJECT, REPLICA_TOKEN = "modelops", "prj_1", "replica-token"
 
@@ -55,7 +56,7 @@ class Platform:
     """Serves artifacts and keys, takes sketches; counts each (source, sequence) once as the real one does."""
 
     def __init__(self, port=0):
-        self.artifacts, self.keys, self.batches = {}, {}, {}
+        self.artifacts, self.keys, self.batches, self.logs = {}, {}, {}, {}
         self.posts = self.downloads = self.key_requests = 0
         self.status, self.answers_lost = 200, 0
         self.changed = threading.Condition()
@@ -95,9 +96,12 @@ class Platform:
                 return self._send(404 if content is None else 200, content or b"")
 
             def do_POST(self):
-                assert self.path == "/v1/monitoring/sketches"
                 assert self.headers["Authorization"] == f"Bearer {REPLICA_TOKEN}"
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path.startswith("/v1/deployments/dep_1/prediction-logs?"):
+                    return self._take_log(parse_qs(urlsplit(self.path).query), body)
+                assert self.path == "/v1/monitoring/sketches"
+                body = json.loads(body)
                 with platform.changed:
                     platform.posts += 1
                     for batch in body["batches"]:
@@ -106,6 +110,14 @@ class Platform:
                     lost = platform.answers_lost > 0
                     platform.answers_lost -= lost
                 return self._send(502 if lost else 200, b"{}")
+
+            def _take_log(self, named, body):
+                if platform.status != 200:
+                    return self._send(platform.status, b"")
+                platform.logs.setdefault((named["source"][0], int(named["sequence"][0])), body)
+                lost = platform.answers_lost > 0
+                platform.answers_lost -= lost
+                return self._send(502 if lost else 201, b"{}")
 
             def _send(self, status, content):
                 self.send_response(status)
@@ -204,26 +216,48 @@ class Bench:
             self.platform.artifacts[file.digest] = (folder / file.path).read_bytes()
         return files
 
-    def document(self, files, signature, flavour="sklearn", *, signer=None, limits=None, **changes):
+    def variant(
+        self,
+        files,
+        signature,
+        flavour="sklearn",
+        *,
+        signer=None,
+        name="champion",
+        role="champion",
+        share=100.0,
+        **changes,
+    ):
+        """Return what a document says of one variant, signed as it says before `changes`."""
         fields = {
-            "version": 3,
-            "project_id": PROJECT,
-            "model_version_id": "mver_1",
+            "version": changes.pop("version", 3),
+            "model_version_id": changes.pop("model_version_id", "mver_1"),
             "flavour": flavour,
             "digest": digest_of(files),
             "files": files,
             "signature": signature,
         }
-        payload = statement(name="tumours", **fields)
+        payload = statement(name="tumours", project_id=PROJECT, **fields)
+        signature = signing.sign((signer or self.registry).private, STATEMENT_TYPE, payload)
+        told = {**fields, "model": "tumours", "platform_signature": signature, **changes}
+        return VariantDocument(name=name, role=role, share=share, **told)
+
+    def document(self, files, signature, flavour="sklearn", *, signer=None, limits=None, revision=7, **changes):
+        of_variant = {name: changes.pop(name) for name in VariantDocument.model_fields if name in changes}
+        champion = self.variant(files, signature, flavour, signer=signer, **of_variant)
+        return self.of_variants([champion], limits=limits, revision=revision, **changes)
+
+    def of_variants(self, variants, *, limits=None, revision=7, routing=None, **changes):
+        routed = {"sticky_header": None, "salt": "", "override_header": "x-modelops-variant"} | (routing or {})
         return RevisionDocument(
             **{
-                **fields,
-                "model": "tumours",
                 "deployment_id": "dep_1",
                 "deployment": "tumours-live",
                 "tenant_id": "ten_1",
-                "revision": 7,
-                "platform_signature": signing.sign((signer or self.registry).private, STATEMENT_TYPE, payload),
+                "project_id": PROJECT,
+                "revision": revision,
+                "variants": variants,
+                "routing": routed,
                 "trusted_keys": self.registry.trusted,
                 "token_keys": self.tokens.trusted,
                 "audience": AUDIENCE,

@@ -210,10 +210,10 @@ def test_noise_in_a_request_crashes_nothing(served, noise, place, replaced):
 def test_heads_that_two_parsers_could_read_differently_are_not_for_the_fast_lane(served, extra):
     whole = request(served, extra=[extra])
     raw = whole[: whole.index(b"\r\n\r\n") + 4]
-    forms = {path.encode(): form for path, form in served.replica.forms.items()}
+    doors = served.replica.current.doors
 
-    assert read_head(request(served)[: -len(b'{"instances": [[1, 2]]}')], forms) is not None
-    assert read_head(raw, forms) is None
+    assert read_head(request(served)[: -len(b'{"instances": [[1, 2]]}')], doors) is not None
+    assert read_head(raw, doors) is None
 
 
 def test_a_request_hidden_behind_another_is_answered_as_its_own_or_not_at_all(served):
@@ -251,7 +251,8 @@ def test_who_leaves_is_not_asked_for(served):
 
     assert bytes(served.run(talk()).out) == b""
     assert served.answers([request(served)])[0][0][0] == 200
-    assert served.replica.engine.inflight == served.replica.engine.waiting == 0
+    engine = served.replica.current.champion.engine
+    assert engine.inflight == engine.waiting == 0
 
 
 def test_what_is_kept_of_heads_is_bounded(served):
@@ -273,6 +274,8 @@ def test_a_token_that_ran_out_or_was_taken_back_is_looked_at_anew(served, module
 
     with monkeypatch.context() as patched:
         patched.setattr(time, "time", lambda: 4e9)
+        for head in served.lane._heads.values():
+            head.expires = time.perf_counter()
         served.answers([whole])
     assert served.taken == before + 1
 

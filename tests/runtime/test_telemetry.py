@@ -1,5 +1,6 @@
 """The tap, the spool and the sender on their own."""
 
+import itertools
 import json
 import os
 import threading
@@ -120,11 +121,14 @@ def test_a_batch_that_the_platform_refuses_for_good_does_not_hold_up_others(benc
 
     assert sorted(sequence for _, sequence in platform.batches) == [0, 2]
     assert spool.waiting(10) == {}
-    assert b"serving_telemetry_lost_batches_total{" in metrics.render([metrics.counts])
+    assert b"serving_telemetry_lost_batches_total{" in metrics.render([metrics.counted()])
 
 
 def _tap(document, spool, metrics):
-    return Tap(document, None, "a", spool, metrics, flush_s=60, clock=lambda: NOW)
+    counts = metrics.of(document.revision, document.champion.name)
+    metrics.adopt(document.revision, document.champion.name, counts)
+    numbers = itertools.count()
+    return Tap(document, document.champion, None, "a", spool, metrics, counts, 60, numbers, clock=lambda: NOW)
 
 
 def test_the_tap_counts_what_it_saw_and_what_it_dropped(document, spool, monkeypatch):
@@ -142,7 +146,7 @@ def test_the_tap_counts_what_it_saw_and_what_it_dropped(document, spool, monkeyp
 
     (written,) = spool.waiting(10).values()
     assert (written.rows, written.dropped_rows, written.requests, written.errors) == (10, 20, 4, 1)
-    assert b'revision="7",tenant="ten_1",variant="champion"} 20.0' in metrics.render([metrics.counts])
+    assert b'revision="7",tenant="ten_1",variant="champion"} 20.0' in metrics.render([metrics.counted()])
 
 
 def test_nothing_seen_is_nothing_written(document, spool):
@@ -165,9 +169,9 @@ def test_a_full_disk_is_told_of_in_the_next_batch(document, spool, monkeypatch):
 
     monkeypatch.setattr(spool, "put", full)
     tap._sketch()
-    tap._flush()
+    tap._flush(tap._marks())
     monkeypatch.setattr(spool, "put", put)
-    tap._flush()
+    tap._flush(tap._marks())
 
     (written,) = spool.waiting(10).values()
     assert (written.rows, written.dropped_rows, written.sequence) == (0, 10, 1)

@@ -11,10 +11,11 @@ from uvicorn.server import ServerState
 
 from modelops.runtime.serving.app import build_app
 from modelops.runtime.serving.config import read_config
+from modelops.runtime.serving.connections import Room
 from modelops.runtime.serving.fastlane.lane import FastLane
 from modelops.runtime.serving.fastlane.protocol import protocol_of
-from modelops.runtime.serving.package import load_package
 from modelops.runtime.serving.replica import Replica
+from modelops.runtime.serving.steering import Steering
 
 
 class Wire(asyncio.Transport):
@@ -61,12 +62,14 @@ class InProcess:
 
     def __init__(self, bench, document, **env):
         config = read_config({"MODELOPS_WORKDIR": str(bench.workdir(document)), "MODELOPS_FLUSH_S": "60", **env})
-        self.replica = Replica(config, document, load_package(config, document))
-        self.replica._pace._may_suit = True  # as a compiled model, that no thread's haste decides what comes first
-        self.replica.warm_up()
+        self.replica = Replica(config, document)
+        for variant in self.replica.current.variants:
+            variant._pace.may_suit = True  # as a compiled model, that no thread's haste decides what comes first
+            variant.warm_up()
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(AtOnce())
         self.lane = FastLane(self.replica)
+        self.room = Room(10_000)
         self.taken = 0
         ask = self.lane.ask
 
@@ -75,12 +78,11 @@ class InProcess:
             return ask(*given)
 
         self.lane.ask = counted
-        self._config = uvicorn.Config(build_app(self.replica), lifespan="off", ws="none", log_config=None)
+        self._config = uvicorn.Config(build_app(self.replica, Steering()), lifespan="off", ws="none", log_config=None)
         self._config.load()
 
     def close(self):
-        self.replica.tap.start()
-        self.replica.sender.start()
+        self.replica.start()
         self.replica.close()
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
@@ -103,9 +105,9 @@ class InProcess:
             return replies(bytes(wire.out)), wire.closed
 
     @contextmanager
-    def connection(self, *, fast=True):
-        state, wire = ServerState(), Wire(asyncio.get_running_loop())
-        kind = protocol_of(self.lane) if fast else HttpToolsProtocol
+    def connection(self, *, fast=True, state=None):
+        state, wire = state or ServerState(), Wire(asyncio.get_running_loop())
+        kind = protocol_of(self.lane, self.room) if fast else HttpToolsProtocol
         wire.protocol = kind(config=self._config, server_state=state, app_state={})
         wire.protocol.connection_made(wire)
         try:

@@ -7,6 +7,7 @@ import pytest
 from modelops.contracts.errors import NotFound
 from modelops.contracts.ports import Deployer, WorkloadSpec
 from modelops.domains.serving.schemas import DeploymentState, RevisionDocument, RevisionState
+from modelops.domains.serving.strategies import BlueGreen
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
@@ -34,7 +35,9 @@ class Story:
         return f"{self.id}-r{number}"
 
     def create(self, **options):
+        """A deployment whose revisions each have processes of their own."""
         self.register()
+        options.setdefault("strategy", BlueGreen(keep_s=0))
         made = self.serving.create_deployment("d", "m:1", **options)
         self.id = made.id
         return made
@@ -86,7 +89,9 @@ def test_the_workload_is_what_a_runtime_needs(story):
     story.ready()
     spec = story.world.workloads[story.name(1)].spec
     document = RevisionDocument.model_validate_json(spec.files["revision.json"])
-    assert (document.deployment, document.revision, document.model, document.version) == ("d", 1, "m", 1)
+    assert (document.deployment, document.revision) == ("d", 1)
+    assert [(one.name, one.role, one.share) for one in document.variants] == [("champion", "champion", 100.0)]
+    assert (document.champion.model, document.champion.version) == ("m", 1)
     assert document.platform_url == "http://127.0.0.1:1"
     assert document.audience == "modelops"
     assert len(document.token_keys) == 1

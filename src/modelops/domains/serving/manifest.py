@@ -4,17 +4,21 @@ import atexit
 
 from modelops.contracts.roles import Role
 from modelops.domains.models.ports import Downstream
+from modelops.domains.serving.control import ReplicaControl
 from modelops.domains.serving.gateway import Gateway
 from modelops.domains.serving.holding import Holding
 from modelops.domains.serving.lineage import deployments_of
 from modelops.domains.serving.observations import Observations
 from modelops.domains.serving.reconcilers import DeploymentReconciler, OrphanReconciler
+from modelops.domains.serving.retention import PredictionLogReconciler, holds
 from modelops.domains.serving.routes import router
 from modelops.domains.serving.scaling import ScalingReconciler
 from modelops.kernel.manifest import Manifest
 
 _gateway = Gateway()
+_control = ReplicaControl()
 atexit.register(_gateway.close)
+atexit.register(_control.close)
 
 
 manifest = Manifest(
@@ -24,10 +28,13 @@ manifest = Manifest(
         "deployments.read": Role.VIEWER,
         "deployments.predict": Role.DATA_SCIENTIST,
         "deployments.write": Role.ML_ENGINEER,
+        "prediction_logs.read": Role.ML_ENGINEER,
     },
-    reconcilers=(DeploymentReconciler(), OrphanReconciler(), ScalingReconciler()),
+    reconcilers=(DeploymentReconciler(), OrphanReconciler(), PredictionLogReconciler(), ScalingReconciler()),
+    holds=holds,
     provides={
         Gateway: _gateway,
+        ReplicaControl: _control,
         Downstream: deployments_of,
         Observations: Observations(),
         Holding: Holding(),

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
+from modelops.domains.serving.changes import begin
 from modelops.domains.serving.errors import ScalesItself
-from modelops.domains.serving.rows import begin, scaling_of
+from modelops.domains.serving.rows import scaling_of
 from modelops.domains.serving.schemas import DeploymentUpdate
 from modelops.domains.serving.tables import DeploymentRow
 

@@ -9,12 +9,13 @@ from sqlalchemy import select
 from modelops.contracts.schemas import jsonable
 from modelops.domains.identity import service as identity
 from modelops.domains.serving.autoscaling import Autoscaling
+from modelops.domains.serving.changes import begin
 from modelops.domains.serving.demand import Decision, Sample
 from modelops.domains.serving.figures import Reading, summed
 from modelops.domains.serving.gateway import Gateway
 from modelops.domains.serving.observations import Observations
 from modelops.domains.serving.reading import read_replicas
-from modelops.domains.serving.rows import begin, endpoints_of, revision_rows, scaling_of
+from modelops.domains.serving.rows import endpoints_of, revision_rows, scaling_of
 from modelops.domains.serving.schemas import RevisionState
 from modelops.domains.serving.tables import DeploymentRow
 from modelops.domains.serving.tokens import platform_token
@@ -66,14 +67,15 @@ class ScalingReconciler:
             return None
         watched, now = ctx.port(Observations), ctx.clock.monotonic()
         # What is new is seen at work before it idles.
-        busy = revision_rows(ctx, row)[row.wanted_revision].state == RevisionState.PENDING
+        revisions = revision_rows(ctx, row)
+        busy = revisions[row.wanted_revision].state == RevisionState.PENDING
         if row.replicas == 0 and policy.sleeps and not busy:
             watched.rest(key)
             return None
         samples = watched.demand(key).samples
         if samples and 0 <= now - samples[-1].at < _EVERY_S:
             return None
-        ready, _ = endpoints_of(row)
+        ready, _ = endpoints_of(row, revisions)
         token = platform_token(ctx.within(row.project_id)) if ready else ""
         return Load(key, policy, row.replicas, ready, token, now, busy)
 

@@ -7,22 +7,29 @@ from dataclasses import dataclass
 
 from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from modelops.contracts.errors import DeploymentError, NotFound, TooLarge
 from modelops.contracts.ports import Deployer
+from modelops.contracts.tracing import Tracing, calling, untraced
 from modelops.domains.identity import service as identity
 from modelops.domains.serving.errors import NoReplicaReady, ReplicaBroke
 from modelops.domains.serving.gateway import Answer, Gateway
 from modelops.domains.serving.holding import Holding
 from modelops.domains.serving.observations import Observations
 from modelops.domains.serving.resizing import wake
-from modelops.domains.serving.rows import deployment_row, endpoints_of, locked_row, revision_rows, scaling_of
+from modelops.domains.serving.rows import (
+    deployment_row,
+    endpoints_of,
+    home_of,
+    locked_row,
+    policy_of,
+    revision_rows,
+    scaling_of,
+)
 from modelops.domains.serving.schemas import DeploymentState, ReplicaLog, RevisionState, ServingLimits
 from modelops.domains.serving.tokens import PERMISSION, issue_token
 from modelops.domains.serving.workloads import workload_name
 from modelops.kernel.context import Context
-from modelops.kernel.problems import BadRequest
 from modelops.kernel.scope import Scope
 
 _PASSED_BACK = ("content-type", "retry-after")
@@ -40,6 +47,7 @@ class Target:
     """Where a deployment answers now.
 
     Attributes:
+        deciding: The headers that may decide which of its variants answers.
         asleep: It was scaled to zero.
         hold_s: How long a request may wait for it to come up; None where nobody waits.
     """
@@ -50,6 +58,7 @@ class Target:
     reason: str | None
     endpoints: tuple[str, ...]
     max_body_bytes: int
+    deciding: frozenset[str]
     asleep: bool
     hold_s: float | None
 
@@ -85,8 +94,9 @@ def get_replica_log(
         number = by_default if revision is None else revision
         if number not in revisions:
             raise NotFound(f"The deployment '{row.name}' has no revision {number}.")
-        placed, kept = revisions[number].placed, revisions[number].log_tail or {}
-        workload = workload_name(row.id, number)
+        home = home_of(revisions[number])
+        placed, kept = revisions[home].placed, revisions[number].log_tail or {}
+        workload = workload_name(row.id, home)
     if placed:
         content = scope.place.ports[Deployer].log(workload, index, offset=offset, limit=limit)
     else:
@@ -169,9 +179,11 @@ def _look(scope: Scope, deployment_id: str) -> Target:
 
 def _found(ctx: Context, deployment: str) -> Target:
     row = deployment_row(ctx, deployment)
-    revision = revision_rows(ctx, row)[row.active_revision or row.wanted_revision]
-    policy, state = scaling_of(row), DeploymentState(row.state)
-    ready, listening = endpoints_of(row)
+    revisions = revision_rows(ctx, row)
+    revision = revisions[row.active_revision or row.wanted_revision]
+    traffic = [policy_of(one) for one in (revision, revisions[row.wanted_revision])]
+    scaling, state = scaling_of(row), DeploymentState(row.state)
+    ready, listening = endpoints_of(row, revisions)
     return Target(
         id=row.id,
         name=row.name,
@@ -179,8 +191,11 @@ def _found(ctx: Context, deployment: str) -> Target:
         reason=row.reason,
         endpoints=tuple(ready or listening),  # one that was too busy to say that it is ready is better than none
         max_body_bytes=ServingLimits.model_validate(revision.limits).max_body_bytes,
-        asleep=policy is not None and row.replicas == 0,
-        hold_s=policy.hold_timeout_s if policy is not None and policy.sleeps and state not in _HOPELESS else None,
+        deciding=frozenset(
+            name for one in traffic for name in (one.sticky_header, one.override_header) if name is not None
+        ),
+        asleep=scaling is not None and row.replicas == 0,
+        hold_s=scaling.hold_timeout_s if scaling is not None and scaling.sleeps and state not in _HOPELESS else None,
     )
 
 
@@ -188,17 +203,14 @@ async def _body(scope: Scope, limit: int) -> bytes:
     """Read the body, as long as the deployment's own limit lets it be."""
     scope.accept_upload()
     chunks, size = [], 0
-    try:
-        async for chunk in scope.request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge(
-                    f"The body is larger than {limit:,} bytes, the limit of this deployment.",
-                    hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
-                )
-            chunks.append(chunk)
-    except ClientDisconnect as gone:
-        raise BadRequest("The connection ended before the whole body was sent.") from gone
+    async for chunk in scope.request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(
+                f"The body is larger than {limit:,} bytes, the limit of this deployment.",
+                hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
+            )
+        chunks.append(chunk)
     return b"".join(chunks)
 
 
@@ -220,9 +232,17 @@ def _ask(scope: Scope, target: Target, path: str, body: bytes) -> Answer:
     gateway: Gateway = scope.place.ports[Gateway]
     token = gateway.token(scope.project_id, scope.place.clock.monotonic(), lambda: _issue(scope))
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-    headers |= {name: value for name in _PASSED_ON if (value := scope.request.headers.get(name))}
+    passed_on = (*target.deciding, *_PASSED_ON)
+    headers |= {name.lower(): value for name in passed_on if (value := scope.request.headers.get(name))}
     headers["x-request-id"] = getattr(scope.request.state, "request_id", "") or headers.get("x-request-id", "")
-    return gateway.call(target.endpoints, path, body, headers, scope.place.settings.request_timeout_s)
+    tracing = scope.place.ports.get(Tracing)
+    if tracing is not None and "traceparent" not in headers:
+        headers["traceparent"] = untraced()
+    with calling(f"call {path}", headers, {"modelops.deployment": target.name}) as span:
+        answer = gateway.call(target.endpoints, path, body, headers, scope.place.settings.request_timeout_s)
+        if span is not None:
+            span.note({"http.response.status_code": answer.status})
+        return answer
 
 
 def _issue(scope: Scope) -> str:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from modelops.contracts.errors import PermissionDenied, Unauthenticated
 from modelops.contracts.signing import decode
 
-PERMISSION = "deployments.predict"
+PERMISSION, CONFIGURE = "deployments.predict", "deployments.configure"
 REFRESH_S = 10.0
 """The keys are asked for at most this often, however many unknown ones callers show."""
 
@@ -56,6 +56,10 @@ class Gatekeeper:
         self._refreshed_at = -REFRESH_S
         self.generation = 0
         """Changes when verified tokens must be looked at anew."""
+
+    def fetch_by(self, fetch: FetchKeys) -> None:
+        """Get newer keys in this way from now on."""
+        self._fetch = fetch
 
     def known(self, authorization: str | None) -> dict[str, Any] | None:
         """Return the claims of a token that was verified before and holds still; None where `admit` must look."""
@@ -132,8 +136,8 @@ class Gatekeeper:
                 self.generation += 1
 
 
-def require_permission(claims: Mapping[str, Any], deployment_id: str) -> None:
-    """Refuse a token whose permissions do not include predicting, or that is for other deployments.
+def require_permission(claims: Mapping[str, Any], deployment_id: str, permission: str = PERMISSION) -> None:
+    """Refuse a token whose permissions do not include predicting, or another one, or that is for other deployments.
 
     A token that names no deployments (claim `deployments`, ids) is for all of its project.
 
@@ -141,11 +145,22 @@ def require_permission(claims: Mapping[str, Any], deployment_id: str) -> None:
         PermissionDenied: they do not, or it is.
     """
     permissions = claims.get("permissions")
-    if not isinstance(permissions, list) or PERMISSION not in permissions:
-        raise PermissionDenied(f"The access token lacks the permission '{PERMISSION}'.")
+    if not isinstance(permissions, list) or permission not in permissions:
+        raise PermissionDenied(f"The access token lacks the permission '{permission}'.")
     deployments = claims.get("deployments")
     if deployments is not None and (not isinstance(deployments, list) or deployment_id not in deployments):
         raise PermissionDenied("The access token is for other deployments than this one.")
+
+
+def require_platform(claims: Mapping[str, Any], deployment_id: str) -> None:
+    """Refuse a token that is not the platform's own, with the permission to configure deployments.
+
+    Raises:
+        PermissionDenied: it is not.
+    """
+    if claims.get("platform") is not True:
+        raise PermissionDenied("Only the platform itself steers its replicas.")
+    require_permission(claims, deployment_id, CONFIGURE)
 
 
 def jwks_fetcher(platform_url: str) -> FetchKeys:

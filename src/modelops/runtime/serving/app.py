@@ -3,7 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,30 +14,41 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound, TooLarge
+from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound
 from modelops.runtime.serving.answers import problem_body, problem_headers, reply_headers
+from modelops.runtime.serving.bodies import read_body, whole_number
 from modelops.runtime.serving.engine.asks import Outcome
-from modelops.runtime.serving.forms import Form
-from modelops.runtime.serving.metrics import CONTENT_TYPE
-from modelops.runtime.serving.openinference.metadata import model_metadata, model_paths, server_metadata
+from modelops.runtime.serving.limits import deadline_of
+from modelops.runtime.serving.metrics import CONTENT_TYPE, Counts
+from modelops.runtime.serving.openinference.metadata import model_metadata, server_metadata
 from modelops.runtime.serving.replica import Replica
+from modelops.runtime.serving.served import Door, Kind, Served
+from modelops.runtime.serving.shadows import follow
+from modelops.runtime.serving.steering import Steering
+from modelops.runtime.serving.tracing import RequestSpan, span_of
+from modelops.runtime.serving.variant import Variant, Way
 
 TIMEOUT_HEADER, JSON_LENGTH_HEADER = "x-request-timeout-ms", "inference-header-content-length"
 _JSON = "application/json"
+_COUNTS, _TRACE = "modelops.counts", "modelops.trace"
+_TOO_LARGE = "Send fewer rows at once, or raise the deployment's `max_body_bytes`."
 
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Replica, Request], Awaitable[Response]]
 
 
-def build_app(replica: Replica) -> Starlette:
-    """Return the app: predict and explain, health and readiness (both open), and metrics."""
+def build_app(replica: Replica, steering: Steering) -> Starlette:
+    """Return the app: predict and explain, health and readiness (both open), metrics, and what the platform steers."""
     return Starlette(
         routes=[
-            _prediction(replica, "/predict", replica.plain),
+            _prediction(replica, "/predict", "/predict"),
             *_open_inference(replica),
             Route("/explain", _measured(replica, "/explain", _explain), methods=["POST"]),
             Route("/metrics", _measured(replica, "/metrics", _metrics), methods=["GET"]),
+            Route("/stats", _measured(replica, "/stats", steering.get_stats), methods=["GET"]),
+            Route("/revision", _measured(replica, "/revision", steering.get_revision), methods=["GET"]),
+            Route("/revision", _measured(replica, "/revision", steering.put_revision), methods=["PUT"]),
             Route("/healthz", _healthz, methods=["GET"]),
             Route("/readyz", _readyz(replica), methods=["GET"]),
         ],
@@ -42,8 +56,8 @@ def build_app(replica: Replica) -> Starlette:
     )
 
 
-def _prediction(replica: Replica, path: str, form: Form) -> Route:
-    return Route(path, _measured(replica, form.label, _predictions(form)), methods=["POST"])
+def _prediction(replica: Replica, path: str, label: str) -> Route:
+    return Route(path, _measured(replica, label, _predict), methods=["POST"])
 
 
 def _open_inference(replica: Replica) -> list[Route]:
@@ -57,50 +71,101 @@ def _open_inference(replica: Replica) -> list[Route]:
         routes += [
             Route(path, _measured(replica, "/v2/models", _model), methods=["GET"]),
             Route(f"{path}/ready", _measured(replica, "/v2/models/ready", _model_ready), methods=["GET"]),
-            _prediction(replica, f"{path}/infer", replica.open),
+            _prediction(replica, f"{path}/infer", "/v2/models/infer"),
         ]
     return routes
 
 
-def _predictions(form: Form) -> Handler:
-    async def predict(replica: Replica, request: Request) -> Response:
-        began = time.perf_counter()
-        headers = request.headers
-        await replica.admit(headers.get("authorization"), predicting=True)
-        _check_model(replica, request)
-        timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
-        body = await _body(request, replica.document.limits.max_body_bytes)
-        outcome = await _asked(replica, form, body, json_length, timeout_ms, began)
-        if isinstance(outcome, MLOpsError):
-            raise outcome
-        content, reply = reply_headers(outcome)
-        return Response(content, headers=reply)
-
-    return predict
+async def _predict(replica: Replica, request: Request) -> Response:
+    began = time.perf_counter()
+    headers = request.headers
+    await replica.admit(headers.get("authorization"), predicting=True)
+    served = replica.current
+    way = served.way(_door(served, request), headers).draw()
+    with _held(way.variant, request):
+        body = await read_body(request, served.document.limits.max_body_bytes, _TOO_LARGE)
+        outcome = await asked(served, way, body, _call(request), began)
+    if isinstance(outcome, MLOpsError):
+        raise outcome
+    content, reply = reply_headers(outcome)
+    return Response(content, headers=reply)
 
 
-async def _asked(
-    replica: Replica, form: Form, body: bytes, json_length: int | None, timeout_ms: int | None, began: float
-) -> Outcome:
+class Call(NamedTuple):
+    """What came with a body: how much of it is JSON, how long its caller waits, its id, and the trace that it is part of."""
+
+    json_length: int | None
+    timeout_ms: int | None
+    request_id: str | None
+    trace: RequestSpan | None = None
+
+
+def _call(request: Request) -> Call:
+    headers = request.headers
+    timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
+    return Call(json_length, timeout_ms, headers.get("x-request-id"), request.scope.get(_TRACE))
+
+
+async def asked(served: Served, way: Way, body: bytes, call: Call, began: float) -> Outcome:
+    """Ask a variant, and have those that are its shadows follow."""
     loop = asyncio.get_running_loop()
+    json_length, timeout_ms, request_id, trace = call
     future: asyncio.Future[Outcome] = loop.create_future()
-    given = (form, body, json_length, timeout_ms, began, future.set_result)
-    if form.is_quick(body, json_length):
-        ask = replica.ask(*given)
+    done: Callable[[Outcome], None] = future.set_result
+    if served.shadows:
+        request_id = request_id or (None if way.log is None else uuid4().hex)
+        done = follow(served.shadows, way, body, json_length, request_id, done)
+    given = (body, json_length, timeout_ms, began, done)
+    if way.form.is_quick(body, json_length):
+        ask = way.ask(*given)
     else:
-        ask = await loop.run_in_executor(None, replica.ask, *given)
-    replica.engine.submit(ask)
+        ask = await loop.run_in_executor(None, way.ask, *given)
+    if way.log is not None:
+        ask.logged = way.log.pick(request_id)
+    if trace is not None:
+        trace.watch(ask, way.variant.part)
+    way.variant.engine.submit(ask)
     try:
         return await future
     finally:
         ask.gone = True
 
 
+def _door(served: Served, request: Request) -> Door:
+    """Return where a request comes in.
+
+    Raises:
+        NotFound: its path names another model or version than those served.
+    """
+    asked = request.path_params
+    if "model" not in asked:
+        return Door(Kind.PLAIN, None)
+    variant, version = served.model(asked["model"], asked.get("version")), asked.get("version")
+    return Door(Kind.OPEN, None if variant is served.champion and version is None else variant)
+
+
+@contextmanager
+def _held(variant: Variant, request: Request) -> Iterator[None]:
+    """Keep a variant from ending while a request is on its way to it, and count the answer as its own."""
+    request.scope[_COUNTS] = variant.part.counts
+    variant.users += 1
+    try:
+        yield
+    finally:
+        variant.users -= 1
+
+
 async def _explain(replica: Replica, request: Request) -> Response:
+    began = time.perf_counter()
     await replica.admit(request.headers.get("authorization"), predicting=True)
-    with replica.explanations:
-        body = await _body(request, replica.document.limits.max_body_bytes)
-        return Response(await replica.explanations.run(replica.explain, body), media_type=_JSON)
+    served = replica.current
+    variant = served.overridden(request.headers) or served.champion
+    with _held(variant, request), replica.explanations:
+        body = await read_body(request, served.document.limits.max_body_bytes, _TOO_LARGE)
+        given = whole_number(request.headers, TIMEOUT_HEADER)
+        deadline = deadline_of(served.document.limits, given, began)
+        content = await replica.explanations.run(replica.explain, variant, body, deadline)
+    return Response(content, media_type=_JSON)
 
 
 async def _metrics(replica: Replica, request: Request) -> Response:
@@ -118,28 +183,22 @@ async def _live(_request: Request) -> Response:
 
 async def _model(replica: Replica, request: Request) -> Response:
     await replica.admit(request.headers.get("authorization"), predicting=False)
-    _check_model(replica, request)
-    return JSONResponse(model_metadata(replica.document, replica.package.predictor))
+    served = replica.current
+    variant = _told_of(served, request)
+    part = variant.part.variant
+    return JSONResponse(model_metadata(part, served.versions(part.model), variant.package.predictor))
 
 
 async def _model_ready(replica: Replica, request: Request) -> Response:
     await replica.admit(request.headers.get("authorization"), predicting=False)
-    _check_model(replica, request)
-    return JSONResponse(
-        {"name": replica.document.model, "ready": not replica.draining}, 503 if replica.draining else 200
-    )
+    name = _told_of(replica.current, request).part.variant.model
+    return JSONResponse({"name": name, "ready": not replica.draining}, 503 if replica.draining else 200)
 
 
-def _check_model(replica: Replica, request: Request) -> None:
-    """Refuse a path that names another model or version than the one served."""
-    served, asked = replica.document, request.path_params
-    if asked.get("model", served.model) != served.model or asked.get("version", str(served.version)) != str(
-        served.version
-    ):
-        raise NotFound(
-            f"This replica serves version {served.version} of the model '{served.model}' and no other.",
-            hint=f"Ask {model_paths(served)[1]}.",
-        )
+def _told_of(served: Served, request: Request) -> Variant:
+    """Return the variant that a request for a model's description means."""
+    named = served.model(request.path_params["model"], request.path_params.get("version"))
+    return served.overridden(request.headers) or named
 
 
 async def _healthz(_request: Request) -> Response:
@@ -158,14 +217,18 @@ def _readyz(replica: Replica) -> Callable[[Request], Awaitable[Response]]:
 def _measured(replica: Replica, path: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     """Wrap a handler: errors become problem documents, and every answer is counted and timed."""
 
-    tally = replica.metrics.tally(path)
-
     async def endpoint(request: Request) -> Response:
         began = replica.asked_at = time.perf_counter()
+        trace = None
+        if replica.tracing is not None:
+            trace = request.scope[_TRACE] = span_of(replica.tracing, request, path, began)
         response = await _answered(replica, request, handler)
+        if trace is not None:
+            trace.end(response.status_code)
         if replica.draining:
             response.headers["connection"] = "close"
-        tally.answered(str(response.status_code), time.perf_counter() - began)
+        counts: Counts = request.scope.get(_COUNTS) or replica.current.champion.part.counts
+        counts.tally(path).answered(str(response.status_code), time.perf_counter() - began)
         return response
 
     return endpoint
@@ -188,39 +251,6 @@ def _problem(error: MLOpsError, request: Request) -> Response:
     return Response(body, error.status, problem_headers(error))
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    if (whole_number(request.headers, "content-length") or 0) > limit:
-        raise _too_large(limit)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(
-        f"The body is larger than {limit:,} bytes, the limit of this deployment.",
-        hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
-    )
-
-
-def whole_number(headers: Mapping[str, str], name: str) -> int | None:
-    """Return a header's number; None where it is not there.
-
-    Raises:
-        InvalidInput: it is no whole number from 0 up to some 10^15.
-    """
-    text = headers.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise InvalidInput(f"The header '{name}' must be a whole number, not '{text[:40]}'.")
-    return int(text)
-
-
 async def _unknown_path(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
         wrong: MLOpsError = InvalidInput(
@@ -229,7 +259,7 @@ async def _unknown_path(request: Request, error: Exception) -> Response:
     else:
         wrong = NotFound(
             f"A replica has no {request.url.path}.",
-            hint="It has POST /predict and /explain, GET /healthz, /readyz and /metrics, and /v2.",
+            hint="It has POST /predict and /explain, GET /healthz, /readyz, /metrics and /stats, and /v2.",
         )
     response = _problem(wrong, request)
     response.status_code = error.status_code if isinstance(error, HTTPException) else 500

@@ -16,13 +16,14 @@ from modelops.domains.serving.schemas import RevisionDocument
 @dataclass(frozen=True)
 class Worker:
     """One of a replica's processes, and what it has from its parent: descriptors of the socket to listen on, of a pipe to
-    tell through that it listens, and of one that ends when the parent does."""
+    tell through that it listens, of one that ends when the parent does, and of the socket that holds the port for gRPC."""
 
     index: int
     count: int
     listener: int
     ready: int
     life: int
+    grpc: int | None
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ReplicaConfig:
     """Where a replica lives and how it behaves. Durations in seconds.
 
     Attributes:
-        workdir: Its own folder: `revision.json` and `token` lie there, `endpoint.json` and `package/` appear there.
+        workdir: Its own folder: `revision.json` and `token` lie there, `endpoint.json` and `packages/` appear there.
         cache: Folder of downloaded files by digest, shared among replicas.
         spool: Folder of telemetry batches that the platform has not taken yet, shared among replicas.
         source: Names this process and no other, ever: the first half of a batch's identity.
@@ -52,9 +53,14 @@ class ReplicaConfig:
     worker: Worker | None
 
     @property
-    def package(self) -> Path:
-        """The folder that the verified package is put in."""
-        return self.workdir / ("package" if self.worker is None else f"package-{self.worker.index}")
+    def orphan_after_s(self) -> float:
+        """Return after how long others' telemetry is taken over: who wrote it has likely died."""
+        return 10 * self.flush_s
+
+    @property
+    def packages(self) -> Path:
+        """The folder that verified packages are put in, each in one of its own."""
+        return self.workdir / ("packages" if self.worker is None else f"packages-{self.worker.index}")
 
     def token(self) -> str:
         """Return the replica's token for the platform, read anew each time: it may be renewed while we run."""
@@ -114,8 +120,9 @@ def read_document(config: ReplicaConfig) -> RevisionDocument:
 def _worker(environ: Mapping[str, str]) -> Worker | None:
     if not environ.get("MODELOPS_WORKER_FDS"):
         return None
-    listener, ready, life = map(int, environ["MODELOPS_WORKER_FDS"].split(","))
-    return Worker(int(environ["MODELOPS_WORKER"]), int(environ["MODELOPS_WORKERS"]), listener, ready, life)
+    listener, ready, life, *grpc = map(int, environ["MODELOPS_WORKER_FDS"].split(","))
+    count = int(environ["MODELOPS_WORKERS"])
+    return Worker(int(environ["MODELOPS_WORKER"]), count, listener, ready, life, grpc[0] if grpc else None)
 
 
 def _most_requests(environ: Mapping[str, str]) -> int | None:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -15,7 +15,6 @@ import httpx
 from modelops.contracts.errors import ArtifactCorrupted, DeploymentError, Unavailable
 from modelops.domains.models.packages import file_digest
 from modelops.domains.models.schemas import PackageFile
-from modelops.domains.serving.schemas import RevisionDocument
 from modelops.runtime.serving.config import ReplicaConfig
 from modelops.runtime.serving.files import write_chunks
 
@@ -27,21 +26,25 @@ class _TryAgain(Exception):
 
 
 def fetch_package(
-    config: ReplicaConfig, document: RevisionDocument, sleep: Callable[[float], None] = time.sleep
+    config: ReplicaConfig,
+    platform_url: str,
+    files: Sequence[PackageFile],
+    folder: Path,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Fill the package's folder afresh with the files of the document.
+    """Fill a folder afresh with the files of a package.
 
     Raises:
         Unavailable: the platform did not give a file within the download timeout.
         DeploymentError: the platform refuses; trying again would not help.
         ArtifactCorrupted: what the platform gives is not what the document names.
     """
-    if config.package.exists():
-        shutil.rmtree(config.package)
-    with httpx.Client(base_url=document.platform_url, timeout=30.0) as client:
-        for file in document.files:
+    if folder.exists():
+        shutil.rmtree(folder)
+    with httpx.Client(base_url=platform_url, timeout=30.0) as client:
+        for file in files:
             cached = _cached(config, client, file, sleep)
-            _place(cached, config.package / file.path)
+            _place(cached, folder / file.path)
 
 
 def _cached(config: ReplicaConfig, client: httpx.Client, file: PackageFile, sleep: Callable[[float], None]) -> Path:

@@ -1,13 +1,13 @@
 """A replica's life: read, verify, load, listen, drain."""
 
 import logging
+import shutil
 import signal
 import sys
 from types import FrameType
 
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.config import read_config, read_document
-from modelops.runtime.serving.package import load_package
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.server import serve
 from modelops.runtime.serving.workers import run_workers
@@ -31,9 +31,9 @@ def _run() -> int:
     if config.worker is None:
         (config.workdir / "endpoint.json").unlink(missing_ok=True)
         if (document.limits.cpus or 1) > 1:
-            return run_workers(config, document.limits.cpus or 1)
-    replica = Replica(config, document, load_package(config, document))
-    replica.warm_up()
+            return run_workers(config, document.limits.cpus or 1, grpc=document.limits.grpc)
+    shutil.rmtree(config.packages, ignore_errors=True)
+    replica = Replica(config, document)
     replica.start()
     try:
         serve(replica)

@@ -1,11 +1,12 @@
 """What a replica counts: plain integers while it works, Prometheus' families when somebody asks."""
 
+import os
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import partial
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -15,13 +16,39 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from modelops.domains.monitoring.schemas import LATENCY_BOUNDS_S
 from modelops.domains.serving.schemas import RevisionDocument
 
 _LABELS = ("tenant", "project", "deployment", "revision", "variant")
-_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_BOUNDS = (*(str(bound) for bound in _BUCKETS), "+Inf")
+_BOUNDS = (*(str(bound) for bound in LATENCY_BOUNDS_S), "+Inf")
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+PREDICTION_PATHS = ("/predict", "/v2/models/infer")
+
+_MOST_TOLD_APART = 48
+_OF_VARIANTS = (
+    (GaugeMetricFamily, "serving_inflight_requests", "Requests that a model is working on.", "inflight"),
+    (GaugeMetricFamily, "serving_queue_depth", "Requests admitted that wait for the model.", "queue_depth"),
+    (
+        CounterMetricFamily,
+        "serving_rejected_requests",
+        "Requests refused because too much waited for the model.",
+        "rejected",
+    ),
+    (CounterMetricFamily, "serving_tap_dropped_rows", "Rows that monitoring did not see.", "tap_dropped"),
+    (
+        CounterMetricFamily,
+        "serving_prediction_log_dropped_rows",
+        "Rows that were to be logged and are not.",
+        "log_dropped",
+    ),
+    (
+        CounterMetricFamily,
+        "serving_shadow_dropped_requests",
+        "Copies of requests that a shadow was not asked because too much waited for it.",
+        "shadow_dropped",
+    ),
+)
 
 
 class Durations(msgspec.Struct):
@@ -30,10 +57,12 @@ class Durations(msgspec.Struct):
     counts: list[int] = msgspec.field(default_factory=lambda: [0] * len(_BOUNDS))
     total: float = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count one."""
-        self.counts[bisect_left(_BUCKETS, seconds)] += 1
-        self.total += seconds
+    def observe(self, seconds: Iterable[float]) -> None:
+        """Count some."""
+        counts = self.counts
+        for each in seconds:
+            counts[bisect_left(LATENCY_BOUNDS_S, each)] += 1
+            self.total += each
 
     def add(self, other: "Durations") -> None:
         """Count all that another counted."""
@@ -42,20 +71,36 @@ class Durations(msgspec.Struct):
 
 
 class Counts(msgspec.Struct):
-    """What one process counted. `answers` are by path and status, `latencies` by path."""
+    """What one process counted of a variant in a revision. `answers` are by path and status, `latencies` by path."""
 
-    pid: int = 0
     answers: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
     latencies: dict[str, Durations] = msgspec.field(default_factory=dict)
     waits: Durations = msgspec.field(default_factory=Durations)
     rejected: int = 0
     tap_dropped: int = 0
-    batches_lost: int = 0
+    log_dropped: int = 0
+    shadow_dropped: int = 0
     inflight: int = 0
     queue_depth: int = 0
 
+    def tally(self, path: str) -> "Tally":
+        """Return what counts the answers of one path."""
+        return Tally(self.answers.setdefault(path, {"200": 0}), self.latencies.setdefault(path, Durations()))
+
+    def waited(self, seconds: Iterable[float]) -> None:
+        """Count how long requests waited for the model."""
+        self.waits.observe(seconds)
+
+    def timed(self) -> Durations:
+        """Return how long predictions took, on whichever path."""
+        found = Durations()
+        for path in PREDICTION_PATHS:
+            if path in self.latencies:
+                found.add(self.latencies[path])
+        return found
+
     def add(self, other: "Counts") -> None:
-        """Add what another process counted."""
+        """Add what another process, or another revision, counted."""
         for path, statuses in other.answers.items():
             mine = self.answers.setdefault(path, {})
             for status, count in statuses.items():
@@ -65,57 +110,77 @@ class Counts(msgspec.Struct):
         self.waits.add(other.waits)
         self.rejected += other.rejected
         self.tap_dropped += other.tap_dropped
-        self.batches_lost += other.batches_lost
+        self.log_dropped += other.log_dropped
+        self.shadow_dropped += other.shadow_dropped
         self.inflight += other.inflight
         self.queue_depth += other.queue_depth
+
+
+class Key(NamedTuple):
+    """Whose counts they are. `revision` is None for those of revisions that went long ago."""
+
+    revision: int | None
+    variant: str
+
+
+class ProcessCounts(msgspec.Struct):
+    """What one process counted."""
+
+    pid: int = 0
+    batches_lost: int = 0
+    variants: list[tuple[Key, Counts]] = msgspec.field(default_factory=list)
 
 
 class Metrics:
     """What a replica's process counts. The event loop writes without a lock; `drop` and `lose` are for any thread.
 
     Args:
-        counts: Where to go on; None for zero.
+        before: Where to go on; None for zero.
     """
 
-    def __init__(self, document: RevisionDocument, counts: Counts | None = None) -> None:
-        self._own = [
-            document.tenant_id,
-            document.project_id,
-            document.deployment,
-            str(document.revision),
-            document.variant,
-        ]
+    def __init__(self, document: RevisionDocument, before: ProcessCounts | None = None) -> None:
+        self._own = [document.tenant_id, document.project_id, document.deployment]
         self._lock = threading.Lock()
-        self.counts = counts or Counts()
+        before = before or ProcessCounts()
+        self._variants = dict(before.variants)
+        self._batches_lost = before.batches_lost
 
-    def tally(self, path: str) -> "Tally":
-        """Return what counts the answers of one path."""
-        return Tally(
-            self.counts.answers.setdefault(path, {"200": 0}), self.counts.latencies.setdefault(path, Durations())
-        )
+    def of(self, revision: int, variant: str) -> Counts:
+        """Return the counts of a variant in a revision, which nobody sees until they are adopted."""
+        return self._variants.get(Key(revision, variant)) or Counts()
 
-    def waited(self, seconds: Iterable[float]) -> None:
-        """Count how long requests waited for the model."""
-        for each in seconds:
-            self.counts.waits.observe(each)
+    def adopt(self, revision: int, variant: str, counts: Counts) -> None:
+        """Tell these counts from now on. What was adopted long ago is added up by then, and told apart no more."""
+        key = Key(revision, variant)
+        self._variants.pop(key, None)
+        self._variants[key] = counts
+        told_apart = [known for known in self._variants if known.revision is not None]
+        for old in told_apart[:-_MOST_TOLD_APART]:
+            self._variants.setdefault(Key(None, old.variant), Counts()).add(self._variants.pop(old))
 
-    def drop(self, rows: int) -> None:
+    def drop(self, counts: Counts, rows: int) -> None:
         """Count rows that monitoring did not see."""
         with self._lock:
-            self.counts.tap_dropped += rows
+            counts.tap_dropped += rows
+
+    def drop_logged(self, counts: Counts, rows: int) -> None:
+        """Count rows that were to be logged and are not."""
+        with self._lock:
+            counts.log_dropped += rows
 
     def lose(self, batches: int) -> None:
         """Count telemetry batches given up."""
         with self._lock:
-            self.counts.batches_lost += batches
+            self._batches_lost += batches
 
-    def render(self, processes: Sequence[Counts]) -> bytes:
+    def counted(self) -> ProcessCounts:
+        """Return what this process counted until now."""
+        return ProcessCounts(os.getpid(), self._batches_lost, list(self._variants.items()))
+
+    def render(self, processes: Sequence[ProcessCounts]) -> bytes:
         """Return what the replica's processes counted together, in Prometheus' text format."""
-        total = Counts()
-        for counts in processes:
-            total.add(counts)
         registry = CollectorRegistry()
-        registry.register(_Families(self._own, total, [counts.pid for counts in processes]))
+        registry.register(_Families(self._own, processes))
         return generate_latest(registry)
 
 
@@ -130,56 +195,65 @@ class Tally:
     def answered(self, status: str, seconds: float) -> None:
         """Count an answer."""
         self._statuses[status] = self._statuses.get(status, 0) + 1
-        self._latency.observe(seconds)
+        latency = self._latency
+        latency.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        latency.total += seconds
+
+
+def added_up(processes: Iterable[ProcessCounts]) -> dict[Key, Counts]:
+    """Return what processes counted together."""
+    total: dict[Key, Counts] = {}
+    for process in processes:
+        for key, counts in process.variants:
+            total.setdefault(key, Counts()).add(counts)
+    return total
 
 
 class _Families(Collector):
     """Counts as Prometheus' families, for one exposition."""
 
-    def __init__(self, own: list[str], counts: Counts, pids: list[int]) -> None:
-        self._own, self._counts, self._pids = own, counts, pids
+    def __init__(self, own: list[str], processes: Sequence[ProcessCounts]) -> None:
+        self._own, self._processes = own, processes
+        found = added_up(processes).items()
+        self._counts = [
+            ([*own, str(key.revision), key.variant], counts) for key, counts in found if key.revision is not None
+        ]
 
     def collect(self) -> Iterable[Metric]:
         """Return the families."""
-        counts = self._counts
         requests = CounterMetricFamily(
             "serving_http_requests", "Requests answered, by path and status.", labels=(*_LABELS, "path", "status")
         )
-        for path, statuses in counts.answers.items():
-            for status, count in statuses.items():
-                requests.add_metric([*self._own, path, status], count)
         latency = HistogramMetricFamily(
             "serving_http_request_latency_seconds",
             "From the request's head to the end of its answer.",
             labels=(*_LABELS, "path"),
         )
-        for path, durations in counts.latencies.items():
-            latency.add_metric([*self._own, path], _cumulated(durations), durations.total)
         waits = HistogramMetricFamily(
             "serving_queue_wait_seconds", "How long an admitted request waited for the model.", labels=_LABELS
         )
-        waits.add_metric(self._own, _cumulated(counts.waits), counts.waits.total)
+        for labels, counts in self._counts:
+            for path, statuses in counts.answers.items():
+                for status, count in statuses.items():
+                    requests.add_metric([*labels, path, status], count)
+            for path, durations in counts.latencies.items():
+                latency.add_metric([*labels, path], _cumulated(durations), durations.total)
+            waits.add_metric(labels, _cumulated(counts.waits), counts.waits.total)
         yield from (requests, latency, waits)
-        yield self._gauge("serving_inflight_requests", "Requests that a model is working on.", counts.inflight)
-        yield self._gauge("serving_queue_depth", "Requests admitted that wait for the model.", counts.queue_depth)
-        yield self._counter(
-            "serving_rejected_requests", "Requests refused because the replica was full.", counts.rejected
+        yield from (self._family(*told) for told in _OF_VARIANTS)
+        lost = CounterMetricFamily(
+            "serving_telemetry_lost_batches", "Telemetry batches given up for lack of room.", labels=_LABELS[:3]
         )
-        yield self._counter("serving_tap_dropped_rows", "Rows that monitoring did not see.", counts.tap_dropped)
-        yield self._counter(
-            "serving_telemetry_lost_batches", "Telemetry batches given up for lack of room.", counts.batches_lost
-        )
-        yield from _processes(self._pids)
+        lost.add_metric(self._own, sum(process.batches_lost for process in self._processes))
+        yield lost
+        yield from _processes([process.pid for process in self._processes])
 
-    def _gauge(self, name: str, text: str, value: float) -> Metric:
-        family = GaugeMetricFamily(name, text, labels=_LABELS)
-        family.add_metric(self._own, value)
-        return family
-
-    def _counter(self, name: str, text: str, value: float) -> Metric:
-        family = CounterMetricFamily(name, text, labels=_LABELS)
-        family.add_metric(self._own, value)
-        return family
+    def _family(self, kind: type[Metric], name: str, text: str, member: str) -> Metric:
+        family: Any = kind(name, text, labels=_LABELS)  # type: ignore[call-arg]
+        for labels, counts in self._counts:
+            family.add_metric(labels, getattr(counts, member))
+        found: Metric = family
+        return found
 
 
 def _cumulated(durations: Durations) -> list[Any]:

@@ -3,18 +3,19 @@
 import json
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from modelops.contracts.errors import DeploymentError, MLOpsError
-from modelops.domains.models.compiling import open_compiled
 from modelops.domains.models.flavours import Predictor, flavour
 from modelops.domains.models.instances import check_instances
 from modelops.domains.models.packages import Statement, verify_files, verify_statement
 from modelops.domains.models.schemas import ServingForm
 from modelops.domains.monitoring.schemas import Reference
-from modelops.domains.serving.schemas import RevisionDocument
+from modelops.domains.serving.schemas import RevisionDocument, VariantDocument
+from modelops.runtime.serving.compiled import open_form
 from modelops.runtime.serving.config import ReplicaConfig
 from modelops.runtime.serving.download import fetch_package
 
@@ -39,23 +40,26 @@ class Package:
     form: ServingForm
 
 
-def load_package(config: ReplicaConfig, document: RevisionDocument) -> Package:
-    """Fetch, verify and load the package of a revision. No file is opened before everything was verified.
+def load_package(config: ReplicaConfig, document: RevisionDocument, variant: VariantDocument, folder: Path) -> Package:
+    """Fetch, verify and load the package of a variant. No file is opened before everything was verified.
+
+    Args:
+        folder: Where its files are put; it must stay while the package is served, since models may read on in it.
 
     Raises:
         MLOpsError: in a sentence for the deployment's owner, why this package cannot be served.
     """
-    subject = _subject(document)
-    verify_statement(subject, document.platform_signature, document.trusted_keys)
-    reader = flavour(document.flavour)
-    fetch_package(config, document)
-    checked = verify_files(config.package, subject.files)
+    subject = _subject(document, variant)
+    verify_statement(subject, variant.platform_signature, document.trusted_keys)
+    reader = flavour(variant.flavour)
+    fetch_package(config, document.platform_url, variant.files, folder)
+    checked = verify_files(folder, subject.files)
     _log.info(
-        "verified %d files, %d bytes, signed by %s", len(subject.files), checked, document.platform_signature.key_id
+        "verified %d files, %d bytes, signed by %s", len(subject.files), checked, variant.platform_signature.key_id
     )
-    reference, sample = _reference(config, document), _sample(config, document)
+    reference, sample = _reference(folder, variant), _sample(folder, variant)
     try:
-        predictor = reader.load(config.package)
+        predictor = reader.load(folder)
     except MLOpsError:
         raise
     except Exception as wrong:
@@ -63,27 +67,27 @@ def load_package(config: ReplicaConfig, document: RevisionDocument) -> Package:
             f"The model cannot be loaded: {type(wrong).__name__}: {wrong}.",
             hint="Install the packages it was saved with (the version's `requirements`), in the same versions.",
         ) from wrong
-    _check_features(document, predictor)
-    served = open_compiled(config.package, predictor, document.signature, sample)
+    _check_features(variant, predictor)
+    served = open_form(config.cache, folder, variant, predictor, sample)
     _log.info("the model runs as %s: %s", served.record.runs, served.record.why)
     return Package(predictor=served.predictor, sample=sample, reference=reference, form=served.record)
 
 
-def _subject(document: RevisionDocument) -> Statement:
+def _subject(document: RevisionDocument, variant: VariantDocument) -> Statement:
     return Statement(
-        name=document.model,
-        version=document.version,
+        name=variant.model,
+        version=variant.version,
         project_id=document.project_id,
-        model_version_id=document.model_version_id,
-        flavour=document.flavour,
-        digest=document.digest,
-        files=document.files,
-        signature=document.signature,
+        model_version_id=variant.model_version_id,
+        flavour=variant.flavour,
+        digest=variant.digest,
+        files=variant.files,
+        signature=variant.signature,
     )
 
 
-def _reference(config: ReplicaConfig, document: RevisionDocument) -> Reference | None:
-    content = _optional(config, REFERENCE)
+def _reference(folder: Path, variant: VariantDocument) -> Reference | None:
+    content = _optional(folder, REFERENCE)
     if content is None:
         return None
     try:
@@ -92,20 +96,20 @@ def _reference(config: ReplicaConfig, document: RevisionDocument) -> Reference |
         raise DeploymentError(
             f"The package's {REFERENCE} is not a reference profile: {wrong.errors()[0]['msg']}."
         ) from wrong
-    if [column.name for column in reference.inputs] != [feature.name for feature in document.signature.inputs]:
+    if [column.name for column in reference.inputs] != [feature.name for feature in variant.signature.inputs]:
         raise DeploymentError(f"The package's {REFERENCE} describes other inputs than the model's signature.")
     return reference
 
 
-def _sample(config: ReplicaConfig, document: RevisionDocument) -> list[list[Any]] | None:
-    content = _optional(config, SAMPLE)
+def _sample(folder: Path, variant: VariantDocument) -> list[list[Any]] | None:
+    content = _optional(folder, SAMPLE)
     if content is None:
         return None
     try:
         table = json.loads(content)
         rows: list[list[Any]] = table["rows"]
-        check_instances(document.signature, rows)
-        same = table["columns"] == [feature.name for feature in document.signature.inputs]
+        check_instances(variant.signature, rows)
+        same = table["columns"] == [feature.name for feature in variant.signature.inputs]
     except (ValueError, KeyError, TypeError) as wrong:
         raise DeploymentError(f"The package's {SAMPLE} is not a table of rows: {wrong!r}.") from wrong
     except MLOpsError as wrong:
@@ -117,14 +121,14 @@ def _sample(config: ReplicaConfig, document: RevisionDocument) -> list[list[Any]
     return rows
 
 
-def _optional(config: ReplicaConfig, name: str) -> bytes | None:
-    path = config.package / name
+def _optional(folder: Path, name: str) -> bytes | None:
+    path = folder / name
     return path.read_bytes() if path.is_file() else None
 
 
-def _check_features(document: RevisionDocument, predictor: Predictor) -> None:
+def _check_features(variant: VariantDocument, predictor: Predictor) -> None:
     # Same names in another order would be silently wrong predictions: callers' lists are in the signature's order.
-    fitted, declared = predictor.feature_names, [feature.name for feature in document.signature.inputs]
+    fitted, declared = predictor.feature_names, [feature.name for feature in variant.signature.inputs]
     if fitted is None or fitted == declared:
         return
     if len(fitted) != len(declared) or set(fitted) == set(declared):

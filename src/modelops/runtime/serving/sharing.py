@@ -7,14 +7,14 @@ from pathlib import Path
 
 import msgspec
 
-from modelops.runtime.serving.metrics import Counts
+from modelops.runtime.serving.metrics import ProcessCounts
 
 SHARE_S = 0.5
 
-_decoder = msgspec.json.Decoder(Counts)
+_decoder = msgspec.json.Decoder(ProcessCounts)
 
 
-def read_counts(workdir: Path, worker: int) -> Counts | None:
+def read_counts(workdir: Path, worker: int) -> ProcessCounts | None:
     """Return what a worker counted; None where it has not told, or what it told is damaged."""
     try:
         return _decoder.decode(_path(workdir, worker).read_bytes())
@@ -22,7 +22,7 @@ def read_counts(workdir: Path, worker: int) -> Counts | None:
         return None
 
 
-def write_counts(workdir: Path, worker: int, counts: Counts) -> None:
+def write_counts(workdir: Path, worker: int, counts: ProcessCounts) -> None:
     """Tell what a worker counted. Not durable: counts need to outlive a process, not the machine."""
     path = _path(workdir, worker)
     fresh = path.with_suffix(".part")

@@ -4,13 +4,16 @@ A head is read by the same parser as in the ordinary lane, once; a caller's next
 for byte.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import httptools
 
-from modelops.runtime.serving.forms import Form
+from modelops.contracts.tracing import read_traceparent
+from modelops.runtime.serving.served import Door, Draw
+from modelops.runtime.serving.variant import Way
 
 MOST_BYTES = 4096
 """Longer heads take the ordinary lane."""
@@ -26,32 +29,41 @@ class Head:
     """A plain head: POST, HTTP/1.1, a body of known length.
 
     Attributes:
-        form: What the body is read as.
+        door: Where it comes in.
+        naming: What it says in the headers that variants are chosen by, by their names in lower case.
         length: The body's length in bytes.
         keep_alive: Whether the connection goes on after the reply.
         caller: Who asks, once the token was verified.
-        expires: Until when the token holds, in seconds since the epoch; 0 until it was verified.
+        expires: Until when the token holds, in seconds of `time.perf_counter`; -inf until it was verified.
         generation: The gatekeeper's generation in which it was.
+        way: Where such requests go; None where that is drawn for each.
+        draw: What draws it then.
+        sampled: Whether its `traceparent` wants it traced; None where it does not say.
     """
 
-    form: Form
+    door: Door
+    naming: Mapping[str, str]
     length: int
     authorization: str
     request_id: str | None
     timeout_ms: int | None
     json_length: int | None
     keep_alive: bool
+    sampled: bool | None
     caller: str = ""
-    expires: float = 0.0
+    expires: float = -math.inf
     generation: int = -1
+    way: Way | None = None
+    draw: Draw | None = None
 
 
-def read_head(raw: bytes, forms: Mapping[bytes, Form]) -> Head | None:
-    """Return what a head says; None where it is not plain, or not for one of the forms.
+def read_head(raw: bytes, doors: Mapping[str, Door], choosing: Sequence[str] = ()) -> Head | None:
+    """Return what a head says; None where it is not plain, or not for one of the doors.
 
     Args:
         raw: All up to and with the first empty line.
-        forms: By the path as it stands in the request's first line.
+        doors: By the path as it stands in the request's first line.
+        choosing: The names of the headers that variants are chosen by, in lower case.
     """
     if _BREAKING.search(raw):
         return None
@@ -61,9 +73,9 @@ def read_head(raw: bytes, forms: Mapping[bytes, Form]) -> Head | None:
         parser.feed_data(raw)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
-    form = forms.get(bytes(reader.url))
+    door = doors.get(reader.url.decode("latin-1"))
     is_plain = reader.complete and not reader.surprised and not reader.names & _ELSEWHERE
-    if form is None or not is_plain or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+    if door is None or not is_plain or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
         return None
     values = reader.values
     length = _number(values.get(b"content-length"))
@@ -72,13 +84,15 @@ def read_head(raw: bytes, forms: Mapping[bytes, Form]) -> Head | None:
         return None
     request_id = values.get(b"x-request-id")
     return Head(
-        form=form,
+        door=door,
+        naming={name: found.decode("latin-1") for name in choosing if (found := values.get(name.encode()))},
         length=length,
         authorization=values.get(b"authorization", b"").decode("latin-1"),
         request_id=None if request_id is None else request_id.decode("latin-1"),
         timeout_ms=_number(timeout),
         json_length=_number(json_length),
         keep_alive=parser.should_keep_alive(),
+        sampled=_sampled(values.get(b"traceparent")),
     )
 
 
@@ -105,6 +119,11 @@ class _Reader:
 
     def on_body(self, _body: bytes) -> None:
         self.surprised = True
+
+
+def _sampled(traceparent: bytes | None) -> bool | None:
+    caller = read_traceparent(traceparent.decode("latin-1")) if traceparent else None
+    return None if caller is None else caller.sampled
 
 
 def _number(text: bytes | None) -> int | None:

@@ -2,7 +2,7 @@
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import Predictor
-from modelops.domains.serving.schemas import RevisionDocument
+from modelops.domains.serving.schemas import VariantDocument
 from modelops.runtime.serving.forms import QUICK_BYTES, Prepared
 from modelops.runtime.serving.openinference.inputs import Inputs
 from modelops.runtime.serving.openinference.messages import read_request
@@ -13,13 +13,20 @@ _MOST_QUICK_BYTES = 2 * 1024 * 1024
 
 
 class OpenForm:
-    """Tensors in, tensors out."""
+    """Tensors in, tensors out.
+
+    Args:
+        told: The parameters of every reply.
+    """
 
     label = "/v2/models/infer"
 
-    def __init__(self, document: RevisionDocument, predictor: Predictor, parser: Parser) -> None:
-        self._model, self._version, self._classes = document.model, str(document.version), predictor.classes
-        self._inputs = Inputs(document.signature, parser, document.limits.max_rows, columns=predictor.wants_columns)
+    def __init__(
+        self, variant: VariantDocument, predictor: Predictor, parser: Parser, max_rows: int, told: dict[str, str]
+    ) -> None:
+        self._model, self._version, self._classes = variant.model, str(variant.version), predictor.classes
+        self._told = told
+        self._inputs = Inputs(variant.signature, parser, max_rows, columns=predictor.wants_columns)
 
     def is_quick(self, body: bytes, json_length: int | None) -> bool:
         """Tell whether a body is short, or little more than the bytes of one matrix, which need no reading."""
@@ -37,6 +44,6 @@ class OpenForm:
                 f"Inference-Header-Content-Length is {length:,}, and the body has only {len(body):,} bytes."
             )
         request = read_request(body[:length])
-        render = Reply(self._model, self._version, self._classes, request)
+        render = Reply(self._model, self._version, self._classes, self._told, request)
         rows, count, listed = self._inputs.rows(request, body[length:])
-        return Prepared(rows, count, listed, render)
+        return rows, count, listed, render

@@ -51,6 +51,7 @@ class InferReply(msgspec.Struct, omit_defaults=True):
     model_version: str
     outputs: list[OutputTensor]
     id: str | None = None
+    parameters: dict[str, str] = {}
 
 
 _decoder = msgspec.json.Decoder(InferRequest)

@@ -6,9 +6,9 @@ import numpy as np
 
 from modelops.contracts.errors import InvalidInput
 from modelops.runtime.serving.engine.asks import Answers, Framed
+from modelops.runtime.serving.jsontext import encode
 from modelops.runtime.serving.openinference.messages import InferReply, InferRequest, OutputTensor
 from modelops.runtime.serving.openinference.tensors import to_bytes, to_typed
-from modelops.runtime.serving.replies import encode
 
 PREDICTIONS, PROBABILITIES = "predictions", "probabilities"
 
@@ -16,10 +16,13 @@ PREDICTIONS, PROBABILITIES = "predictions", "probabilities"
 class Reply:
     """How one request wants its answer. Called by the engine."""
 
-    __slots__ = ("_classes", "_id", "_model", "_version", "_wanted")
+    __slots__ = ("_classes", "_id", "_model", "_told", "_version", "_wanted")
 
-    def __init__(self, model: str, version: str, classes: list[Any] | None, request: InferRequest) -> None:
+    def __init__(
+        self, model: str, version: str, classes: list[Any] | None, told: dict[str, str], request: InferRequest
+    ) -> None:
         self._model, self._version, self._classes, self._id = model, version, classes, request.id
+        self._told = told
         known = (PREDICTIONS,) if classes is None else (PREDICTIONS, PROBABILITIES)
         as_bytes = request.parameters.get("binary_data_output") is True
         if not request.outputs:
@@ -39,7 +42,7 @@ class Reply:
             outputs.append(output)
             if part is not None:
                 parts.append(part)
-        text = encode(InferReply(self._model, self._version, outputs, self._id))
+        text = encode(InferReply(self._model, self._version, outputs, self._id, self._told))
         return Framed(b"".join([text, *parts]), len(text)) if parts else text
 
     def _output(
