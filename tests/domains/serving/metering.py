@@ -1,4 +1,4 @@
-"""A server that stands for all replicas of a scripted world: it answers, and tells at `/metrics` what it did."""
+"""A server that stands for all replicas of a scripted world: it answers, and tells at `/stats` what it did."""
 
 import json
 import threading
@@ -13,37 +13,35 @@ ANSWER = {
     "revision": 1,
     "replica": "0",
 }
-LABELS = 'tenant="t",project="p",deployment="d",revision="1",variant="champion"'
+BOUNDS_S = [0.01, 0.1]
 
 
-def exposition(*, inflight=0, waiting=0, requests=0, failed=0, latencies=(0, 0, 0), total_s=0.0, waits=(0, 0, 0)):
-    """Return metrics as a replica shows them; histograms over 0.01 s and 0.1 s, counts per bucket."""
-
-    def buckets(name, counts, labels):
-        for bound, count in zip(("0.01", "0.1", "+Inf"), (sum(counts[: n + 1]) for n in range(3)), strict=True):
-            yield f'{name}_bucket{{le="{bound}",{labels}}} {count}.0'
-
-    predict = f'{LABELS},path="/predict"'
-    return "\n".join(
-        [
-            "# HELP serving_http_requests_total Requests.",
-            f'serving_http_requests_total{{{predict},status="200"}} {requests - failed}.0',
-            f'serving_http_requests_total{{{predict},status="500"}} {failed}.0',
-            f'serving_http_requests_total{{{LABELS},path="/metrics",status="200"}} 1e+06',
-            *buckets("serving_http_request_latency_seconds", latencies, predict),
-            f"serving_http_request_latency_seconds_sum{{{predict}}} {total_s}",
-            *buckets("serving_queue_wait_seconds", waits, LABELS),
-            f"serving_inflight_requests{{{LABELS}}} {inflight}.0",
-            f"serving_queue_depth{{{LABELS}}} {waiting}.0",
-            f"serving_rejected_requests_total{{{LABELS}}} 2.0",
-            f"serving_rejected_requests_created{{{LABELS}}} 1.7e+09",
-            "",
-        ]
-    )
+def exposition(
+    *, inflight=0, waiting=0, requests=0, failed=0, explanations=0, latencies=(0, 0, 0), total_s=0.0, waits=(0, 0, 0)
+):
+    """Return figures as a replica tells them; histograms are over 0.01 s and 0.1 s, counts per bucket."""
+    champion = {
+        "requests": requests,
+        "errors": failed,
+        "rejected": 2,
+        "shadow_dropped": 0,
+        "latencies": latencies,
+        "latency_sum_s": total_s,
+        "waits": waits,
+        "wait_sum_s": 0.0,
+    }
+    processes = [{"pid": 1, "inflight": inflight, "queue_depth": 0}, {"pid": 2, "inflight": 0, "queue_depth": waiting}]
+    found = {
+        "bounds_s": BOUNDS_S,
+        "explanations": explanations,
+        "processes": processes,
+        "variants": {"champion": champion},
+    }
+    return json.dumps(found)
 
 
 class Replicas:
-    """The server. `metrics(path)` returns what `/metrics` shows, None for a replica that is broken; `answer(path)` returns
+    """The server. `metrics(path)` returns what `/stats` tells, None for a replica that is broken; `answer(path)` returns
     status and document of a prediction, None to break off."""
 
     def __init__(self):

@@ -6,7 +6,7 @@ from tests.domains.serving.metering import Replicas, exposition
 from modelops.contracts.errors import DeploymentError, InvalidInput, PermissionDenied
 from modelops.domains.serving.autoscaling import Autoscaling
 from modelops.domains.serving.errors import ScalesItself
-from modelops.domains.serving.schemas import DeploymentState
+from modelops.domains.serving.schemas import DeploymentState, ServingLimits
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
 
@@ -238,12 +238,11 @@ class TestZero:
         story.looks(1)
         assert story.serving.update_deployment("d", autoscaling=POLICY).replicas == 1
 
-    def test_it_does_not_idle_while_a_revision_is_brought_up(self, story, register):
+    def test_it_does_not_idle_while_a_revision_is_brought_up(self, story):
         story.ready()
         story.looks(15)
         story.world.obedient = False
-        register(story.client)
-        story.serving.update_deployment("d", model="m:2")
+        story.serving.update_deployment("d", limits=ServingLimits(memory_mb=512))
         assert 0 not in story.looks(45)
 
 
@@ -275,7 +274,7 @@ class TestLiveStats:
 
     def test_silent_replicas(self, story):
         story.ready()
-        story.replicas.metrics = lambda path: "serving_queue_depth{variant=} nonsense"
+        story.replicas.metrics = lambda path: "nonsense"
         found = story.serving.read_live_stats("d")
         assert (found.requests_per_s, found.p50_ms, found.variants) == (0.0, None, [])
         assert found.replica_stats[0].inflight is None

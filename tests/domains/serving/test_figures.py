@@ -6,17 +6,18 @@ from tests.domains.serving.metering import exposition
 
 from modelops.domains.serving.figures import Counted, Reading, Spread, Told, summed, together
 from modelops.domains.serving.observations import KEPT_S, Observations
-from modelops.domains.serving.reading import parse_metrics
+from modelops.domains.serving.reading import told_by
 from modelops.domains.serving.scaling import sample_of
+from modelops.domains.serving.schemas import ReplicaStats
 
 BOUNDS = (0.01, 0.1)
 
 
 def told(requests=0, **about):
-    return parse_metrics(exposition(requests=requests, **about))
+    return told_by(ReplicaStats.model_validate_json(exposition(requests=requests, **about)))
 
 
-def test_metrics_are_read():
+def test_figures_are_read():
     found = told(10, failed=2, inflight=3, waiting=4, latencies=(5, 4, 1), total_s=1.5, waits=(9, 0, 1))
     assert (found.inflight, found.waiting) == (3, 4)
     assert found.variants == {
@@ -76,6 +77,11 @@ class TestSamples:
         sample = sample_of(now, before, 2, asked=False)
         assert (sample.inflight, sample.wait_ms, sample.asked) == (7.0, 95.5, False)
         assert not sample.complete
+
+    def test_explanations_are_asked_for_too(self):
+        before, now = Reading(0.0, {"a": told(explanations=1)}), Reading(1.0, {"a": told(explanations=2), "b": None})
+        assert sample_of(now, before, 1, asked=False).asked
+        assert not sample_of(now, now, 1, asked=False).asked
 
     def test_nobody_knows_what_a_silent_one_does(self):
         sample = sample_of(Reading(1.0, {"a": None, "b": Told()}), None, 2, asked=False)

@@ -48,7 +48,8 @@ def together(spreads: Iterable[Spread]) -> Spread:
 
 @dataclass(frozen=True)
 class Counted:
-    """What was counted of one variant: requests answered, those of them with 5xx, those refused for lack of room."""
+    """What was counted of one variant: requests answered, those of them that failed on our side, those refused for lack
+    of room."""
 
     requests: int = 0
     errors: int = 0
@@ -83,10 +84,12 @@ def summed(counts: Iterable[Counted]) -> Counted:
 
 @dataclass(frozen=True)
 class Told:
-    """What a replica told at one moment. `inflight` and `waiting` are requests at a model, and waiting for it."""
+    """What a replica told at one moment. `inflight` and `waiting` are requests at a model, and waiting for it;
+    `explanations` were answered until then."""
 
     inflight: int = 0
     waiting: int = 0
+    explanations: int = 0
     variants: Mapping[str, Counted] = field(default_factory=dict)
 
 
@@ -116,3 +119,11 @@ class Reading:
                 known = Counted() if then is None else then.variants.get(variant, Counted())
                 grown.setdefault(variant, []).append(counted.since(known))
         return {variant: summed(counts) for variant, counts in grown.items()}
+
+    def explained_since(self, before: "Reading | None") -> bool:
+        """Tell whether a replica that answered now has explained something since another look."""
+        for endpoint, told in self.told.items():
+            then = None if before is None else before.told.get(endpoint)
+            if told is not None and told.explanations != (0 if then is None else then.explanations):
+                return True
+        return False

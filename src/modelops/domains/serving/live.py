@@ -5,7 +5,8 @@ from modelops.domains.serving.autoscaling import Autoscaling
 
 
 class LiveVariant(Schema):
-    """What one variant answered. Null where nothing was asked; `errors_percent` counts answers with 5xx."""
+    """What one variant answered. Null where nothing was asked; `errors_percent` are answers that failed on the model's or the
+    platform's side."""
 
     name: str
     requests_per_s: float

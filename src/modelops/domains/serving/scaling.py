@@ -132,5 +132,5 @@ def sample_of(reading: Reading, before: Reading | None, wanted: int, asked: bool
         counted = summed(both.since(before).values())
         inflight = max(inflight, counted.latencies.total_s / (reading.at - before.at))
         wait_ms = counted.waits.quantile_ms(0.95)
-    asked = asked or any(counted.requests or counted.rejected for counted in grown)
+    asked = asked or reading.explained_since(before) or any(one.requests or one.rejected for one in grown)
     return Sample(reading.at, wanted, len(reading.answered), inflight, wait_ms, asked)

@@ -505,7 +505,12 @@ class ProcessStats(Schema):
 
 
 class ReplicaStats(Schema):
-    """The answer to `GET /stats`: rates come from the differences of two. `variants` are by name."""
+    """The answer to `GET /stats`: rates come from the differences of two. `variants` are by name.
 
+    `bounds_s` are those of all histograms here, which have one count more; `explanations` were answered, by any variant.
+    """
+
+    bounds_s: list[float]
+    explanations: int
     processes: list[ProcessStats]
     variants: dict[str, VariantStats]

@@ -84,14 +84,14 @@ async def _predict(replica: Replica, request: Request) -> Response:
     way = served.way(_door(served, request), headers).draw()
     with _held(way.variant, request):
         body = await read_body(request, served.document.limits.max_body_bytes, _TOO_LARGE)
-        outcome = await asked(served, way, body, _call(request), began)
+        outcome = await asked(served, way, body, _told(request), began)
     if isinstance(outcome, MLOpsError):
         raise outcome
     content, reply = reply_headers(outcome)
     return Response(content, headers=reply)
 
 
-class Call(NamedTuple):
+class Told(NamedTuple):
     """What came with a body: how much of it is JSON, how long its caller waits, its id, and the trace that it is part of."""
 
     json_length: int | None
@@ -100,16 +100,16 @@ class Call(NamedTuple):
     trace: RequestSpan | None = None
 
 
-def _call(request: Request) -> Call:
+def _told(request: Request) -> Told:
     headers = request.headers
     timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
-    return Call(json_length, timeout_ms, headers.get("x-request-id"), request.scope.get(_TRACE))
+    return Told(json_length, timeout_ms, headers.get("x-request-id"), request.scope.get(_TRACE))
 
 
-async def asked(served: Served, way: Way, body: bytes, call: Call, began: float) -> Outcome:
+async def asked(served: Served, way: Way, body: bytes, told: Told, began: float) -> Outcome:
     """Ask a variant, and have those that are its shadows follow."""
     loop = asyncio.get_running_loop()
-    json_length, timeout_ms, request_id, trace = call
+    json_length, timeout_ms, request_id, trace = told
     future: asyncio.Future[Outcome] = loop.create_future()
     done: Callable[[Outcome], None] = future.set_result
     if served.shadows:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from modelops.contracts.errors import InvalidInput, MLOpsError
-from modelops.runtime.serving.app import TIMEOUT_HEADER, Call, asked
+from modelops.runtime.serving.app import TIMEOUT_HEADER, Told, asked
 from modelops.runtime.serving.engine.asks import Framed
 from modelops.runtime.serving.failures import ModelFailed
 from modelops.runtime.serving.openinference.metadata import model_metadata, server_metadata
@@ -120,8 +120,8 @@ class _Calls:
         status = "500"
         try:
             body, json_length = body_of(request)
-            call = Call(json_length, _timeout_ms(headers, context), headers.get("x-request-id"))
-            outcome = await asked(served, way, body, call, began)
+            told = Told(json_length, _timeout_ms(headers, context), headers.get("x-request-id"))
+            outcome = await asked(served, way, body, told, began)
             if isinstance(outcome, MLOpsError):
                 raise outcome
             if not isinstance(outcome, Framed):
