@@ -19,7 +19,7 @@ _HOMES = {
     "MLOpsConfig": "modelops.sdk.stack",
     "MLOpsError": "modelops.contracts.errors",
     "MLOpsStack": "modelops.sdk.stack",
-    "ModelChain": "modelops.sdk.ensembles",
+    "ModelChain": "modelops.sdk.chains",
     "ModelEnsemble": "modelops.sdk.ensembles",
     "ModelOpsClient": "modelops.sdk.client",
     "ModelRegistry": "modelops.sdk.registry",

@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from modelops.sdk.ensembles import ModelChain, ModelEnsemble
+from modelops.sdk.chains import ModelChain
+from modelops.sdk.ensembles import ModelEnsemble
 from modelops.sdk.registry import ModelRegistry
 
 FRAME, TARGET = load_iris(return_X_y=True, as_frame=True)

@@ -12,7 +12,8 @@ from tests.runtime.test_flavours import needed
 
 from modelops.contracts import plugins
 from modelops.domains.models.flavours import GROUP
-from modelops.sdk.ensembles import ModelChain, ModelEnsemble
+from modelops.sdk.chains import ModelChain
+from modelops.sdk.ensembles import ModelEnsemble
 from modelops.sdk.registry import ModelRegistry
 
 NAMES = ["a", "b", "c"]

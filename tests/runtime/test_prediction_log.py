@@ -1,6 +1,7 @@
 """Predictions logged beside a replica: which, what of them, and that none is lost or told twice whoever dies."""
 
 import fcntl
+import json
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from tests.logged import about, batch
+from tests.runtime.test_swaps import Steered
 
 from modelops.domains.models.flavours.sklearn import flavour
 from modelops.domains.models.schemas import Feature, FeatureType, ModelSignature
@@ -137,6 +139,42 @@ def test_an_answer_of_the_platform_that_got_lost_tells_nothing_twice(bench, docu
     again.terminate()
 
     assert [table.num_rows for table in tables(bench.platform.logs.values())] == [3]
+
+
+def test_a_shadow_logs_what_its_champion_logs(bench):
+    files = bench.package(flavour, LogisticRegression(max_iter=1000).fit(X, y))
+    signature = infer_signature(X)
+    variants = [
+        bench.variant(files, signature),
+        bench.variant(files, signature, name="ghost", role="shadow", share=100.0),
+    ]
+    replica = bench.serve(bench.of_variants(variants, limits=ServingLimits(log_sample=0.5)))
+    for number in range(30):
+        for headers in ({"x-request-id": f"r-{number}"}, {"x-request-id": f"o-{number}", "expect": "100-continue"}, {}):
+            replica.client.post("/predict", json={"instances": X[:1].tolist()}, headers=headers)
+    replica.terminate()
+
+    logged = {"champion": [], "ghost": []}
+    for table in tables(bench.platform.logs.values()):
+        variant = json.loads(table.schema.metadata[b"modelops"])["variant"]
+        logged[variant] += table["request_id"].to_pylist()
+    assert sorted(logged["champion"]) == sorted(logged["ghost"])
+    assert 20 < len(logged["champion"]) < 70
+
+
+def test_logging_begins_and_ends_with_a_swap(bench, document):
+    replica = Steered(bench, document())
+    for number, limits in enumerate(({}, {"log_sample": 1}, {"log_sample": 1, "log_inputs": False}, {})):
+        asked = document(**limits)
+        replica.swap(asked.model_copy(update={"revision": 8 + number}))
+        assert replica.process.predict(X[:1].tolist()).status_code == 200
+    replica.process.terminate()
+
+    told = [
+        (json.loads(table.schema.metadata[b"modelops"])["revision"], table.num_rows, "prediction" in table.column_names)
+        for table in tables(bench.platform.logs.values())
+    ]
+    assert sorted(told) == [(9, 1, True), (10, 1, True)]
 
 
 def test_texts_and_nulls_are_logged_as_they_came(bench):

@@ -1,157 +1,38 @@
-"""Models that are made of models: `ModelEnsemble` and `ModelChain`, in memory and registered."""
+"""Ensembles of models in memory: `ModelEnsemble`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.compositions import (
-    CHAIN,
-    DOCUMENT,
     ENSEMBLE,
     FINAL,
     Composition,
     Member,
     Method,
-    PassOn,
     agreed_inputs,
     agreed_outputs,
-    check_steps,
     check_weights,
 )
-from modelops.domains.models.ensembles.chains import ChainPredictor, as_rows
+from modelops.domains.models.ensembles.chains import ChainPredictor
 from modelops.domains.models.ensembles.flavour import put_together
 from modelops.domains.models.ensembles.members import Loaded, in_order
 from modelops.domains.models.ensembles.predictors import EnsemblePredictor, StackFeatures
 from modelops.domains.models.schemas import ModelSignature, ModelVersion
 from modelops.sdk.client import Client
+from modelops.sdk.parts import Part
 from modelops.sdk.registry import ModelRegistry
-from modelops.sdk.samples import Sample, has_names
 from modelops.sdk.stacking import default_final, fitted, out_of_fold, stack_classes
-from modelops.sdk.wholes import Part
+from modelops.sdk.wholes import SAID_BY_SERVER, Whole, write_document
 
-_SAID_BY_SERVER = {"description", "tags", "stage"}
 _FEATURE_ROWS = 100
 
 
-class _Composed:
-    """What ensembles and chains share."""
-
-    composed_as: str
-
-    def __init__(
-        self, models: Sequence[Any], what: str, weights: Sequence[float], backend: ModelRegistry | Client | str | None
-    ) -> None:
-        self._backend = backend
-        self._owned: ModelRegistry | None = None
-        self._named: list[str] | None = None
-        self._parts = [
-            Part(model, what, place, weight, lambda: self._registry)
-            for place, (model, weight) in enumerate(zip(models, weights, strict=True))
-        ]
-
-    @property
-    def members(self) -> list[str]:
-        """What each part is: `name:3` of a registered version, else the class of the object."""
-        return [part.told for part in self._parts]
-
-    @property
-    def versions(self) -> list[ModelVersion]:
-        """The registered versions among the parts."""
-        return [part.version for part in self._parts if part.version is not None]
-
-    @property
-    def feature_names_in_(self) -> list[str] | None:
-        """The names of the features it takes, in order; None where no part knows them."""
-        return next((part.names for part in self._takes() if part.names is not None), None)
-
-    @property
-    def n_features_in_(self) -> int | None:
-        """How many features it takes; None where no part knows it."""
-        return next((part.count for part in self._takes() if part.count is not None), None)
-
-    def predict(self, X: Any) -> Any:  # noqa: N803 - as scikit-learn has it
-        """Return predictions for a frame or an array, shape (rows, features)."""
-        predictor = self._predictor()
-        return predictor.predict(self._rows(X, predictor.wants_columns))
-
-    def predict_proba(self, X: Any) -> Any:  # noqa: N803
-        """Return class probabilities, shape (rows, classes), in the order of `classes`.
-
-        Raises:
-            InvalidInput: there are none, such as of a vote.
-        """
-        predictor = self._predictor()
-        if predictor.classes is None:
-            raise InvalidInput(f"This {self.composed_as} gives no probabilities.", hint="Ask `predict`.")
-        return predictor.predict_proba(self._rows(X, predictor.wants_columns))
-
-    @property
-    def classes(self) -> list[Any] | None:
-        """What the columns of `predict_proba` stand for; None where there are no probabilities."""
-        return self._predictor().classes
-
-    def requirements(self) -> list[str]:
-        """Return the pinned packages that its parts need."""
-        return sorted({line for part in self._every_part() for line in part.requirements()})
-
-    def close(self) -> None:
-        """Close the connection, if one was opened here."""
-        if self._owned is not None:
-            self._owned.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def _registry(self) -> ModelRegistry:
-        if isinstance(self._backend, ModelRegistry):
-            return self._backend
-        if self._owned is None:
-            self._owned = ModelRegistry(self._backend)
-        return self._owned
-
-    def _register(self, name: str, sample: Any, facts: Mapping[str, Any]) -> ModelVersion:
-        """Register it with its parts in memory; files of registered versions are not sent again."""
-        given = facts.get("feature_names")
-        if given is not None or has_names(sample):
-            self._named = list(given) if given is not None else Sample(sample).names
-        return self._registry.register_model(name, self, sample=sample, **facts)
-
-    def _all_registered(self) -> bool:
-        return all(part.version is not None for part in self._parts)
-
-    def _rows(self, table: Any, wants_columns: bool) -> Any:
-        names = self.feature_names_in_
-        sample = Sample(table, None if has_names(table) else names)
-        rows = sample.for_predictor(wants_columns)
-        if names is None or sample.names == names or set(sample.names) != set(names):
-            return rows
-        if isinstance(rows, dict):
-            return {name: rows[name] for name in names}
-        return rows[:, [sample.names.index(name) for name in names]]
-
-    def _takes(self) -> list[Part]:
-        """Return the parts that take what the whole takes."""
-        return self._parts
-
-    def _every_part(self) -> list[Part]:
-        return self._parts
-
-    def _predictor(self) -> EnsemblePredictor | ChainPredictor:
-        raise NotImplementedError
-
-
-class ModelEnsemble(_Composed):
+class ModelEnsemble(Whole):
     """Several models that give one answer.
 
     Args:
@@ -239,7 +120,7 @@ class ModelEnsemble(_Composed):
             sample is None
             and self._all_registered()
             and self.method is not Method.STACK
-            and facts.keys() <= _SAID_BY_SERVER
+            and facts.keys() <= SAID_BY_SERVER
         ):
             refs, weights = [version.id for version in self.versions], [part.weight for part in self._parts]
             return self._registry.client.models.register_ensemble(
@@ -263,7 +144,7 @@ class ModelEnsemble(_Composed):
             columns = [f"said_{index}" for index in range(self._features.shape[1])]
             final = self._final.write(folder / FINAL, self._features, columns)
         document = Composition(kind=ENSEMBLE, method=self.method, members=members, final=final, classes=self._stacked)
-        return _write(folder, document)
+        return write_document(folder, document)
 
     def inputs(self) -> ModelSignature | None:
         """Return what it takes, as its registered members tell; None where none is."""
@@ -302,83 +183,9 @@ class ModelEnsemble(_Composed):
         vars(self).pop("_asked", None)
 
 
-class ModelChain(_Composed):
-    """Models one after the other: what one predicts is what the next one takes; the last one's answer is the chain's.
-
-    Args:
-        steps: Registered versions (`name`, `name:3`, `name@alias`), fitted models and transformers, and callables.
-        pass_on: What a step that has probabilities gives to the next: `predictions` or `probabilities`.
-        backend: As for `ModelEnsemble`.
-    """
-
-    composed_as = CHAIN
-
-    def __init__(
-        self,
-        steps: Sequence[Any],
-        *,
-        pass_on: PassOn | Literal["predictions", "probabilities"] = PassOn.PREDICTIONS,
-        backend: ModelRegistry | Client | str | None = None,
-    ) -> None:
-        if len(steps) < 2:
-            raise InvalidInput("A chain has two steps or more.")
-        super().__init__(steps, "the step", [1.0] * len(steps), backend)
-        self.pass_on = PassOn(pass_on)
-
-    def register(self, name: str, *, sample: Any = None, **facts: Any) -> ModelVersion:
-        """Register it as the next version of `name`, with its steps' packages in its own. Takes what
-        `ModelEnsemble.register` takes."""
-        if sample is None and self._all_registered() and facts.keys() <= _SAID_BY_SERVER:
-            refs = [version.id for version in self.versions]
-            return self._registry.client.models.register_chain(name, refs, pass_on=self.pass_on, **facts)
-        return self._register(name, sample, facts)
-
-    def write(self, folder: Path, rows: Any = None) -> list[str]:
-        """Write the steps' packages and `ensemble.json` into a folder; `rows` are some that it takes."""
-        members, names = [], self._named or self.feature_names_in_
-        for place, part in enumerate(self._parts):
-            members.append(part.write(folder / f"members/{place}", rows, names))
-            names = None
-            if rows is not None and place + 1 < len(self._parts):
-                rows = self._next_rows(place, rows)
-        return _write(folder, Composition(kind=CHAIN, pass_on=self.pass_on, members=members))
-
-    def inputs(self) -> ModelSignature | None:
-        """Return what it takes and gives, where its first and last step are registered."""
-        told = [None if part.version is None else part.version.signature for part in self._parts]
-        known = [(part.told, one) for part, one in zip(self._parts, told, strict=True) if one is not None]
-        if len(known) == len(told):
-            check_steps(known, self.pass_on)
-        if told[0] is None:
-            return None
-        return ModelSignature(inputs=told[0].inputs, outputs=[] if told[-1] is None else told[-1].outputs)
-
-    def _takes(self) -> list[Part]:
-        return self._parts[:1]
-
-    def _next_rows(self, place: int, rows: Any) -> Any:
-        before, step = self._parts[place].loaded, self._parts[place + 1].loaded
-        said, shares = before.answer(before.rows(rows))
-        given = shares if self.pass_on is PassOn.PROBABILITIES and shares is not None else said
-        return as_rows(before, given, step, len(said))
-
-    @cached_property
-    def _asked(self) -> ChainPredictor:
-        self.inputs()  # which refuses steps that do not fit together
-        return ChainPredictor([part.loaded for part in self._parts], self.pass_on)
-
-    def _predictor(self) -> EnsemblePredictor | ChainPredictor:
-        return self._asked
-
-
 def _ordered(rows: Any, names: list[str] | None, own: list[str] | None) -> Any:
     if rows is None or names is None or own is None or names == own:
         return rows
     if isinstance(rows, dict):
         return {name: rows[name] for name in own}
     return rows[:, [names.index(name) for name in own]]
-
-
-def _write(folder: Path, document: Composition) -> list[str]:
-    (folder / DOCUMENT).write_text(document.model_dump_json(indent=1), encoding="utf-8")
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

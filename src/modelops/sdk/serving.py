@@ -151,9 +151,17 @@ class ModelDeployment:
         """Predict rows: a DataFrame, a table, an array of shape (rows, features), a list of rows, or one row."""
         return self.client.serving.predict(self.name, instances_of(rows))
 
-    def explain(self, rows: Any) -> Explanations:
-        """Explain the predictions of rows, which are as for `predict`, by additive attributions (SHAP values)."""
-        return self.client.serving.explain(self.name, instances_of(rows))
+    def explain(self, rows: Any, *, method: str | None = None, max_evaluations: int | None = None) -> Explanations:
+        """Explain the predictions of rows, which are as for `predict`, by additive attributions (SHAP values).
+
+        Args:
+            rows: What to explain.
+            method: `tree`, `linear`, `exact` or `permutation`; by default, the cheapest that fits the model.
+            max_evaluations: For how many rows the model may be asked, to explain one.
+        """
+        return self.client.serving.explain(
+            self.name, instances_of(rows), method=method, max_evaluations=max_evaluations
+        )
 
     def delete(self, *, wait: bool = True, timeout_s: float = 120.0) -> None:
         """End the deployment."""

@@ -1,133 +1,139 @@
-"""A part of a whole: a registered version, or a model in memory, on its way into an ensemble or a chain."""
+"""What ensembles and chains in memory have in common."""
 
-import tempfile
-from collections.abc import Callable
-from functools import cached_property
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from modelops.contracts.errors import InvalidInput
-from modelops.domains.models.compositions import Member
-from modelops.domains.models.ensembles.members import Loaded
-from modelops.domains.models.flavours import flavour_for
+from modelops.domains.models.compositions import DOCUMENT, Composition
+from modelops.domains.models.ensembles.chains import ChainPredictor
+from modelops.domains.models.ensembles.predictors import EnsemblePredictor
 from modelops.domains.models.schemas import ModelVersion
-from modelops.sdk.packaging import write_package
+from modelops.sdk.client import Client
+from modelops.sdk.parts import Part
 from modelops.sdk.registry import ModelRegistry
-from modelops.sdk.stacking import fitted
+from modelops.sdk.samples import Sample, has_names
+
+SAID_BY_SERVER = frozenset({"description", "tags", "stage"})
+"""What can be said of a version that the platform puts together by itself."""
 
 
-class Part:
-    """A part of an ensemble or a chain.
+class Whole(ABC):
+    """What ensembles and chains share."""
 
-    Args:
-        model: A reference to a registered version, or an object that an installed flavour knows.
-        what: What errors call it, such as `the member`.
-        place: Which it is, from 0.
-        registry: Gives the registry, for a reference.
-    """
+    composed_as: str
 
-    def __init__(self, model: Any, what: str, place: int, weight: float, registry: Callable[[], ModelRegistry]) -> None:
-        self._model, self._what, self._place, self._registry = model, what, place, registry
-        self.weight = weight
-
-    @cached_property
-    def version(self) -> ModelVersion | None:
-        """The registered version; None of a model in memory."""
-        return self._registry().find_version(self._model) if isinstance(self._model, str) else None
-
-    @property
-    def told(self) -> str:
-        """What it is, for people."""
-        if self.version is not None:
-            return f"{self.version.name}:{self.version.version}"
-        return getattr(self._model, "__name__", type(self._model).__name__)
+    def __init__(
+        self, models: Sequence[Any], what: str, weights: Sequence[float], backend: ModelRegistry | Client | str | None
+    ) -> None:
+        self._backend = backend
+        self._owned: ModelRegistry | None = None
+        self._named: list[str] | None = None
+        self._parts = [
+            Part(model, what, place, weight, lambda: self._registry)
+            for place, (model, weight) in enumerate(zip(models, weights, strict=True))
+        ]
 
     @property
-    def label(self) -> str:
-        """What errors call it."""
-        return f"{self._what} {self.told}" if self.version is not None else f"{self._what} {self._place} ({self.told})"
+    def members(self) -> list[str]:
+        """What each part is: `name:3` of a registered version, else the class of the object."""
+        return [part.told for part in self._parts]
 
     @property
-    def names(self) -> list[str] | None:
-        """The names of the features it takes, in its order; None where it does not know them."""
-        if self.version is not None:
-            return [feature.name for feature in self.version.signature.inputs]
-        names = getattr(self._model, "feature_names_in_", None)
-        return None if names is None else [str(name) for name in names]
+    def versions(self) -> list[ModelVersion]:
+        """The registered versions among the parts."""
+        return [part.version for part in self._parts if part.version is not None]
 
     @property
-    def count(self) -> int | None:
-        """How many features it takes; None where it does not know that."""
-        if self.version is not None:
-            return len(self.version.signature.inputs)
-        count = getattr(self._model, "n_features_in_", None)
-        return count if isinstance(count, int) else None
+    def feature_names_in_(self) -> list[str] | None:
+        """The names of the features it takes, in order; None where no part knows them."""
+        return next((part.names for part in self._takes() if part.names is not None), None)
 
-    @cached_property
-    def loaded(self) -> Loaded:
-        """The part as the platform would ask it, not compiled."""
-        if self.version is not None:
-            predictor = self._registry().load_model(self.version.id)
-        else:
-            kind = flavour_for(self._model)
-            with tempfile.TemporaryDirectory() as folder:
-                kind.save(self._model, Path(folder))
-                predictor = kind.load(Path(folder))
-        return Loaded(self.label, predictor, predictor, self.weight, self.names)
+    @property
+    def n_features_in_(self) -> int | None:
+        """How many features it takes; None where no part knows it."""
+        return next((part.count for part in self._takes() if part.count is not None), None)
 
-    def requirements(self) -> list[str]:
-        """Return the pinned packages that it needs."""
-        if self.version is not None:
-            return self.version.requirements
-        return flavour_for(self._model).requirements(self._model)
+    def predict(self, X: Any) -> Any:  # noqa: N803 - as scikit-learn has it
+        """Return predictions for a frame or an array, shape (rows, features)."""
+        predictor = self._predictor()
+        return predictor.predict(self._rows(X, predictor.wants_columns))
 
-    def estimator(self) -> Any:
-        """Return what can be copied and fitted again.
+    def predict_proba(self, X: Any) -> Any:  # noqa: N803
+        """Return class probabilities, shape (rows, classes), in the order of `classes`.
 
         Raises:
-            InvalidInput: it cannot be.
+            InvalidInput: there are none, such as of a vote.
         """
-        model = self._model if self.version is None else self.loaded.predictor.model
-        if not (hasattr(model, "fit") and hasattr(model, "get_params")):
-            raise InvalidInput(
-                f"{self.label} cannot be fitted again: a {type(model).__name__} is no estimator.",
-                hint='Leave the members as they are: cv="prefit", and give rows that they have not seen.',
-            )
-        return model
+        predictor = self._predictor()
+        if predictor.classes is None:
+            raise InvalidInput(f"This {self.composed_as} gives no probabilities.", hint="Ask `predict`.")
+        return predictor.predict_proba(self._rows(X, predictor.wants_columns))
 
-    def refitted(self, table: Any, target: Any) -> "Part":
-        """Return the same kind of model, fitted on other rows."""
-        return Part(fitted(self.estimator(), table, target), self._what, self._place, self.weight, self._registry)
+    @property
+    def classes(self) -> list[Any] | None:
+        """What the columns of `predict_proba` stand for; None where there are no probabilities."""
+        return self._predictor().classes
 
-    def write(self, folder: Path, rows: Any, names: list[str] | None) -> Member:
-        """Write the part's package into a folder of its own, and return what `ensemble.json` says of it."""
-        folder.mkdir(parents=True)
-        version = self.version
-        if version is not None:
-            self._registry().download_model(version.id, folder)
-            (folder / "model.sig").unlink()
-            return Member(
-                flavour=version.flavour,
-                label=self.label,
-                signature=version.signature,
-                weight=self.weight,
-                name=version.name,
-                version=version.version,
-                version_id=version.id,
-                digest=version.digest,
-            )
-        if rows is None and names is None and self.count is None:
-            kind = flavour_for(self._model)
-            kind.save(self._model, folder)
-            return Member(flavour=kind.name, label=self.label, weight=self.weight)
-        package = write_package(folder, self._model, sample=_table(rows), feature_names=names, compiled=True)
-        return Member(flavour=package.flavour, label=self.label, signature=package.signature, weight=self.weight)
+    def requirements(self) -> list[str]:
+        """Return the pinned packages that its parts need."""
+        return sorted({line for part in self._every_part() for line in part.requirements()})
+
+    def close(self) -> None:
+        """Close the connection, if one was opened here."""
+        if self._owned is not None:
+            self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _registry(self) -> ModelRegistry:
+        if isinstance(self._backend, ModelRegistry):
+            return self._backend
+        if self._owned is None:
+            self._owned = ModelRegistry(self._backend)
+        return self._owned
+
+    def _register(self, name: str, sample: Any, facts: Mapping[str, Any]) -> ModelVersion:
+        """Register it with its parts in memory; files of registered versions are not sent again."""
+        given = facts.get("feature_names")
+        if given is not None or has_names(sample):
+            self._named = list(given) if given is not None else Sample(sample).names
+        return self._registry.register_model(name, self, sample=sample, **facts)
+
+    def _all_registered(self) -> bool:
+        return all(part.version is not None for part in self._parts)
+
+    def _rows(self, table: Any, wants_columns: bool) -> Any:
+        names = self.feature_names_in_
+        sample = Sample(table, None if has_names(table) else names)
+        rows = sample.for_predictor(wants_columns)
+        if names is None or sample.names == names or set(sample.names) != set(names):
+            return rows
+        if isinstance(rows, dict):
+            return {name: rows[name] for name in names}
+        return rows[:, [sample.names.index(name) for name in names]]
+
+    def _takes(self) -> list[Part]:
+        """Return the parts that take what the whole takes."""
+        return self._parts
+
+    def _every_part(self) -> list[Part]:
+        return self._parts
+
+    @abstractmethod
+    def _predictor(self) -> EnsemblePredictor | ChainPredictor: ...
 
 
-def _table(rows: Any) -> Any:
-    """Return rows as a sample: columns by name as an Arrow table."""
-    if not isinstance(rows, dict):
-        return rows
-    import pyarrow as pa
-
-    return pa.table({name: pa.array(column.tolist(), from_pandas=True) for name, column in rows.items()})
+def write_document(folder: Path, document: Composition) -> list[str]:
+    """Write `ensemble.json` into a package's folder, and return all of its files."""
+    (folder / DOCUMENT).write_text(document.model_dump_json(indent=1), encoding="utf-8")
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -101,6 +101,12 @@ def test_a_member_that_has_no_files(models, registry):
         models.register_ensemble("both", ["line", "empty"])
 
 
+def test_a_member_that_is_retired(models):
+    models.set_stage("tree", "Retirement")
+    with pytest.raises(InvalidInput, match=r"tree:1 cannot be a member\. It is retired"):
+        models.register_ensemble("both", ["line", "tree"])
+
+
 def test_a_package_that_claims_to_be_of_a_version_has_that_ones_files(models, registry):
     version = models.register_ensemble("both", ["line", "tree"])
     swapped = [

@@ -107,7 +107,8 @@ class ScriptedControl:
 
     def read(self, endpoints, token):
         self.tokens.append(token)
-        return [Reply() if self.away else Reply(self._state(endpoint)) for endpoint in endpoints]
+        known = [not self.away and self._name(endpoint) in self.deployer.workloads for endpoint in endpoints]
+        return [Reply(self._state(one) if there else None) for one, there in zip(endpoints, known, strict=True)]
 
     def send(self, endpoints, token, document):
         self.tokens.append(token)
@@ -133,6 +134,10 @@ class ScriptedControl:
                 endpoint = self.deployer.endpoint.format(name=name, index=index)
                 found.append(document_of(self.serving.get(self._key(endpoint)) or self._first(endpoint)))
         return found
+
+    @staticmethod
+    def _name(endpoint):
+        return endpoint.rsplit("/", 2)[1]
 
     def _key(self, endpoint):
         name, index = endpoint.rsplit("/", 2)[1:]

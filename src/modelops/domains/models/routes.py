@@ -6,8 +6,9 @@ from fastapi import Path, Query
 
 from modelops.contracts.schemas import Page
 from modelops.domains.models import service
-from modelops.domains.models.composing import scan_parts_ahead, store_chain, store_ensemble
+from modelops.domains.models.composing import store_chain, store_ensemble
 from modelops.domains.models.compositions import ChainCreate, EnsembleCreate
+from modelops.domains.models.judging import scan_parts_ahead
 from modelops.domains.models.schemas import (
     Alias,
     AliasSet,

@@ -16,7 +16,7 @@ from modelops.domains.models.approvals import decide_approval, list_approvals, r
 from modelops.domains.models.cards import get_card, set_card
 from modelops.domains.models.comparison import compare_versions
 from modelops.domains.models.compiled import serving_form
-from modelops.domains.models.composing import composed_chain, composed_ensemble, judged, keep_members, stored
+from modelops.domains.models.composing import composed_chain, composed_ensemble, stored
 from modelops.domains.models.compositions import ChainCreate, EnsembleCreate
 from modelops.domains.models.fields import MODEL_FIELDS, VERSION_FIELDS
 from modelops.domains.models.finding import (
@@ -28,6 +28,7 @@ from modelops.domains.models.finding import (
     version_of_ref,
     versions_of,
 )
+from modelops.domains.models.judging import judged, keep_members
 from modelops.domains.models.lifecycle import (
     delete_model,
     delete_version,
@@ -152,7 +153,7 @@ def update_model(ctx: Context, model: str, body: ModelUpdate) -> Model:
 def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
     """Register a version of a model from files that were uploaded before, and sign it; the model is made if it is new.
 
-    Every file is scanned first. `scan_ahead` does so before a unit of work is open; what it has not seen is read here.
+    Every file is scanned first. `scan_parts_ahead` does so before a unit of work is open; what it has not seen is read here.
     """
     ctx.require("models.write")
     check_first_stage(body.stage)
@@ -186,7 +187,7 @@ def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
         serving=None if form is None else form.model_dump(mode="json"),
     )
     keep_members(ctx, row, found.members)
-    if found.scan.unsafe:
+    if body.allow_unsafe and found.scan.unsafe:
         audit.record(ctx, "models.allow_unsafe", f"{model.name}:{row.version}: {'; '.join(found.scan.unsafe)}", "done")
     return to_version(ctx, row)
 

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from modelops.contracts.errors import InvalidInput
 from modelops.contracts.terminal import say, show, show_rows
 from modelops.domains.serving.courses import Strategy, strategy_of
 from modelops.domains.serving.rollouts import Rollout
@@ -18,6 +17,9 @@ _KINDS: dict[str, type[AllAtOnce] | type[Rolling] | type[Canary] | type[BlueGree
     "canary": Canary,
     "blue_green": BlueGreen,
 }
+
+_VARIANT = "Write NAME=MODEL:VERSION:PERCENT or NAME=MODEL@ALIAS:PERCENT, such as `--challenger b=iris:2:20`."
+_CANARY = "Write `--strategy canary --step 5:300 --step 50`: percentages, and how many seconds to stay at each."
 
 
 def read_traffic(
@@ -34,7 +36,7 @@ def read_traffic(
     try:
         return TrafficPolicy.model_validate(before.model_dump() | given)
     except ValueError as wrong:
-        raise typer.BadParameter(_said(wrong)) from wrong
+        raise InvalidInput(f"The traffic cannot be split so: {_said(wrong)}.", hint=_VARIANT) from wrong
 
 
 def read_strategy(text: str | None, steps: list[str] | None) -> Strategy | None:
@@ -46,10 +48,10 @@ def read_strategy(text: str | None, steps: list[str] | None) -> Strategy | None:
         if not steps:
             return found
         if not isinstance(found, Canary):
-            raise typer.BadParameter("Only a canary has steps.")
+            raise InvalidInput("Only a canary has steps.", hint=_CANARY)
         return Canary.model_validate(found.model_dump() | {"steps": [_step(step) for step in steps]})
     except (OSError, ValueError) as wrong:
-        raise typer.BadParameter(f"This is no strategy: {_said(wrong)}") from wrong
+        raise InvalidInput(f"This is no strategy: {_said(wrong)}.", hint=_CANARY) from wrong
 
 
 def show_rollout(rollout: Rollout, as_json: bool) -> None:
@@ -71,7 +73,7 @@ def _strategy(text: str) -> Strategy:
     if text.startswith("@"):
         text = Path(text[1:]).read_text(encoding="utf-8")
     elif not text.lstrip().startswith("{"):
-        raise typer.BadParameter(f"There is no strategy '{text}'; there are {', '.join(_KINDS)}.")
+        raise InvalidInput(f"There is no strategy '{text}'.", hint=f"There are {', '.join(_KINDS)}, JSON, and @FILE.")
     return strategy_of(json.loads(text))
 
 
@@ -86,7 +88,7 @@ def _variant(text: str, share: float | None) -> dict[str, Any]:
     model, colon, last = rest.rpartition(":")
     has_share = colon and (share is None or model.count(":") or "@" in model)
     if not name or not rest or (share is None and not has_share):
-        raise typer.BadParameter(f"'{text}' is not NAME=MODEL:VERSION:PERCENT or NAME=MODEL@ALIAS:PERCENT.")
+        raise InvalidInput(f"'{text}' is no variant.", hint=_VARIANT)
     return {"name": name, "model": model, "share": last} if has_share else {"name": name, "model": rest, "share": share}
 
 
@@ -95,4 +97,5 @@ def _said(wrong: Exception) -> str:
     if errors is None:
         return str(wrong)
     first = errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
+    said = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    return f"{'.'.join(map(str, first['loc']))}: {said}".lstrip(": ")

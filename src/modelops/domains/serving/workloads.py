@@ -42,6 +42,9 @@ def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float
             "MODELOPS_CACHE": str(home / "cache"),
             "MODELOPS_SPOOL": str(home / "spool" / document.deployment_id),
             "MODELOPS_DRAIN_S": f"{max(drain_s, 0.1):g}",
+            "TENANT_ID": document.tenant_id,
+            "PROJECT_ID": document.project_id,
+            "DEPLOYMENT_ID": document.deployment_id,
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         },
     }

@@ -3,7 +3,7 @@
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import add
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from modelops.domains.monitoring.schemas import LATENCY_BOUNDS_S
 from modelops.domains.serving.schemas import RevisionDocument
+from modelops.runtime.serving.gpus import Gpus
 
 _LABELS = ("tenant", "project", "deployment", "revision", "variant")
 _BOUNDS = (*(str(bound) for bound in LATENCY_BOUNDS_S), "+Inf")
@@ -27,6 +28,7 @@ PREDICTION_PATHS = ("/predict", "/v2/models/infer")
 EXPLANATION_PATH = "/explain"
 
 _MOST_TOLD_APART = 48
+_NOTHING: Mapping[str, str] = {}
 _OF_VARIANTS = (
     (GaugeMetricFamily, "serving_inflight_requests", "Requests that a model is working on.", "inflight"),
     (GaugeMetricFamily, "serving_queue_depth", "Requests admitted that wait for the model.", "queue_depth"),
@@ -137,10 +139,17 @@ class Metrics:
 
     Args:
         before: Where to go on; None for zero.
+        environ: What says by which names the replica goes, where the document does not.
     """
 
-    def __init__(self, document: RevisionDocument, before: ProcessCounts | None = None) -> None:
-        self._own = [document.tenant_id, document.project_id, document.deployment]
+    def __init__(
+        self,
+        document: RevisionDocument,
+        before: ProcessCounts | None = None,
+        environ: Mapping[str, str] = _NOTHING,
+        gpus: Gpus | None = None,
+    ) -> None:
+        self._own, self._gpus = _own_labels(document, environ), gpus
         self._lock = threading.Lock()
         before = before or ProcessCounts()
         self._variants = dict(before.variants)
@@ -181,7 +190,7 @@ class Metrics:
     def render(self, processes: Sequence[ProcessCounts]) -> bytes:
         """Return what the replica's processes counted together, in Prometheus' text format."""
         registry = CollectorRegistry()
-        registry.register(_Families(self._own, processes))
+        registry.register(_Families(self._own, processes, self._gpus))
         return generate_latest(registry)
 
 
@@ -213,8 +222,8 @@ def added_up(processes: Iterable[ProcessCounts]) -> dict[Key, Counts]:
 class _Families(Collector):
     """Counts as Prometheus' families, for one exposition."""
 
-    def __init__(self, own: list[str], processes: Sequence[ProcessCounts]) -> None:
-        self._own, self._processes = own, processes
+    def __init__(self, own: list[str], processes: Sequence[ProcessCounts], gpus: Gpus | None) -> None:
+        self._own, self._processes, self._gpus = own, processes, gpus
         found = added_up(processes).items()
         self._counts = [
             ([*own, str(key.revision), key.variant], counts) for key, counts in found if key.revision is not None
@@ -247,6 +256,8 @@ class _Families(Collector):
         )
         lost.add_metric(self._own, sum(process.batches_lost for process in self._processes))
         yield lost
+        if self._gpus is not None:
+            yield from self._gpus.families(_LABELS[:3], self._own)
         yield from _processes([process.pid for process in self._processes])
 
     def _family(self, kind: type[Metric], name: str, text: str, member: str) -> Metric:
@@ -255,6 +266,17 @@ class _Families(Collector):
             family.add_metric(labels, getattr(counts, member))
         found: Metric = family
         return found
+
+
+def _own_labels(document: RevisionDocument, environ: Mapping[str, str]) -> list[str]:
+    """Return tenant, project and deployment. The environment stands above the document, but a deployment goes by its name
+    where both mean the same."""
+    deployment = environ.get("DEPLOYMENT_ID")
+    return [
+        environ.get("TENANT_ID") or document.tenant_id,
+        environ.get("PROJECT_ID") or document.project_id,
+        document.deployment if deployment in (None, "", document.deployment_id) else deployment,
+    ]
 
 
 def _cumulated(durations: Durations) -> list[Any]:

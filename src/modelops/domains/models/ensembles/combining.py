@@ -36,10 +36,11 @@ def aligned(shares: Any, own: Sequence[Any], labels: Sequence[Any]) -> Any:
 
 def mean(parts: Sequence[Any], weights: Sequence[float]) -> Any:
     """Return the weighted mean of arrays of one shape."""
-    total = np.zeros_like(np.asarray(parts[0], dtype=np.float64))
-    for part, weight in zip(parts, weights, strict=True):
+    total = weights[0] * np.asarray(parts[0], dtype=np.float64)
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
         total += weight * np.asarray(part, dtype=np.float64)
-    return total / sum(weights)
+    total /= sum(weights)
+    return total
 
 
 def voted(votes: Sequence[Sequence[Any]], weights: Sequence[float]) -> Any:

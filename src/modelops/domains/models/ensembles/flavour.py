@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Composed(Protocol):
-    """An object in memory that is made of models, such as those of `modelops.sdk.ensembles`."""
+    """An object in memory that is made of models, such as those of `modelops.sdk.wholes`."""
 
     composed_as: str
 

@@ -1,8 +1,9 @@
 """Members on their way into memory, and what is asked of each."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,23 +63,27 @@ class Loaded:
         Raises:
             MemberFailed: the model raised, or gave another number of either.
         """
-        predictor = self.predictor
         try:
-            if isinstance(predictor, AnswersAtOnce):
-                said, shares = predictor.answer(rows)
-            else:
-                said = predictor.predict(rows)
-                shares = None if predictor.classes is None else predictor.predict_proba(rows)
+            said, shares = self._ask(rows)
             shares = None if shares is None else np.asarray(shares, dtype=np.float64)
         except Exception as wrong:
             raise MemberFailed(f"{self.label} raised {type(wrong).__name__}: {str(wrong)[:300]}") from wrong
         count = _count(rows)
         if not hasattr(said, "__len__") or len(said) != count:
             raise MemberFailed(f"{self.label} gave {_length(said)} for {count} rows")
-        wanted = (count, len(predictor.classes or []))
-        if shares is not None and shares.shape != wanted:
+        if shares is not None and shares.shape != (wanted := (count, len(self.predictor.classes or []))):
             raise MemberFailed(f"{self.label} gave probabilities of shape {shares.shape}, not {wanted}")
         return said, shares
+
+    @cached_property
+    def _ask(self) -> Callable[[Any], tuple[Any, Any]]:
+        """Gives predictions, and probabilities or None; found out once, since asking what a predictor can takes long."""
+        predictor = self.predictor
+        if isinstance(predictor, AnswersAtOnce):
+            return predictor.answer
+        if predictor.classes is None:
+            return lambda rows: (predictor.predict(rows), None)
+        return lambda rows: (predictor.predict(rows), predictor.predict_proba(rows))
 
     def values(self, rows: Any) -> Any:
         """Return predictions as numbers, shape (rows,) or (rows, outputs).

@@ -8,7 +8,7 @@ import numpy as np
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.compositions import Composition, Method
 from modelops.domains.models.ensembles.combining import aligned, all_labels, label_array, mean, voted
-from modelops.domains.models.ensembles.members import Loaded
+from modelops.domains.models.ensembles.members import Loaded, MemberFailed
 from modelops.domains.models.flavours import Bounded
 
 Answer = Callable[[Any], tuple[Any, Any]]
@@ -28,6 +28,7 @@ class EnsemblePredictor:
         self.model: Any = self
         self.wants_columns = any(member.predictor.wants_columns for member in members)
         self.feature_names = next((member.names for member in members if member.names is not None), None)
+        self._weights = [member.weight for member in self.members]
         self.classes, self._answer = self._way(composition)
         if all(isinstance(part.predictor, Bounded) for part in (*members, *([final] if final else []))):
             self.bounded: Literal[True] = True
@@ -77,12 +78,7 @@ class EnsemblePredictor:
         return mean(values, self._weights), None
 
     def _vote(self, rows: Any) -> tuple[Any, Any]:
-        votes = [np.asarray(member.answer(member.rows(rows))[0]).tolist() for member in self.members]
-        return voted(votes, self._weights), None
-
-    @property
-    def _weights(self) -> list[float]:
-        return [member.weight for member in self.members]
+        return voted([_labels(member, rows) for member in self.members], self._weights), None
 
 
 class StackFeatures:
@@ -113,6 +109,14 @@ def without_first_of_two(shares: Any) -> Any:
 def shares_of(member: Loaded, rows: Any, labels: Sequence[Any]) -> Any:
     """Return a member's probabilities of some labels, shape (rows, labels)."""
     return aligned(member.answer(member.rows(rows))[1], member.predictor.classes or [], labels)
+
+
+def _labels(member: Loaded, rows: Any) -> list[Any]:
+    said = member.answer(member.rows(rows))[0]
+    labels: list[Any] = said if isinstance(said, list) else np.asarray(said).tolist()
+    if any(isinstance(label, list | dict) for label in labels):
+        raise MemberFailed(f"{member.label} gave several values a row, and a vote is on one label")
+    return labels
 
 
 def share_classes(members: Sequence[Loaded]) -> bool:

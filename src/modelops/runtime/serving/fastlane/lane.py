@@ -36,10 +36,11 @@ class FastLane:
         self._heads: dict[bytes, Head] = {}
         self._usual: tuple[Headers | None, bytes] = (None, b"")
         self._renew(replica.current)
+        replica.followers.append(self._renew)
 
     def _renew(self, served: Served) -> None:
         """Go by what is served now; what heads mean is found out anew."""
-        self._served = served
+        self._served, self._shadows = served, served.shadows
         self._longest = min(QUICK_BYTES, served.document.limits.max_body_bytes)
         self._choosing = [name for name in (served.override, served.sticky) if name is not None]
         self._heads.clear()
@@ -62,8 +63,6 @@ class FastLane:
         Args:
             began: The present, in seconds of `time.perf_counter`.
         """
-        if self._served is not self.replica.current:
-            self._renew(self.replica.current)
         # From the end, as it is nearer. An empty line within the body would make of the head what is none.
         end = data.rfind(b"\r\n\r\n", 0, MOST_BYTES) + 4
         raw = data[:end]
@@ -88,9 +87,9 @@ class FastLane:
         if replica.rates.hold:
             replica.rates.check(head.caller)
         request_id = head.request_id
-        if self._served.shadows:
+        if self._shadows:
             request_id = request_id or (None if way.log is None else uuid4().hex)
-            done = follow(self._served.shadows, way, body, head.json_length, request_id, done)
+            done = follow(self._shadows, way, body, head.json_length, request_id, done)
         ask = way.ask(body, head.json_length, head.timeout_ms, began, done)
         if way.log is not None:
             ask.logged = way.log.pick(request_id)

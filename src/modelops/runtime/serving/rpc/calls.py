@@ -17,8 +17,8 @@ from modelops.runtime.serving.openinference.metadata import model_metadata, serv
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.rpc.messages import MESSAGES, SERVICE
 from modelops.runtime.serving.rpc.tensors import body_of, reply_of
-from modelops.runtime.serving.served import Door, Kind
-from modelops.runtime.serving.variant import Variant
+from modelops.runtime.serving.served import Door, Kind, Served
+from modelops.runtime.serving.variant import Variant, Way
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -110,31 +110,20 @@ class _Calls:
     async def model_infer(self, request: Any, context: Any) -> Any:
         began, replica = time.perf_counter(), self._replica
         replica.asked_at = began
-        headers = _headers(context)
-        await replica.admit(headers.get("authorization"), predicting=True)
-        served = replica.current
-        named = served.model(request.model_name, request.model_version or None)
-        plain = named is served.champion and not request.model_version
-        way = served.way(Door(Kind.OPEN, None if plain else named), headers).draw()
-        way.variant.users += 1
-        status = "500"
+        counted = replica.current.champion.open
         try:
-            body, json_length = body_of(request)
-            told = Told(json_length, _timeout_ms(headers, context), headers.get("x-request-id"))
-            outcome = await asked(served, way, body, told, began)
-            if isinstance(outcome, MLOpsError):
-                raise outcome
-            if not isinstance(outcome, Framed):
-                raise ModelFailed("The reply has no tensors.")
-            reply = reply_of(outcome, raw=bool(request.raw_input_contents))
-            status = "200"
-        except MLOpsError as wrong:
-            status = str(wrong.status)
+            headers = _headers(context)
+            await replica.admit(headers.get("authorization"), predicting=True)
+            served = replica.current
+            counted = _way(served, request, headers)
+            about = (_timeout_ms(headers, context), headers.get("x-request-id"))
+            answer = await _asked(served, counted, request, about, began)
+        except Exception as wrong:  # who leaves is not counted
+            status = wrong.status if isinstance(wrong, MLOpsError) else 500
+            counted.tally.answered(str(status), time.perf_counter() - began)
             raise
-        finally:
-            way.variant.users -= 1
-            way.tally.answered(status, time.perf_counter() - began)
-        return reply
+        counted.tally.answered("200", time.perf_counter() - began)
+        return answer
 
     async def _named(self, model: str, version: str, context: Any) -> Variant:
         headers = _headers(context)
@@ -142,6 +131,27 @@ class _Calls:
         served = self._replica.current
         found = served.model(model, version or None)
         return served.overridden(headers) or found
+
+
+def _way(served: Served, request: Any, headers: dict[str, str]) -> Way:
+    """Return where a request goes, as if it had come to the path of its model."""
+    named = served.model(request.model_name, request.model_version or None)
+    plain = named is served.champion and not request.model_version
+    return served.way(Door(Kind.OPEN, None if plain else named), headers).draw()
+
+
+async def _asked(served: Served, way: Way, request: Any, about: tuple[int | None, str | None], began: float) -> Any:
+    way.variant.users += 1  # which keeps it from ending meanwhile
+    try:
+        body, json_length = body_of(request)
+        outcome = await asked(served, way, body, Told(json_length, *about), began)
+    finally:
+        way.variant.users -= 1
+    if isinstance(outcome, MLOpsError):
+        raise outcome
+    if not isinstance(outcome, Framed):
+        raise ModelFailed("The reply has no tensors.")
+    return reply_of(outcome, raw=bool(request.raw_input_contents))
 
 
 def _headers(context: Any) -> dict[str, str]:
