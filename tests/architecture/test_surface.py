@@ -39,6 +39,7 @@ COMMAND_OF = {
     "models.record_validation": "models validate",
     "models.get_card": "models card",
     "training.stream_job_log": "get-job-log --follow",
+    "serving.read_live_stats": "deployments watch",
 }
 GROUP_OF = {"training": "jobs", "serving": "deployments"}
 

@@ -129,6 +129,10 @@ class Settings(BaseSettings):
     max_running_jobs: int = Field(2, ge=1, description="Training jobs that run at once on this machine; others wait.")
     ready_timeout_s: float = Field(60.0, ge=1, description="A new revision not ready for so long is rolled back.")
     drain_s: float = Field(10.0, ge=0, description="How long a runtime that ends may finish its requests.")
+    max_held_requests: int = Field(
+        1_000, ge=0, description="Requests that wait at once for deployments that were scaled to zero; more get 503."
+    )
+    max_held_bytes: int = Field(256 * 1024**2, ge=0, description="Bytes of such requests at once.")
     idempotency_ttl_s: int = Field(86_400, ge=60, description="How long an `Idempotency-Key` is remembered.")
     event_retention_s: int = Field(30 * 86_400, ge=3600, description="How long delivered events stay in the stream.")
 

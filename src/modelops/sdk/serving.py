@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from modelops.contracts.errors import DeploymentError, InvalidInput, NotFound
+from modelops.domains.serving.autoscaling import Autoscaling, Off
 from modelops.domains.serving.courses import Strategy
 from modelops.domains.serving.rollouts import Rollout
 from modelops.domains.serving.schemas import (
@@ -62,6 +63,7 @@ class ModelDeployment:
         model: str,
         *,
         replicas: int | None = None,
+        autoscaling: Autoscaling | Off | None = None,
         limits: ServingLimits | None = None,
         traffic: TrafficPolicy | None = None,
         strategy: Strategy | None = None,
@@ -73,6 +75,7 @@ class ModelDeployment:
 
         Args:
             replicas: How many runtimes; by default 1, or as many as there are.
+            autoscaling: What their number follows; `"off"` fixes it again.
             traffic: Challengers and shadows beside the model; by default none, or those that there are.
             strategy: How this change comes about, and later ones; by default all at once, or as it was said before.
             wait: Return only when it serves; of a canary, after its last step.
@@ -83,7 +86,13 @@ class ModelDeployment:
         serving = self.client.serving
         try:
             changed = serving.update_deployment(
-                self.name, model=model, replicas=replicas, limits=limits, traffic=traffic, strategy=strategy
+                self.name,
+                model=model,
+                replicas=replicas,
+                autoscaling=autoscaling,
+                limits=limits,
+                traffic=traffic,
+                strategy=strategy,
             )
         except NotFound:
             if self._exists():  # it is the model that was not found
@@ -92,6 +101,7 @@ class ModelDeployment:
                 self.name,
                 model,
                 replicas=1 if replicas is None else replicas,
+                autoscaling=None if autoscaling == "off" else autoscaling,
                 limits=limits,
                 traffic=traffic,
                 strategy=strategy,
@@ -99,7 +109,7 @@ class ModelDeployment:
         return self._settled(timeout_s) if wait else changed
 
     def scale(self, replicas: int, *, wait: bool = True, timeout_s: float = 300.0) -> Deployment:
-        """Change the number of runtimes; 0 stops the deployment."""
+        """Change the number of runtimes; 0 stops the deployment. Raises ScalesItself where it follows the load."""
         changed = self.client.serving.update_deployment(self.name, replicas=replicas)
         return self.client.serving.wait_until_settled(self.name, timeout_s) if wait else changed
 
@@ -284,6 +294,7 @@ def deploy_model(
     name: str,
     *,
     replicas: int | None = None,
+    autoscaling: Autoscaling | Off | None = None,
     limits: ServingLimits | None = None,
     challengers: Mapping[str, tuple[str, float]] | None = None,
     shadows: Mapping[str, str | tuple[str, float]] | None = None,
@@ -299,6 +310,7 @@ def deploy_model(
         model: `name` (its latest version), `name:3` or `name@alias`.
         name: Of a new deployment, or of one that is to serve this model from now on.
         replicas: How many runtimes; by default 1, or as many as there are.
+        autoscaling: What their number follows, from none to as many as it allows; `"off"` fixes it again.
         challengers: Models that answer a share of the callers, such as `{"b": ("iris@challenger", 20)}`.
         shadows: Models that are asked copies of requests, such as `{"c": "iris:7"}`.
         sticky_header: Whoever sends the same value in this header gets the same model.
@@ -316,6 +328,7 @@ def deploy_model(
         deployment.deploy(
             model,
             replicas=replicas,
+            autoscaling=autoscaling,
             limits=limits,
             traffic=traffic,
             strategy=strategy,

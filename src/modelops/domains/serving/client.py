@@ -10,8 +10,10 @@ from modelops.contracts.errors import NotFound
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Page
 from modelops.domains.data.transfer import save
+from modelops.domains.serving.autoscaling import Autoscaling, Off
 from modelops.domains.serving.courses import FINAL, RolloutState, Strategy
 from modelops.domains.serving.errors import NotSettled
+from modelops.domains.serving.live import LiveStats
 from modelops.domains.serving.rollouts import AbortRequest, BusinessValues, RecordedValues, Rollout
 from modelops.domains.serving.rules import SETTLED
 from modelops.domains.serving.schemas import (
@@ -48,6 +50,7 @@ class Serving(Group):
         model: str,
         *,
         replicas: int = 1,
+        autoscaling: Autoscaling | None = None,
         limits: ServingLimits | None = None,
         traffic: TrafficPolicy | None = None,
         strategy: Strategy | None = None,
@@ -55,6 +58,8 @@ class Serving(Group):
         tags: Mapping[str, str] | None = None,
     ) -> Deployment:
         """Deploy a model version (`name`, `name:3`, `name@alias`). It serves once it is `ready`: `wait_until_settled`.
+
+        With `autoscaling`, `replicas` is how many it begins with.
 
         Args:
             traffic: Challengers and shadows beside the model, and how requests are split among them.
@@ -64,6 +69,7 @@ class Serving(Group):
             name=name,
             model=model,
             replicas=replicas,
+            autoscaling=autoscaling,
             limits=limits or ServingLimits(),
             traffic=traffic or TrafficPolicy(),
             strategy=strategy or AllAtOnce(),
@@ -86,6 +92,7 @@ class Serving(Group):
         *,
         model: str | None = None,
         replicas: int | None = None,
+        autoscaling: Autoscaling | Off | None = None,
         limits: ServingLimits | None = None,
         traffic: TrafficPolicy | None = None,
         strategy: Strategy | None = None,
@@ -93,10 +100,14 @@ class Serving(Group):
         tags: Mapping[str, str] | None = None,
         revision: int | None = None,
     ) -> Deployment:
-        """Change a deployment without an interruption; with `revision` (its ETag), only while it is still at that one."""
+        """Change a deployment without an interruption; with `revision` (its ETag), only while it is still at that one.
+
+        `autoscaling="off"` fixes the number of replicas, at `replicas` or as many as there are.
+        """
         body = DeploymentUpdate(
             model=model,
             replicas=replicas,
+            autoscaling=autoscaling,
             limits=limits,
             traffic=traffic,
             strategy=strategy,
@@ -190,6 +201,10 @@ class Serving(Group):
         path = f"/deployments/{deployment}/prediction-logs/content"
         return save(lambda _: self._rest.stream("GET", path, params=params), Path(to), None, None)
 
+    def read_live_stats(self, deployment: str) -> LiveStats:
+        """Return what a deployment does now: rates, latencies, what waits, by variant and by replica."""
+        return self._get(LiveStats, f"/deployments/{deployment}/live")
+
     def get_replica_log(
         self, deployment: str, index: int, *, revision: int | None = None, offset: int = 0, limit: int = 65_536
     ) -> ReplicaLog:
@@ -204,7 +219,7 @@ class Serving(Group):
         *,
         on_change: Callable[[Deployment], None] | None = None,
     ) -> Deployment:
-        """Wait until nothing is under way: the deployment is ready, rolled back, failed or stopped, and is returned.
+        """Wait until nothing is under way: the deployment is ready, rolled back, failed, stopped or idle, and is returned.
 
         Args:
             on_change: Called with the deployment at first and whenever its state, reason or replicas change.

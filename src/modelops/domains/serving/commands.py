@@ -12,6 +12,7 @@ from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, 
 from modelops.domains.serving.client import Serving
 from modelops.domains.serving.options import read_strategy, read_traffic, show_rollout
 from modelops.domains.serving.rollouts import Rollout
+from modelops.domains.serving.scalings import change_of, policy_of
 from modelops.domains.serving.schemas import (
     Deployment,
     DeploymentState,
@@ -20,6 +21,7 @@ from modelops.domains.serving.schemas import (
     ServingLimits,
     TrafficPolicy,
 )
+from modelops.domains.serving.watching import watch_deployments
 
 app = typer.Typer(help="Deployments: which model version answers where.", no_args_is_help=True)
 
@@ -30,6 +32,12 @@ ReplicasOpt = Annotated[int | None, typer.Option(min=0, max=64, help="How many r
 CpusOpt = Annotated[int | None, typer.Option(min=1, help="Threads of each replica.")]
 MemoryOpt = Annotated[int | None, typer.Option(min=64, help="Memory of each replica, in MiB.")]
 ConcurrencyOpt = Annotated[int | None, typer.Option(min=1, help="Requests that each replica takes at once.")]
+AutoscaleOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--autoscale", help="What replicas follow: min=0,max=4,target_inflight=8; or off. Repeat it or use commas."
+    ),
+]
 LimitOpt = Annotated[
     list[str] | None, typer.Option("--limit", help="Another limit, such as rate_per_s=50, or =null; repeat it.")
 ]
@@ -66,6 +74,7 @@ def create_deployment(
     name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
     model: ModelArg,
     replicas: ReplicasOpt = 1,
+    autoscale: AutoscaleOpt = None,
     cpus: CpusOpt = None,
     memory_mb: MemoryOpt = None,
     max_concurrency: ConcurrencyOpt = None,
@@ -87,6 +96,7 @@ def create_deployment(
         name,
         model,
         replicas=1 if replicas is None else replicas,
+        autoscaling=policy_of(autoscale),
         limits=_limits(ServingLimits(), cpus, memory_mb, max_concurrency, limit),
         traffic=read_traffic(TrafficPolicy(), challenger, shadow, sticky_header),
         strategy=read_strategy(strategy, step),
@@ -116,6 +126,7 @@ def update_deployment(
     deployment: DeploymentArg,
     model: ModelOpt = None,
     replicas: ReplicasOpt = None,
+    autoscale: AutoscaleOpt = None,
     cpus: CpusOpt = None,
     memory_mb: MemoryOpt = None,
     max_concurrency: ConcurrencyOpt = None,
@@ -144,6 +155,7 @@ def update_deployment(
         deployment,
         model=model,
         replicas=replicas,
+        autoscaling=change_of(autoscale, lambda: serving.get_deployment(deployment).autoscaling),
         limits=limits,
         traffic=traffic,
         strategy=read_strategy(strategy, step),
@@ -312,6 +324,18 @@ def get_replica_log(
     """Print a replica's output."""
     log = group(ctx, Serving).get_replica_log(deployment, index, revision=revision, offset=offset, limit=limit)
     show(log, as_json=True) if as_json else say(log.text.rstrip("\n"))
+
+
+@app.command()
+def watch(
+    ctx: typer.Context,
+    deployment: Annotated[str | None, typer.Argument(help="By default, all of the project.")] = None,
+    every_s: Annotated[float, typer.Option("--every", min=0.2, max=3600, help="Seconds from tick to tick.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a line each tick.")] = False,
+) -> None:
+    """Watch what deployments do: requests, latencies, what waits, replicas. Ctrl-C ends it."""
+    watch_deployments(group(ctx, Serving), deployment, every_s=every_s, once=once, as_json=as_json)
 
 
 @app.command()

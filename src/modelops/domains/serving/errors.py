@@ -1,6 +1,6 @@
 """What only serving refuses with."""
 
-from modelops.contracts.errors import DeploymentError, Unavailable
+from modelops.contracts.errors import Conflict, DeploymentError, Unavailable
 
 
 class NoReplicaReady(DeploymentError, Unavailable):
@@ -8,6 +8,22 @@ class NoReplicaReady(DeploymentError, Unavailable):
 
     code, status, title = "no_replica_ready", 503, "No replica is ready"
     default_hint = "Try again in a moment; `mops deployments get-deployment NAME` shows the replicas."
+
+
+class ReplicaBroke(NoReplicaReady):
+    """A replica took the request and broke off, so that it may be the request that breaks replicas."""
+
+    code = "replica_broke"
+
+
+class ScalesItself(DeploymentError, Conflict):
+    """The number of replicas was to be set, but it follows the load."""
+
+    code, title = "scales_itself", "The number of replicas follows the load"
+    default_hint = (
+        "Change its bounds: `mops deployments update-deployment NAME --autoscale min=2,max=8`; or fix the number: "
+        "`--autoscale off --replicas N`."
+    )
 
 
 class RuntimeTimeout(DeploymentError, Unavailable):

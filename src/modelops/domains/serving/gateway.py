@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from modelops.domains.serving.errors import NoReplicaReady, RuntimeTimeout
+from modelops.domains.serving.errors import NoReplicaReady, ReplicaBroke, RuntimeTimeout
 
 TOKEN_TTL_S = 600
 _RENEW_BEFORE_S = 120
@@ -71,6 +71,7 @@ class Gateway:
 
         Raises:
             NoReplicaReady: none could be reached, or none takes the platform's token.
+            ReplicaBroke: one took the request and broke off, and no other answered.
             RuntimeTimeout: one took the request and did not answer in time.
         """
         first = next(self._turns)
@@ -100,7 +101,15 @@ class Gateway:
             busy = found
         if busy is not None:
             return busy
-        raise NoReplicaReady(why)
+        raise ReplicaBroke(why) if broken else NoReplicaReady(why)
+
+    def read(self, endpoint: str, path: str, headers: Mapping[str, str], timeout_s: float) -> Answer | None:
+        """Ask one replica for what it knows of itself; None where it does not answer in time."""
+        try:
+            answer = self._http.get(endpoint.rstrip("/") + path, headers=headers, timeout=timeout_s)
+        except httpx.TransportError:
+            return None
+        return Answer(answer.status_code, answer.content, answer.headers)
 
     def close(self) -> None:
         """Close the connections."""

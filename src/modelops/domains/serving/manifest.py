@@ -6,10 +6,13 @@ from modelops.contracts.roles import Role
 from modelops.domains.models.ports import Downstream
 from modelops.domains.serving.control import ReplicaControl
 from modelops.domains.serving.gateway import Gateway
+from modelops.domains.serving.holding import Holding
 from modelops.domains.serving.lineage import deployments_of
+from modelops.domains.serving.observations import Observations
 from modelops.domains.serving.reconcilers import DeploymentReconciler, OrphanReconciler
 from modelops.domains.serving.retention import PredictionLogReconciler, holds
 from modelops.domains.serving.routes import router
+from modelops.domains.serving.scaling import ScalingReconciler
 from modelops.kernel.manifest import Manifest
 
 _gateway = Gateway()
@@ -27,7 +30,13 @@ manifest = Manifest(
         "deployments.write": Role.ML_ENGINEER,
         "prediction_logs.read": Role.ML_ENGINEER,
     },
-    reconcilers=(DeploymentReconciler(), OrphanReconciler(), PredictionLogReconciler()),
+    reconcilers=(DeploymentReconciler(), OrphanReconciler(), PredictionLogReconciler(), ScalingReconciler()),
     holds=holds,
-    provides={Gateway: _gateway, ReplicaControl: _control, Downstream: deployments_of},
+    provides={
+        Gateway: _gateway,
+        ReplicaControl: _control,
+        Downstream: deployments_of,
+        Observations: Observations(),
+        Holding: Holding(),
+    },
 )

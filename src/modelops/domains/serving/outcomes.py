@@ -11,7 +11,7 @@ from modelops.domains.identity import service as identity
 from modelops.domains.serving.courses import Course, RolloutState
 from modelops.domains.serving.history import write_course
 from modelops.domains.serving.rollouts import AnalysisResult
-from modelops.domains.serving.rows import course_of, home_of, observed
+from modelops.domains.serving.rows import course_of, home_of, observed, scaling_of
 from modelops.domains.serving.rules import Desired, RevisionFacts, Verdict, restarted
 from modelops.domains.serving.schemas import DeploymentState, Replica, RevisionState
 from modelops.domains.serving.strategies import BlueGreen
@@ -34,6 +34,7 @@ def desired_of(
     row: DeploymentRow, revisions: Mapping[int, RevisionRow], rollout: RolloutRow | None, now: datetime
 ) -> Desired:
     """Return a deployment's rows as the rules take them."""
+    policy = scaling_of(row)
     course = None if rollout is None else course_of(rollout)
     pending = revisions[row.wanted_revision]
     in_place = course is not None and pending.home is not None and pending.spec is not None
@@ -52,6 +53,7 @@ def desired_of(
         failure=row.failure,
         waited_s=row.waited_s,
         seen_at=row.seen_at,
+        sleeps=policy is not None and policy.sleeps,
         kept=frozenset(one.number for one in revisions.values() if one.keep_until is not None and one.keep_until > now),
         course=course,
         aim=stage_document(row, revisions, course)[1] if course is not None and in_place else None,

@@ -6,6 +6,7 @@ from fastapi import Path, Query, Response
 
 from modelops.contracts.schemas import Page, UtcTime
 from modelops.domains.serving import service
+from modelops.domains.serving.live import LiveStats
 from modelops.domains.serving.rollouts import AbortRequest, BusinessValues, RecordedValues, Rollout
 from modelops.domains.serving.schemas import (
     Deployment,
@@ -160,6 +161,12 @@ async def predict(scope: Scope, deployment: Ref) -> Response:
 async def explain(scope: Scope, deployment: Ref) -> Response:
     """Explain the predictions of rows by additive attributions (SHAP values)."""
     return await service.explain(scope, deployment)
+
+
+@router.get("/deployments/{deployment}/live")
+async def read_live_stats(scope: Scope, deployment: Ref) -> LiveStats:
+    """Return what a deployment does now: rates, latencies, what waits, by variant and by replica."""
+    return await service.read_live_stats(scope, deployment)
 
 
 @router.get("/deployments/{deployment}/replicas/{index}/log")

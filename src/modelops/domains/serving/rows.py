@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import or_, select
 
+from modelops.domains.serving.autoscaling import Autoscaling
 from modelops.domains.serving.courses import Course, Hold, RolloutState, Strategy, strategy_of
 from modelops.domains.serving.rules import ready_count
 from modelops.domains.serving.schemas import (
@@ -44,6 +45,19 @@ def revision_rows(ctx: Context, row: DeploymentRow) -> dict[int, RevisionRow]:
 def observed(row: DeploymentRow) -> list[Replica]:
     """Return the replicas as they were last seen."""
     return [Replica.model_validate(replica) for replica in row.observed]
+
+
+def endpoints_of(row: DeploymentRow, revisions: Mapping[int, RevisionRow]) -> tuple[list[str], list[str]]:
+    """Return where the replicas are that serve: those that were ready when last seen, and all that listen."""
+    home = None if row.active_revision is None else home_of(revisions[row.active_revision])
+    serving = [one for one in observed(row) if one.revision == home and one.index < row.replicas]
+    ready = [one.endpoint for one in serving if one.ready and one.endpoint]
+    return ready, [one.endpoint for one in serving if one.endpoint]
+
+
+def scaling_of(row: DeploymentRow) -> Autoscaling | None:
+    """Return what a deployment's number of replicas follows; None where it is fixed."""
+    return None if row.autoscaling is None else Autoscaling.model_validate(row.autoscaling)
 
 
 def policy_of(revision: RevisionRow) -> TrafficPolicy:
@@ -158,6 +172,8 @@ def as_deployment(row: DeploymentRow, revisions: Sequence[RevisionRow]) -> Deplo
         reason=row.reason,
         replicas=row.replicas,
         ready_replicas=ready_count(of_active, row.replicas),
+        autoscaling=scaling_of(row),
+        scaled_at=row.scaled_at,
         active_revision=row.active_revision,
         wanted_revision=row.wanted_revision,
         model=shown.model,

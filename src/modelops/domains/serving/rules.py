@@ -20,8 +20,16 @@ CRASHES = 3
 WATCHED_AT_MOST_S = 10.0
 """The most that one look adds to the time waited: while the platform was away, nobody waited."""
 
+_ENDED = (Phase.EXITED, Phase.LOST)
+
 SETTLED = frozenset(
-    {DeploymentState.READY, DeploymentState.ROLLED_BACK, DeploymentState.FAILED, DeploymentState.STOPPED}
+    {
+        DeploymentState.READY,
+        DeploymentState.ROLLED_BACK,
+        DeploymentState.FAILED,
+        DeploymentState.STOPPED,
+        DeploymentState.IDLE,
+    }
 )
 """States in which nothing is under way."""
 
@@ -57,6 +65,7 @@ class Desired:
         course: Where the rollout of the pending revision stands.
         aim: What the pending revision's replicas shall serve at this stage: a digest; None where it has its own workload.
         rest: What the active revision's replicas shall serve when nothing is rolled out; None where they cannot change.
+        sleeps: Without replicas it is not stopped but idle: whoever asks wakes it.
     """
 
     replicas: int
@@ -71,6 +80,7 @@ class Desired:
     course: Course | None = None
     aim: str | None = None
     rest: str | None = None
+    sleeps: bool = False
 
     def home(self, revision: int) -> int:
         """Return the revision in whose workload a revision lives."""
@@ -203,7 +213,7 @@ def ready_count(replicas: Iterable[Replica], wanted: int) -> int:
 
 def crashes(replica: Replica) -> int:
     """Count how often a replica's process has ended."""
-    return replica.restarts + (replica.phase in (Phase.EXITED, Phase.LOST))
+    return replica.restarts + (replica.phase in _ENDED)
 
 
 def restarted(before: Iterable[Replica], after: Iterable[Replica]) -> list[Replica]:
@@ -319,9 +329,11 @@ def _serving(desired: Desired, look: Look, waited: float | None, timeout_s: floa
     replicas = look.of(desired.home(desired.active or desired.wanted))
     surplus = [replica for replica in replicas if replica.index >= desired.replicas]
     arrived = _at_rest(desired, look)
-    if waited is not None and (arrived < desired.replicas or surplus) and waited < timeout_s:
+    hopeless = arrived == 0 and any(one.phase in _ENDED and crashes(one) >= CRASHES for one in replicas)
+    if waited is not None and (arrived < desired.replicas or surplus) and waited < timeout_s and not hopeless:
+        trouble = _trouble(replicas) if arrived == 0 else None
         reason = f"{arrived} of {desired.replicas} replicas are ready."
-        return _verdict(desired, DeploymentState.PROGRESSING, reason, waited)
+        return _verdict(desired, DeploymentState.PROGRESSING, f"{reason} {trouble}" if trouble else reason, waited)
     return _verdict(desired, *_health(desired, look, desired.failure), None)
 
 
@@ -342,6 +354,10 @@ def _stopping(desired: Desired, look: Look) -> Verdict:
     homes = {desired.home(number) for number in (desired.active, desired.pending) if number is not None}
     if left := sum(len(look.of(home)) for home in homes):
         return _verdict(desired, DeploymentState.PROGRESSING, f"{left} replicas are ending.", 0.0)
+    if desired.sleeps and desired.pending is not None:
+        return _verdict(desired, DeploymentState.PROGRESSING, f"It wakes for revision {desired.pending}.", 0.0)
+    if desired.sleeps:
+        return _verdict(desired, DeploymentState.IDLE, "It is scaled to zero; a request wakes it.", None)
     return _verdict(desired, DeploymentState.STOPPED, "No replicas are wanted.", None)
 
 

@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 from modelops.contracts.schemas import Digest, Json, Schema, Slug, Tags, Text, UtcTime
 from modelops.contracts.signing import Signature
 from modelops.domains.models.schemas import ModelRef, ModelSignature, PackageFile
+from modelops.domains.serving.autoscaling import MAX_REPLICAS, Autoscaling, Off
 from modelops.domains.serving.strategies import AllAtOnce, RolloutStrategy
 
-Replicas = Annotated[int, Field(ge=0, le=64)]
+Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
 
 
 class ServingLimits(Schema):
@@ -114,11 +115,12 @@ _RESERVED_HEADERS = frozenset(
 
 
 class DeploymentCreate(Schema):
-    """A new deployment."""
+    """A new deployment. With `autoscaling`, `replicas` is how many it begins with, at least 1 and within the bounds."""
 
     name: Slug
     model: ModelRef
     replicas: Replicas = 1
+    autoscaling: Autoscaling | None = None
     limits: ServingLimits = ServingLimits()
     traffic: TrafficPolicy = TrafficPolicy()
     strategy: Annotated[RolloutStrategy, Field(description="How changes come about from now on.")] = AllAtOnce()
@@ -128,10 +130,14 @@ class DeploymentCreate(Schema):
 
 class DeploymentUpdate(Schema):
     """What may change on a deployment; a field left out stays. A new model, limits or traffic policy make a new revision,
-    which comes by the strategy; another `strategy` holds from this change on."""
+    which comes by the strategy; another `strategy` holds from this change on.
+
+    `autoscaling` is a policy, or `"off"`: the number of replicas is fixed again, at `replicas` or as many as there are.
+    """
 
     model: ModelRef | None = None
     replicas: Replicas | None = None
+    autoscaling: Autoscaling | Off | None = None
     limits: ServingLimits | None = None
     traffic: TrafficPolicy | None = None
     strategy: RolloutStrategy | None = None
@@ -141,7 +147,7 @@ class DeploymentUpdate(Schema):
 
 class DeploymentState(StrEnum):
     """`progressing` until the wanted revision is ready; `rolled_back`: the wanted one never became ready and the one
-    before it serves; `failed`: there was none before it."""
+    before it serves; `failed`: there was none before it; `idle`: scaled to zero until somebody asks."""
 
     PROGRESSING = "progressing"
     READY = "ready"
@@ -149,6 +155,7 @@ class DeploymentState(StrEnum):
     ROLLED_BACK = "rolled_back"
     FAILED = "failed"
     STOPPED = "stopped"
+    IDLE = "idle"
     DELETING = "deleting"
 
 
@@ -242,6 +249,8 @@ class Deployment(Schema):
     reason: str | None
     replicas: int
     ready_replicas: int
+    autoscaling: Autoscaling | None
+    scaled_at: UtcTime | None
     active_revision: int | None
     wanted_revision: int
     model: str
@@ -496,7 +505,12 @@ class ProcessStats(Schema):
 
 
 class ReplicaStats(Schema):
-    """The answer to `GET /stats`: rates come from the differences of two. `variants` are by name."""
+    """The answer to `GET /stats`: rates come from the differences of two. `variants` are by name.
 
+    `bounds_s` are those of all histograms here, which have one count more; `explanations` were answered, by any variant.
+    """
+
+    bounds_s: list[float]
+    explanations: int
     processes: list[ProcessStats]
     variants: dict[str, VariantStats]

@@ -6,9 +6,11 @@ from modelops.contracts.schemas import Page, jsonable
 from modelops.domains.serving.business import record_business_metric as record_business_metric
 from modelops.domains.serving.changes import Wish, add_revision, begin, refuse_deleting, same_wish, supersede, wish_for
 from modelops.domains.serving.errors import NothingToRollBackTo
+from modelops.domains.serving.looking import read_live_stats as read_live_stats
 from modelops.domains.serving.predictionlogs import download_prediction_logs as download_prediction_logs
 from modelops.domains.serving.predictionlogs import list_prediction_logs as list_prediction_logs
 from modelops.domains.serving.predictionlogs import receive_prediction_log as receive_prediction_log
+from modelops.domains.serving.resizing import resize
 from modelops.domains.serving.rows import (
     as_deployment,
     as_revision,
@@ -62,7 +64,8 @@ def create_deployment(ctx: Context, body: DeploymentCreate) -> Deployment:
         name=body.name,
         description=body.description,
         tags=body.tags,
-        replicas=body.replicas,
+        replicas=body.autoscaling.bound(body.replicas) if body.autoscaling else body.replicas,
+        autoscaling=None if body.autoscaling is None else body.autoscaling.model_dump(mode="json"),
         deleting=False,
         state=DeploymentState.PROGRESSING,
         reason=None,
@@ -121,9 +124,7 @@ def update_deployment(ctx: Context, deployment: str, body: DeploymentUpdate) -> 
         row.description = body.description
     if body.tags is not None:
         row.tags = body.tags
-    if body.replicas is not None and body.replicas != row.replicas:
-        row.replicas = body.replicas
-        begin(row)
+    resize(row, body)
     if body.strategy is not None:
         row.strategy = jsonable(body.strategy)
     _reconfigure(ctx, row, body)

@@ -10,7 +10,8 @@ from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revise
 
 
 class DeploymentRow(Tracked, Revised, InProject, Base):
-    """`observed` is what was last seen of the replicas. `failure`, `waited_s` and `seen_at` are as in `rules.Desired`."""
+    """`replicas` is how many there shall be; with `autoscaling`, a policy, it follows the load, and changed so at `scaled_at`.
+    `observed` is what was last seen of the replicas. `failure`, `waited_s` and `seen_at` are as in `rules.Desired`."""
 
     __tablename__ = "deployments"
     __table_args__ = (UniqueConstraint("project_id", "name"),)
@@ -20,6 +21,8 @@ class DeploymentRow(Tracked, Revised, InProject, Base):
     description: Mapped[str] = mapped_column(Text)
     tags: Mapped[dict[str, str]] = mapped_column(JsonColumn)
     replicas: Mapped[int]
+    autoscaling: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
+    scaled_at: Mapped[datetime | None] = mapped_column(Moment)
     deleting: Mapped[bool] = mapped_column(default=False)
     state: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str | None] = mapped_column(Text)

@@ -1,6 +1,8 @@
 """Predictions on their way: from a caller of the platform to a replica and back, with no transaction meanwhile."""
 
+import asyncio
 import codecs
+import time
 from dataclasses import dataclass
 
 from fastapi import Response
@@ -10,29 +12,60 @@ from modelops.contracts.errors import DeploymentError, NotFound, TooLarge
 from modelops.contracts.ports import Deployer
 from modelops.contracts.tracing import Tracing, calling, untraced
 from modelops.domains.identity import service as identity
-from modelops.domains.serving.errors import NoReplicaReady
-from modelops.domains.serving.gateway import TOKEN_TTL_S, Answer, Gateway
-from modelops.domains.serving.rows import deployment_row, home_of, observed, policy_of, revision_rows
+from modelops.domains.serving.errors import NoReplicaReady, ReplicaBroke
+from modelops.domains.serving.gateway import Answer, Gateway
+from modelops.domains.serving.holding import Holding
+from modelops.domains.serving.observations import Observations
+from modelops.domains.serving.resizing import wake
+from modelops.domains.serving.rows import (
+    deployment_row,
+    endpoints_of,
+    home_of,
+    locked_row,
+    policy_of,
+    revision_rows,
+    scaling_of,
+)
 from modelops.domains.serving.schemas import DeploymentState, ReplicaLog, RevisionState, ServingLimits
+from modelops.domains.serving.tokens import PERMISSION, issue_token
 from modelops.domains.serving.workloads import workload_name
+from modelops.kernel.context import Context
 from modelops.kernel.scope import Scope
 
-_PERMISSION = "deployments.predict"
 _PASSED_BACK = ("content-type", "retry-after")
 _PASSED_ON = ("x-request-id", "traceparent", "x-request-timeout-ms")
 _UNWILLING = frozenset({DeploymentState.STOPPED, DeploymentState.FAILED, DeploymentState.DELETING})
+_HOPELESS = frozenset({DeploymentState.DEGRADED, DeploymentState.FAILED, DeploymentState.DELETING})
+_BROKEN_AT_MOST = 2
+"""How often a request may be sent again because a replica broke off: it may be the request that breaks them."""
+
+_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a deployment answers now. `deciding` are the headers that may decide which of its variants does."""
+    """Where a deployment answers now.
 
+    Attributes:
+        deciding: The headers that may decide which of its variants answers.
+        asleep: It was scaled to zero.
+        hold_s: How long a request may wait for it to come up; None where nobody waits.
+    """
+
+    id: str
     name: str
     state: DeploymentState
     reason: str | None
     endpoints: tuple[str, ...]
     max_body_bytes: int
     deciding: frozenset[str]
+    asleep: bool
+    hold_s: float | None
+
+    @property
+    def decided(self) -> bool:
+        """Tell whether waiting for it is over: a replica is there, or none will be."""
+        return bool(self.endpoints) or self.hold_s is None
 
 
 async def predict(scope: Scope, deployment: str) -> Response:
@@ -79,36 +112,91 @@ def get_replica_log(
 async def _forward(scope: Scope, deployment: str, path: str) -> Response:
     target = await run_in_threadpool(_target, scope, deployment)
     body = await _body(scope, target.max_body_bytes)
-    answer = await run_in_threadpool(_call, scope, deployment, target, path, body)
+    if target.hold_s is None:
+        answer = await run_in_threadpool(_call, scope, deployment, target, path, body)
+    else:
+        answer = await _call_or_wait(scope, target, target.hold_s, path, body)
     headers = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
     return Response(answer.body, answer.status, headers)
 
 
+async def _call_or_wait(scope: Scope, target: Target, hold_s: float, path: str, body: bytes) -> Answer:
+    """Ask a deployment that may sleep: a request that finds no replica waits for one."""
+    deadline, failed, broken = time.monotonic() + hold_s, 0, 0
+    while True:
+        if target.endpoints:
+            try:
+                return await run_in_threadpool(_ask, scope, target, path, body)
+            except NoReplicaReady as none:
+                failed, broken = failed + 1, broken + isinstance(none, ReplicaBroke)
+                if broken >= _BROKEN_AT_MOST or time.monotonic() > deadline:
+                    raise
+            if failed == 1:
+                scope.place.ports[Gateway].forget_token(scope.project_id)
+            await asyncio.sleep(_AGAIN_S)  # what was last seen of the replicas may be older than their end
+        found = await _awaited(scope, target, len(body), deadline)
+        if found is None:
+            late = await run_in_threadpool(_look, scope, target.id)
+            raise NoReplicaReady(f"Within {hold_s:g} s no replica of '{target.name}' became ready. {late.reason or ''}")
+        if not found.endpoints:
+            raise _not_now(found)
+        target = found
+
+
+async def _awaited(scope: Scope, target: Target, size: int, deadline: float) -> Target | None:
+    holding: Holding[Target] = scope.place.ports[Holding]
+    settings = scope.place.settings
+    with holding.admitted(target.id, size, settings.max_held_requests, settings.max_held_bytes):
+        return await holding.until_decided(target.id, lambda: _woken(scope, target.id), scope.request, deadline)
+
+
+def _woken(scope: Scope, deployment_id: str) -> Target:
+    """Return where a deployment answers, after having woken it if it sleeps."""
+    scope.place.ports[Observations].asked(deployment_id, scope.place.clock.monotonic())
+    found = _look(scope, deployment_id)
+    if found.asleep:
+        with scope.place.work() as ctx:
+            ctx = ctx.within(scope.project_id, identity.tenant_of(ctx, scope.project_id))
+            row = locked_row(ctx, deployment_id)
+            if wake(row, ctx.clock.now()):
+                ctx.emit("modelops.serving.deployment_woken", row.id, name=row.name, replicas=row.replicas)
+    scope.place.changed.set()  # while somebody waits, the controller looks more often
+    return found
+
+
 def _target(scope: Scope, deployment: str) -> Target:
     with scope.work(write=False) as ctx:
-        ctx.require(_PERMISSION)
-        row = deployment_row(ctx, deployment)
-        revisions = revision_rows(ctx, row)
-        revision = revisions[row.active_revision or row.wanted_revision]
-        policies = [policy_of(one) for one in (revision, revisions[row.wanted_revision])]
-        home = None if row.active_revision is None else home_of(revision)
-        serving = [
-            replica
-            for replica in observed(row)
-            if replica.revision == home and replica.index < row.replicas and replica.endpoint
-        ]
-        # One that was too busy to say that it is ready is still better than none.
-        chosen = [replica for replica in serving if replica.ready] or serving
-        return Target(
-            name=row.name,
-            state=DeploymentState(row.state),
-            reason=row.reason,
-            endpoints=tuple(replica.endpoint for replica in chosen if replica.endpoint),
-            max_body_bytes=ServingLimits.model_validate(revision.limits).max_body_bytes,
-            deciding=frozenset(
-                name for one in policies for name in (one.sticky_header, one.override_header) if name is not None
-            ),
-        )
+        ctx.require(PERMISSION)
+        found = _found(ctx, deployment)
+    scope.place.ports[Observations].asked(found.id, scope.place.clock.monotonic())
+    return found
+
+
+def _look(scope: Scope, deployment_id: str) -> Target:
+    with scope.place.work(write=False) as ctx:
+        return _found(ctx.within(scope.project_id), deployment_id)
+
+
+def _found(ctx: Context, deployment: str) -> Target:
+    row = deployment_row(ctx, deployment)
+    revisions = revision_rows(ctx, row)
+    revision = revisions[row.active_revision or row.wanted_revision]
+    traffic = [policy_of(one) for one in (revision, revisions[row.wanted_revision])]
+    scaling, state = scaling_of(row), DeploymentState(row.state)
+    ready, listening = endpoints_of(row, revisions)
+    return Target(
+        id=row.id,
+        name=row.name,
+        state=state,
+        reason=row.reason,
+        endpoints=tuple(ready or listening),  # one that was too busy to say that it is ready is better than none
+        max_body_bytes=ServingLimits.model_validate(revision.limits).max_body_bytes,
+        deciding=frozenset(
+            name for one in traffic for name in (one.sticky_header, one.override_header) if name is not None
+        ),
+        asleep=scaling is not None and row.replicas == 0,
+        hold_s=scaling.hold_timeout_s if scaling is not None and scaling.sleeps and state not in _HOPELESS else None,
+    )
 
 
 async def _body(scope: Scope, limit: int) -> bytes:
@@ -159,7 +247,7 @@ def _ask(scope: Scope, target: Target, path: str, body: bytes) -> Answer:
 
 def _issue(scope: Scope) -> str:
     with scope.place.work(write=False) as ctx:
-        return identity.call_token(ctx.within(scope.project_id), [_PERMISSION], ttl_s=TOKEN_TTL_S)
+        return issue_token(ctx.within(scope.project_id))
 
 
 def _not_now(target: Target) -> DeploymentError:

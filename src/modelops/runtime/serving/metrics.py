@@ -25,6 +25,7 @@ _BOUNDS = (*(str(bound) for bound in LATENCY_BOUNDS_S), "+Inf")
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREDICTION_PATHS = ("/predict", "/v2/models/infer")
+EXPLANATION_PATH = "/explain"
 
 _MOST_TOLD_APART = 48
 _NOTHING: Mapping[str, str] = {}

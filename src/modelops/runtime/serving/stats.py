@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from modelops.domains.monitoring.schemas import LATENCY_BOUNDS_S
 from modelops.domains.serving.schemas import ProcessStats, ReplicaStats, VariantStats
-from modelops.runtime.serving.metrics import PREDICTION_PATHS, Counts, ProcessCounts, added_up
+from modelops.runtime.serving.metrics import EXPLANATION_PATH, PREDICTION_PATHS, Counts, ProcessCounts, added_up
 
 
 def stats_of(processes: Sequence[ProcessCounts]) -> ReplicaStats:
@@ -12,6 +13,8 @@ def stats_of(processes: Sequence[ProcessCounts]) -> ReplicaStats:
     for key, counts in added_up(processes).items():
         by_name.setdefault(key.variant, Counts()).add(counts)
     return ReplicaStats(
+        bounds_s=list(LATENCY_BOUNDS_S),
+        explanations=sum(sum(counts.answers.get(EXPLANATION_PATH, {}).values()) for counts in by_name.values()),
         processes=[
             ProcessStats(
                 pid=process.pid,
