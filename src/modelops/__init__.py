@@ -19,6 +19,8 @@ _HOMES = {
     "MLOpsConfig": "modelops.sdk.stack",
     "MLOpsError": "modelops.contracts.errors",
     "MLOpsStack": "modelops.sdk.stack",
+    "ModelChain": "modelops.sdk.chains",
+    "ModelEnsemble": "modelops.sdk.ensembles",
     "ModelOpsClient": "modelops.sdk.client",
     "ModelRegistry": "modelops.sdk.registry",
     "ModelRegistryError": "modelops.contracts.errors",

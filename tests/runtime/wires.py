@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 
 from modelops.runtime.serving.app import build_app
 from modelops.runtime.serving.config import read_config
+from modelops.runtime.serving.connections import Room
 from modelops.runtime.serving.fastlane.lane import FastLane
 from modelops.runtime.serving.fastlane.protocol import protocol_of
 from modelops.runtime.serving.replica import Replica
@@ -68,6 +69,7 @@ class InProcess:
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(AtOnce())
         self.lane = FastLane(self.replica)
+        self.room = Room(10_000)
         self.taken = 0
         ask = self.lane.ask
 
@@ -103,9 +105,9 @@ class InProcess:
             return replies(bytes(wire.out)), wire.closed
 
     @contextmanager
-    def connection(self, *, fast=True):
-        state, wire = ServerState(), Wire(asyncio.get_running_loop())
-        kind = protocol_of(self.lane) if fast else HttpToolsProtocol
+    def connection(self, *, fast=True, state=None):
+        state, wire = state or ServerState(), Wire(asyncio.get_running_loop())
+        kind = protocol_of(self.lane, self.room) if fast else HttpToolsProtocol
         wire.protocol = kind(config=self._config, server_state=state, app_state={})
         wire.protocol.connection_made(wire)
         try:

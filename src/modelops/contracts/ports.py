@@ -219,9 +219,12 @@ class JobBackend(Protocol):
 class WorkloadSpec:
     """A set of equal long-running processes that serve HTTP, as they should be.
 
-    Each process writes `endpoint.json` (`{"url": "http://…"}`) into its working directory, which is in its
-    environment as `MODELOPS_WORKDIR`, once it listens; it answers `/readyz` with 200 when it takes requests, and ends on
-    SIGTERM after it has drained.
+    Each process writes `endpoint.json` (`{"url": "http://…"}`, and `"grpc": "host:port"` where it has such a port) into its
+    working directory, which is in its environment as `MODELOPS_WORKDIR`, once it listens; it answers `/readyz` with 200
+    when it takes requests, and ends on SIGTERM after it has drained.
+
+    `files` lie in the working directory of each process that starts; they may change under a name, and processes that
+    run keep those that they started with.
     """
 
     name: str
@@ -244,6 +247,7 @@ class ReplicaObservation:
     restarts: int
     reason: str | None
     started_at: datetime | None
+    grpc_endpoint: str | None = None
 
 
 @runtime_checkable

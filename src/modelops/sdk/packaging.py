@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelops.contracts.errors import InvalidInput
+from modelops.domains.models.compositions import COMPOSED
 from modelops.domains.models.flavours import KnowsInputs, TracesRows, flavour_for
 from modelops.domains.models.packages import files_of
 from modelops.domains.models.schemas import Feature, ModelSignature, PackageFile
@@ -89,6 +90,9 @@ def _compile(folder: Path, kind: "Flavour", signature: ModelSignature, *, may: b
 
     if not may:
         write_plain(folder, "It was registered with compile=False.")
+        return
+    if kind.name in COMPOSED:
+        write_plain(folder, "Each member runs in its own form, which its part of the package names.")
         return
     if kind.name not in _COMPILED:
         write_plain(folder, f"There is no faster form for models of the flavour '{kind.name}'.")

@@ -94,7 +94,8 @@ class ModelRegistry:
             package = write_package(
                 place, model, sample=sample, outputs=outputs, feature_names=feature_names, compiled=compile
             )
-            self._upload(place, package.files)
+            held = {file.digest for version in getattr(model, "versions", ()) for file in version.files}
+            self._upload(place, [file for file in package.files if file.digest not in held])
         body = VersionCreate(
             name=name,
             flavour=package.flavour,
@@ -138,6 +139,13 @@ class ModelRegistry:
             return self.client.models.get_version(name, f"@{alias}")
         return self.client.models.get_version(name, "latest" if version is None else version)
 
+    def find_version(self, ref: str) -> ModelVersion:
+        """Return what `name`, `name:3`, `name@alias` or `mver_…` names."""
+        if is_version_id(ref):
+            return self.client.models.get_version(ANY_MODEL, ref)
+        name, number, alias = parse_ref(ref)
+        return self.get_model(name, version=number, alias=alias)
+
     def load_model(self, ref: str) -> "Predictor":
         """Download a version (`name`, `name:3`, `name@alias`, `mver_…`), verify its signature and files, and load it.
 
@@ -145,7 +153,7 @@ class ModelRegistry:
             SignatureInvalid: the platform did not sign it so; nothing was opened.
             ArtifactCorrupted: a file is not what was signed; nothing was opened.
         """
-        return load_version(self.client.rest, self._find(ref))
+        return load_version(self.client.rest, self.find_version(ref))
 
     def download_model(self, ref: str, folder: Path) -> ModelVersion:
         """Download a version's files into an empty folder, with their OpenSSF signature in `model.sig`.
@@ -153,7 +161,7 @@ class ModelRegistry:
         The signature is checked with OpenSSF's own tool by `model_signing verify key`, and the key that
         `client.models.sign_version` gives.
         """
-        found = self._find(ref)
+        found = self.find_version(ref)
         return export_version(self.client.models, self.client.data, found.name, found.version, folder)
 
     def request_approval(self, name: str, version: int | None = None, *, comment: str = "") -> Approval:
@@ -206,12 +214,6 @@ class ModelRegistry:
                 f"The model '{name}' has no version in {stage}.", hint=f"See: mops models list-versions {name}"
             )
         return found[0]
-
-    def _find(self, ref: str) -> ModelVersion:
-        if is_version_id(ref):
-            return self.client.models.get_version(ANY_MODEL, ref)
-        name, number, alias = parse_ref(ref)
-        return self.get_model(name, version=number, alias=alias)
 
     def _upload(self, folder: Path, files: list[PackageFile]) -> None:
         for file in files:

@@ -45,6 +45,16 @@ def endpoint_of(work: Path) -> str | None:
     return str(url) if url.scheme == "http" and _is_loopback(url.host) else None
 
 
+def grpc_endpoint_of(work: Path) -> str | None:
+    """Return the `host:port` for gRPC that a replica wrote into its working directory; None where it has none here."""
+    try:
+        address = json.loads((work / "endpoint.json").read_bytes()).get("grpc")
+        url = httpx.URL(f"http://{address}")
+    except (OSError, ValueError, AttributeError, httpx.InvalidURL):
+        return None
+    return str(address) if isinstance(address, str) and url.port and _is_loopback(url.host) else None
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Page
+from modelops.domains.models.compositions import ChainCreate, EnsembleCreate, Method, PassOn
 from modelops.domains.models.rules import (
     AliasRefused,
     ApprovalRefused,
@@ -89,6 +90,44 @@ class Models(Group):
             ScanRefused: the files import or bring what nobody allowed, or cannot be judged.
         """
         return self._post(ModelVersion, "/models/register", body)
+
+    def register_ensemble(
+        self,
+        name: str,
+        members: Sequence[str],
+        *,
+        method: Method | str = Method.AVERAGE,
+        weights: Sequence[float] | None = None,
+        **facts: Any,
+    ) -> ModelVersion:
+        """Register an ensemble of registered versions: `name`, `name:3`, `name@alias`. Nothing is up- or downloaded.
+
+        Args:
+            name: The ensemble's name.
+            members: Versions that take the same features.
+            method: `average` or `vote`. A stack is fitted: `modelops.ModelEnsemble`.
+            weights: One a member; all alike where left out.
+            facts: `description`, `tags` and `stage`.
+        """
+        given = None if weights is None else list(weights)
+        body = EnsembleCreate.model_validate(
+            {"name": name, "members": list(members), "method": method, "weights": given, **facts}
+        )
+        return self._post(ModelVersion, "/models/register/ensemble", body)
+
+    def register_chain(
+        self, name: str, steps: Sequence[str], *, pass_on: PassOn | str = PassOn.PREDICTIONS, **facts: Any
+    ) -> ModelVersion:
+        """Register a chain of registered versions; what one predicts is what the next takes. Nothing is up- or downloaded.
+
+        Args:
+            name: The chain's name.
+            steps: Versions, in their order.
+            pass_on: What a step that has probabilities gives to the next: `predictions` or `probabilities`.
+            facts: `description`, `tags` and `stage`.
+        """
+        body = ChainCreate.model_validate({"name": name, "steps": list(steps), "pass_on": pass_on, **facts})
+        return self._post(ModelVersion, "/models/register/chain", body)
 
     def rename_model(self, model: str, name: str, *, revision: int | None = None) -> Model:
         """Give a model another name; its versions are signed anew under it."""

@@ -8,13 +8,14 @@ import typer
 
 from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page
 from modelops.domains.data.client import Data
-from modelops.domains.models import reviewing
+from modelops.domains.models import composing_commands, reviewing
 from modelops.domains.models.client import Models
 from modelops.domains.models.exporting import SIGNATURE, export_version, read_bundle
 from modelops.domains.models.schemas import Stage
 
 app = typer.Typer(help="Models, versions, stages, aliases and approvals.", no_args_is_help=True)
 app.add_typer(reviewing.app)
+app.add_typer(composing_commands.app)
 
 ModelArg = Annotated[str, typer.Argument(help="A model, by name or id.")]
 VersionArg = Annotated[str, typer.Argument(help="A version's number, latest, @alias, or id.")]

@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from sqlalchemy import select
+
 from modelops.contracts.errors import NotFound
 from modelops.domains.data import service as data
 from modelops.domains.experiments import service as experiments
 from modelops.domains.models.finding import version_in_path
 from modelops.domains.models.ports import Downstream
-from modelops.domains.models.tables import ModelVersionRow
+from modelops.domains.models.tables import ModelVersionRow, VersionMemberRow
 from modelops.domains.models.views import Lineage, LineageKind, LineageNode
 from modelops.kernel.context import Context
 
@@ -22,6 +24,11 @@ def get_lineage(ctx: Context, model: str, version: str) -> Lineage:
     children = ctx.query(ModelVersionRow).where(ModelVersionRow.parent_version_id == row.id)
     newer = ctx.session.scalars(children.order_by(ModelVersionRow.id).limit(_BREADTH))
     downstream = [_version_node(child, "parent of", []) for child in newer]
+    made = ctx.query(ModelVersionRow).where(
+        ModelVersionRow.id.in_(select(VersionMemberRow.version_id).where(VersionMemberRow.member_id == row.id))
+    )
+    composed = ctx.session.scalars(made.order_by(ModelVersionRow.id).limit(_BREADTH))
+    downstream += [_version_node(whole, "member of", []) for whole in composed]
     if Downstream in ctx.ports:
         downstream += ctx.port(Downstream)(ctx, row.id)
     upstream = _Walk(ctx).upstream(row, _DEPTH)
@@ -50,6 +57,19 @@ class _Walk:
         if parent is not None:
             above = self.upstream(parent, depth - 1) if self._is_new(parent.id, depth) else []
             found.append(_version_node(parent, "derived from", above))
+        return found + self._members(row, depth)
+
+    def _members(self, row: ModelVersionRow, depth: int) -> list[LineageNode]:
+        """Return the versions that an ensemble or a chain was made of."""
+        query = select(VersionMemberRow).where(VersionMemberRow.version_id == row.id).order_by(VersionMemberRow.place)
+        found = []
+        for place in self.ctx.session.scalars(query).all():
+            member = self.ctx.session.get(ModelVersionRow, place.member_id)
+            if member is None:
+                found.append(_node(LineageKind.VERSION, place.member_id, place.label, "made of", "gone"))
+                continue
+            above = self.upstream(member, depth - 1) if self._is_new(member.id, depth) else []
+            found.append(_version_node(member, "made of", above))
         return found
 
     def _run(self, run_id: str) -> LineageNode:

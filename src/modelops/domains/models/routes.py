@@ -6,7 +6,9 @@ from fastapi import Path, Query
 
 from modelops.contracts.schemas import Page
 from modelops.domains.models import service
-from modelops.domains.models.scans import scan_ahead
+from modelops.domains.models.composing import store_chain, store_ensemble
+from modelops.domains.models.compositions import ChainCreate, EnsembleCreate
+from modelops.domains.models.judging import scan_parts_ahead
 from modelops.domains.models.schemas import (
     Alias,
     AliasSet,
@@ -61,10 +63,24 @@ def list_models(ctx: Context, page: Listing) -> Page[Model]:
 
 
 @router.post("/models/register", status_code=201)
-@before(scan_ahead)
+@before(scan_parts_ahead)
 def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
     """Register a version of a model and sign it; the model is made if it is new."""
     return service.register_version(ctx, body)
+
+
+@router.post("/models/register/ensemble", status_code=201)
+@before(store_ensemble)
+def register_ensemble(ctx: Context, body: EnsembleCreate) -> ModelVersion:
+    """Register an ensemble of registered versions, as a version of its own."""
+    return service.register_ensemble(ctx, body)
+
+
+@router.post("/models/register/chain", status_code=201)
+@before(store_chain)
+def register_chain(ctx: Context, body: ChainCreate) -> ModelVersion:
+    """Register a chain of registered versions, as a version of its own."""
+    return service.register_chain(ctx, body)
 
 
 @router.get("/models/metrics")

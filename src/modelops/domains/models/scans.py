@@ -26,7 +26,13 @@ def scan_ahead(scope: Scope, body: VersionCreate) -> None:
         ctx.require("models.write")
         data.require_artifacts(ctx, [file.digest for file in body.files])
         blobs = ctx.port(BlobStore)
-        wanted = set(_contents(blobs, body.files)[0].values())
+    scan_contents(scope, blobs, body.files)
+
+
+def scan_contents(scope: Scope, blobs: BlobStore, files: list[PackageFile]) -> None:
+    """Scan the files of one package, or of one part of it, that no scan has seen, and keep what was found."""
+    wanted = set(_contents(blobs, files)[0].values())
+    with scope.work(write=False) as ctx:
         missing = wanted - _kept(ctx, wanted).keys()
     if not missing:
         return

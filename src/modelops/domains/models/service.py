@@ -16,6 +16,8 @@ from modelops.domains.models.approvals import decide_approval, list_approvals, r
 from modelops.domains.models.cards import get_card, set_card
 from modelops.domains.models.comparison import compare_versions
 from modelops.domains.models.compiled import serving_form
+from modelops.domains.models.composing import composed_chain, composed_ensemble, stored
+from modelops.domains.models.compositions import ChainCreate, EnsembleCreate
 from modelops.domains.models.fields import MODEL_FIELDS, VERSION_FIELDS
 from modelops.domains.models.finding import (
     find_model,
@@ -26,6 +28,7 @@ from modelops.domains.models.finding import (
     version_of_ref,
     versions_of,
 )
+from modelops.domains.models.judging import judged, keep_members
 from modelops.domains.models.lifecycle import (
     delete_model,
     delete_version,
@@ -39,8 +42,6 @@ from modelops.domains.models.making import add_model, add_version, model_to_regi
 from modelops.domains.models.packages import check_paths, statement_of, verify_package, verify_statement
 from modelops.domains.models.references import register_reference
 from modelops.domains.models.rules import NO_INPUTS, check_features, check_first_stage, check_inputs, check_name
-from modelops.domains.models.scanning import judge
-from modelops.domains.models.scans import scan_of
 from modelops.domains.models.schemas import (
     BundleCheck,
     BundleVerification,
@@ -90,6 +91,8 @@ __all__ = [
     "list_versions",
     "newest_by_stage",
     "record_validation",
+    "register_chain",
+    "register_ensemble",
     "register_reference",
     "register_version",
     "rename_model",
@@ -150,7 +153,7 @@ def update_model(ctx: Context, model: str, body: ModelUpdate) -> Model:
 def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
     """Register a version of a model from files that were uploaded before, and sign it; the model is made if it is new.
 
-    Every file is scanned first. `scan_ahead` does so before a unit of work is open; what it has not seen is read here.
+    Every file is scanned first. `scan_parts_ahead` does so before a unit of work is open; what it has not seen is read here.
     """
     ctx.require("models.write")
     check_first_stage(body.stage)
@@ -161,14 +164,7 @@ def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
     if body.allow_unsafe:
         ctx.require("models.unsafe")
     _check_files(ctx, body.files)
-    scan, runs_code = judge(
-        scan_of(ctx, body.files),
-        body.flavour,
-        runs_code=body.runs_code,
-        allow_unsafe=body.allow_unsafe,
-        accepted_by=ctx.actor.id,
-        more=ctx.settings.model_imports,
-    )
+    found = judged(ctx, body)
     form = serving_form(ctx, body.files)
     made_from = _made_from(ctx, body)
     model = model_to_register(ctx, body.name)
@@ -186,13 +182,30 @@ def register_version(ctx: Context, body: VersionCreate) -> ModelVersion:
         metrics=metrics,
         claimed_run=None,
         undeployable=None if body.signature.inputs else NO_INPUTS,
-        runs_code=runs_code,
-        scan=scan.model_dump(mode="json"),
+        runs_code=found.runs_code,
+        scan=found.scan.model_dump(mode="json"),
         serving=None if form is None else form.model_dump(mode="json"),
     )
-    if scan.unsafe:
-        audit.record(ctx, "models.allow_unsafe", f"{model.name}:{row.version}: {'; '.join(scan.unsafe)}", "done")
+    keep_members(ctx, row, found.members)
+    if body.allow_unsafe and found.scan.unsafe:
+        audit.record(ctx, "models.allow_unsafe", f"{model.name}:{row.version}: {'; '.join(found.scan.unsafe)}", "done")
     return to_version(ctx, row)
+
+
+def register_ensemble(ctx: Context, body: EnsembleCreate) -> ModelVersion:
+    """Register a version that asks several registered ones and averages, or lets vote; no file of theirs is copied.
+
+    `store_ensemble` stores its own files before a unit of work is open.
+    """
+    return register_version(ctx, stored(ctx, composed_ensemble(ctx, body)))
+
+
+def register_chain(ctx: Context, body: ChainCreate) -> ModelVersion:
+    """Register a version that asks registered ones in turn; no file of theirs is copied.
+
+    `store_chain` stores its own files before a unit of work is open.
+    """
+    return register_version(ctx, stored(ctx, composed_chain(ctx, body)))
 
 
 def list_versions(ctx: Context, model: str, page: PageQuery) -> Page[ModelVersion]:

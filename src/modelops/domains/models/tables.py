@@ -64,6 +64,17 @@ class ModelVersionRow(Tracked, Revised, InProject, Base):
     serving: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
 
 
+class VersionMemberRow(InProject, Base):
+    """A registered version that an ensemble or a chain was made of; `label` is `name:version`, as it was then."""
+
+    __tablename__ = "model_version_members"
+
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True)
+    member_id: Mapped[str] = mapped_column(String(40), index=True)
+    label: Mapped[str] = mapped_column(String(220))
+
+
 class FileScanRow(Base):
     """What a scan found in a content, whoever holds it; read one way, by one version of the scanner."""
 

@@ -4,6 +4,7 @@ import atexit
 
 from modelops.contracts.roles import Role
 from modelops.domains.models.ports import Downstream
+from modelops.domains.serving.control import ReplicaControl
 from modelops.domains.serving.gateway import Gateway
 from modelops.domains.serving.lineage import deployments_of
 from modelops.domains.serving.reconcilers import DeploymentReconciler, OrphanReconciler
@@ -12,7 +13,9 @@ from modelops.domains.serving.routes import router
 from modelops.kernel.manifest import Manifest
 
 _gateway = Gateway()
+_control = ReplicaControl()
 atexit.register(_gateway.close)
+atexit.register(_control.close)
 
 
 manifest = Manifest(
@@ -26,5 +29,5 @@ manifest = Manifest(
     },
     reconcilers=(DeploymentReconciler(), OrphanReconciler(), PredictionLogReconciler()),
     holds=holds,
-    provides={Gateway: _gateway, Downstream: deployments_of},
+    provides={Gateway: _gateway, ReplicaControl: _control, Downstream: deployments_of},
 )

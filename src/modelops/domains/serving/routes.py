@@ -6,6 +6,7 @@ from fastapi import Path, Query, Response
 
 from modelops.contracts.schemas import Page, UtcTime
 from modelops.domains.serving import service
+from modelops.domains.serving.rollouts import AbortRequest, BusinessValues, RecordedValues, Rollout
 from modelops.domains.serving.schemas import (
     Deployment,
     DeploymentCreate,
@@ -29,6 +30,7 @@ router = Router("serving")
 
 Index = Annotated[int, Path(ge=0, lt=2**31, description="A replica, counted from 0.")]
 RevisionNumber = Annotated[int | None, Query(ge=1, lt=2**31, description="By default, the one that matters now.")]
+RolloutRevision = Annotated[int | None, Query(ge=1, lt=2**31, description="By default, the last one's.")]
 Offset = Annotated[int, Query(ge=0, lt=2**63, description="Bytes to skip.")]
 LogLimit = Annotated[int, Query(ge=1, le=1_048_576, description="Bytes at most.")]
 
@@ -94,6 +96,48 @@ def list_revisions(ctx: Context, deployment: Ref, page: Listing) -> Page[Revisio
 def rollback_deployment(ctx: Context, deployment: Ref, body: RollbackRequest) -> Deployment:
     """Go back to an earlier revision, by default the one that served before."""
     return service.rollback_deployment(ctx, deployment, body)
+
+
+@router.get("/deployments/{deployment}/rollouts")
+def list_rollouts(ctx: Context, deployment: Ref, page: Listing) -> Page[Rollout]:
+    """List a deployment's rollouts with their history, newest first."""
+    return service.list_rollouts(ctx, deployment, page)
+
+
+@router.get("/deployments/{deployment}/rollout")
+def get_rollout(ctx: Context, deployment: Ref, revision: RolloutRevision = None) -> Rollout:
+    """Return the rollout of a revision, by default the last one: where it stands, what was measured, what came about."""
+    return service.get_rollout(ctx, deployment, revision)
+
+
+@router.post("/deployments/{deployment}/rollout/pause")
+def pause_rollout(ctx: Context, deployment: Ref) -> Rollout:
+    """Keep a rollout where it is; a failing analysis still aborts it."""
+    return service.pause_rollout(ctx, deployment)
+
+
+@router.post("/deployments/{deployment}/rollout/resume")
+def resume_rollout(ctx: Context, deployment: Ref) -> Rollout:
+    """Let a paused rollout go on."""
+    return service.resume_rollout(ctx, deployment)
+
+
+@router.post("/deployments/{deployment}/rollout/promote")
+def promote_rollout(ctx: Context, deployment: Ref) -> Rollout:
+    """Skip what is left of a rollout's steps: the candidate takes over now."""
+    return service.promote_rollout(ctx, deployment)
+
+
+@router.post("/deployments/{deployment}/rollout/abort")
+def abort_rollout(ctx: Context, deployment: Ref, body: AbortRequest) -> Rollout:
+    """Give a rollout up; what served before answers all callers again."""
+    return service.abort_rollout(ctx, deployment, body)
+
+
+@router.post("/deployments/{deployment}/business-metrics", status_code=201)
+def record_business_metric(ctx: Context, deployment: Ref, body: BusinessValues) -> RecordedValues:
+    """Post values that a variant's answers led to, for the analysis of a canary."""
+    return service.record_business_metric(ctx, deployment, body)
 
 
 @router.post(

@@ -29,7 +29,7 @@ def is_ours(workload: str) -> bool:
 
 
 def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float) -> dict[str, Any]:
-    """Return the spec to keep: everything about the workload but its token and the number of its replicas.
+    """Return the spec to keep: everything about the workload but its files and the number of its replicas.
 
     Args:
         python: The interpreter that the runtime runs in.
@@ -47,18 +47,23 @@ def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float
             "DEPLOYMENT_ID": document.deployment_id,
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         },
-        "document": document.model_dump_json(),
     }
 
 
-def workload_spec(name: str, replicas: int, spec: dict[str, Any], token: str, limits: ServingLimits) -> WorkloadSpec:
-    """Return a kept spec as the deployer takes it."""
+def workload_spec(
+    name: str, replicas: int, spec: dict[str, Any], document: str, token: str, limits: ServingLimits
+) -> WorkloadSpec:
+    """Return a kept spec as the deployer takes it.
+
+    Args:
+        document: What a replica that starts now is to serve; those that run are told themselves.
+    """
     return WorkloadSpec(
         name=name,
         replicas=replicas,
         argv=tuple(spec["argv"]),
         env=spec["env"],
-        files={"revision.json": spec["document"], "token": token},
+        files={"revision.json": document, "token": token},
         limits=Limits(
             cpus=limits.cpus,
             memory_bytes=limits.memory_mb * 1024**2 if limits.memory_mb else None,

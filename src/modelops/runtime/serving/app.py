@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 from uuid import uuid4
 
 from starlette.applications import Starlette
@@ -83,19 +84,34 @@ async def _predict(replica: Replica, request: Request) -> Response:
     way = served.way(_door(served, request), headers).draw()
     with _held(way.variant, request):
         body = await read_body(request, served.document.limits.max_body_bytes, _TOO_LARGE)
-        outcome = await _asked(served, way, body, request, began)
+        outcome = await asked(served, way, body, _told(request), began)
     if isinstance(outcome, MLOpsError):
         raise outcome
     content, reply = reply_headers(outcome)
     return Response(content, headers=reply)
 
 
-async def _asked(served: Served, way: Way, body: bytes, request: Request, began: float) -> Outcome:
-    loop, headers = asyncio.get_running_loop(), request.headers
+class Told(NamedTuple):
+    """What came with a body: how much of it is JSON, how long its caller waits, its id, and the trace that it is part of."""
+
+    json_length: int | None
+    timeout_ms: int | None
+    request_id: str | None
+    trace: RequestSpan | None = None
+
+
+def _told(request: Request) -> Told:
+    headers = request.headers
     timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
+    return Told(json_length, timeout_ms, headers.get("x-request-id"), request.scope.get(_TRACE))
+
+
+async def asked(served: Served, way: Way, body: bytes, told: Told, began: float) -> Outcome:
+    """Ask a variant, and have those that are its shadows follow."""
+    loop = asyncio.get_running_loop()
+    json_length, timeout_ms, request_id, trace = told
     future: asyncio.Future[Outcome] = loop.create_future()
     done: Callable[[Outcome], None] = future.set_result
-    request_id = headers.get("x-request-id")
     if served.shadows:
         request_id = request_id or (None if way.log is None else uuid4().hex)
         done = follow(served.shadows, way, body, json_length, request_id, done)
@@ -106,7 +122,6 @@ async def _asked(served: Served, way: Way, body: bytes, request: Request, began:
         ask = await loop.run_in_executor(None, way.ask, *given)
     if way.log is not None:
         ask.logged = way.log.pick(request_id)
-    trace: RequestSpan | None = request.scope.get(_TRACE)
     if trace is not None:
         trace.watch(ask, way.variant.part)
     way.variant.engine.submit(ask)

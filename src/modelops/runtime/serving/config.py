@@ -16,13 +16,14 @@ from modelops.domains.serving.schemas import RevisionDocument
 @dataclass(frozen=True)
 class Worker:
     """One of a replica's processes, and what it has from its parent: descriptors of the socket to listen on, of a pipe to
-    tell through that it listens, and of one that ends when the parent does."""
+    tell through that it listens, of one that ends when the parent does, and of the socket that holds the port for gRPC."""
 
     index: int
     count: int
     listener: int
     ready: int
     life: int
+    grpc: int | None
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,9 @@ def read_document(config: ReplicaConfig) -> RevisionDocument:
 def _worker(environ: Mapping[str, str]) -> Worker | None:
     if not environ.get("MODELOPS_WORKER_FDS"):
         return None
-    listener, ready, life = map(int, environ["MODELOPS_WORKER_FDS"].split(","))
-    return Worker(int(environ["MODELOPS_WORKER"]), int(environ["MODELOPS_WORKERS"]), listener, ready, life)
+    listener, ready, life, *grpc = map(int, environ["MODELOPS_WORKER_FDS"].split(","))
+    count = int(environ["MODELOPS_WORKERS"])
+    return Worker(int(environ["MODELOPS_WORKER"]), count, listener, ready, life, grpc[0] if grpc else None)
 
 
 def _most_requests(environ: Mapping[str, str]) -> int | None:

@@ -18,11 +18,26 @@ def listen(host: str) -> socket.socket:
     return socket.create_server((host, 0), family=family, backlog=BACKLOG)
 
 
-def announce(workdir: Path, listener: socket.socket) -> None:
-    """Write `endpoint.json`."""
-    host, port = listener.getsockname()[:2]
+def reserve_port(host: str) -> socket.socket:
+    """Return a socket that holds a free port, on which several processes then listen, each by itself."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    held = socket.socket(family, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind((host, 0))
+    return held
+
+
+def address_of(held: socket.socket) -> str:
+    """Return where a socket is reached, `host:port`."""
+    host, port = held.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - it is compared, not bound
         host = socket.gethostname()
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    write_atomically(workdir / "endpoint.json", json.dumps({"url": url}).encode())
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def announce(workdir: Path, listener: socket.socket, grpc: str | None = None) -> None:
+    """Write `endpoint.json`; `grpc` is the address of the port for gRPC, where there is one."""
+    url = f"http://{address_of(listener)}"
+    told = {"url": url} if grpc is None else {"url": url, "grpc": grpc}
+    write_atomically(workdir / "endpoint.json", json.dumps(told).encode())
     _log.info("listening on %s", url)

@@ -59,10 +59,12 @@ class Durations(msgspec.Struct):
     counts: list[int] = msgspec.field(default_factory=lambda: [0] * len(_BOUNDS))
     total: float = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count one."""
-        self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
-        self.total += seconds
+    def observe(self, seconds: Iterable[float]) -> None:
+        """Count some."""
+        counts = self.counts
+        for each in seconds:
+            counts[bisect_left(LATENCY_BOUNDS_S, each)] += 1
+            self.total += each
 
     def add(self, other: "Durations") -> None:
         """Count all that another counted."""
@@ -89,8 +91,7 @@ class Counts(msgspec.Struct):
 
     def waited(self, seconds: Iterable[float]) -> None:
         """Count how long requests waited for the model."""
-        for each in seconds:
-            self.waits.observe(each)
+        self.waits.observe(seconds)
 
     def timed(self) -> Durations:
         """Return how long predictions took, on whichever path."""
@@ -203,7 +204,9 @@ class Tally:
     def answered(self, status: str, seconds: float) -> None:
         """Count an answer."""
         self._statuses[status] = self._statuses.get(status, 0) + 1
-        self._latency.observe(seconds)
+        latency = self._latency
+        latency.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        latency.total += seconds
 
 
 def added_up(processes: Iterable[ProcessCounts]) -> dict[Key, Counts]:

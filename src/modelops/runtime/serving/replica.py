@@ -4,9 +4,9 @@ import asyncio
 import itertools
 import logging
 import os
+import shutil
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -43,6 +43,7 @@ class Replica:
     Attributes:
         current: What it serves; another one after a swap.
         retiring: What it served before, and somebody waits for still.
+        followers: Who is told what is served after a swap, in the same step of the event loop.
     """
 
     def __init__(self, config: ReplicaConfig, document: RevisionDocument) -> None:
@@ -66,6 +67,7 @@ class Replica:
         self.retiring: list[Variant] = []
         self.current = Served(document, [self.load(document, variant) for variant in document.variants])
         self._adopt()
+        self.followers: list[Callable[[Served], None]] = []
         self.draining = False
         self.asked_at = time.perf_counter()
 
@@ -80,10 +82,14 @@ class Replica:
         Raises:
             MLOpsError: in a sentence for the deployment's owner, why it cannot be served.
         """
-        folder = self._folder()
-        package = load_package(self.config, document, variant, folder)
-        loaded = Variant(self.config, document, variant, package, folder, self._telling)
-        loaded.warm_up()
+        folder = self.config.packages / str(next(self._folders))
+        try:
+            package = load_package(self.config, document, variant, folder)
+            loaded = Variant(self.config, document, variant, package, folder, self._telling)
+            loaded.warm_up()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return loaded
 
     def swap(self, document: RevisionDocument, parts: Sequence[tuple[Variant, Part]]) -> list[Variant]:
@@ -102,6 +108,8 @@ class Replica:
             self.gate.fetch_by(jwks_fetcher(document.platform_url))
         self.current = Served(document, [variant for variant, _ in parts])
         self._adopt()
+        for follow in self.followers:
+            follow(self.current)
         return [variant for variant in before.variants if variant not in self.current.variants]
 
     def retired(self, variant: Variant) -> None:
@@ -189,7 +197,3 @@ class Replica:
         for variant in self.current.variants:
             part = variant.part
             self.metrics.adopt(part.document.revision, part.variant.name, part.counts)
-
-    def _folder(self) -> Path:
-        """Return a folder for one more package."""
-        return self.config.packages / str(next(self._folders))

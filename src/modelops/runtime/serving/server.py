@@ -10,17 +10,23 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 
+from modelops.contracts.errors import MissingExtra
 from modelops.runtime.serving.app import build_app
+from modelops.runtime.serving.connections import Room, raise_file_limit
 from modelops.runtime.serving.fastlane.lane import FastLane
 from modelops.runtime.serving.fastlane.protocol import protocol_of
-from modelops.runtime.serving.listening import BACKLOG, announce, listen
+from modelops.runtime.serving.listening import BACKLOG, announce, listen, reserve_port
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.sharing import SHARE_S
 from modelops.runtime.serving.steering import Steering
 from modelops.runtime.serving.swapping import Swapper
+
+if TYPE_CHECKING:
+    from modelops.runtime.serving.rpc.port import RpcPort
 
 _QUIET_S = 0.25
 """A replica that ends goes on listening until no request has come for so long, since balancers learn of it with delay."""
@@ -44,7 +50,7 @@ def serve(replica: Replica) -> None:
     steering = Steering()
     config = uvicorn.Config(
         build_app(replica, steering),
-        http=protocol_of(FastLane(replica)),
+        http=protocol_of(FastLane(replica), Room(raise_file_limit())),
         loop="uvloop",
         ws="none",
         lifespan="off",
@@ -68,6 +74,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._replica, self._steering, self._listener = replica, steering, listener
         self._draining: asyncio.Task[None] | None = None
+        self._rpc: RpcPort | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and then tell where."""
@@ -76,9 +83,9 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._begin_to_end)
-        worker = self._replica.config.worker
+        worker, grpc = self._replica.config.worker, await self._open_rpc()
         if worker is None:
-            announce(self._replica.config.workdir, self._listener)
+            announce(self._replica.config.workdir, self._listener, grpc)
             return
         asyncio.get_running_loop().add_reader(worker.life, self._begin_to_end)
         self._share()
@@ -87,8 +94,31 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End, and with the requests what loads."""
+        if self._rpc is not None:
+            await self._rpc.close(float(self.config.timeout_graceful_shutdown or 0))
         await super().shutdown(sockets=sockets)
         await self._steering.swapper.close()
+
+    async def _open_rpc(self) -> str | None:
+        """Open the port for gRPC where the deployment asks for one, and return its address.
+
+        Raises:
+            MissingExtra: the library it needs is not installed.
+        """
+        replica = self._replica
+        if not replica.document.limits.grpc:
+            return None
+        try:
+            from modelops.runtime.serving.rpc.port import RpcPort
+        except ModuleNotFoundError as missing:
+            raise MissingExtra(
+                f"The port for gRPC needs '{missing.name}', which is not installed.", hint="pip install modelops[grpc]"
+            ) from missing
+        worker, host = replica.config.worker, replica.config.host
+        held = reserve_port(host) if worker is None or worker.grpc is None else socket.socket(fileno=worker.grpc)
+        with contextlib.closing(held):
+            self._rpc = RpcPort(replica, held)
+            return await self._rpc.open()
 
     def _share(self) -> None:
         """Show the other workers what this one counted, now and then."""

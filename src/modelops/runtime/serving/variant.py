@@ -1,5 +1,6 @@
 """One served model: its package, and everything that asks it, counts it and explains it."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -62,11 +63,11 @@ class Part:
 class Way:
     """How a request reaches a variant in one form. What it holds changes when the variant takes part in another revision."""
 
-    __slots__ = ("form", "log", "tally", "timeout_ms", "variant")
+    __slots__ = ("form", "log", "patience_s", "tally", "variant")
 
     form: Form
     tally: Tally
-    timeout_ms: int | None
+    patience_s: float
     log: PredictionLog | None
 
     def __init__(self, variant: "Variant") -> None:
@@ -75,7 +76,8 @@ class Way:
     def become(self, form: Form, part: Part) -> None:
         """Answer as in another revision from now on."""
         self.form, self.tally = form, part.counts.tally(form.label)
-        self.timeout_ms = part.document.limits.request_timeout_ms
+        limit_ms = part.document.limits.request_timeout_ms
+        self.patience_s = math.inf if limit_ms is None else limit_ms / 1000
         self.log = None if part.about is None else self.variant.log
 
     def draw(self) -> "Way":
@@ -99,20 +101,11 @@ class Way:
         Raises:
             InvalidInput: the body is not of the form, or its rows do not fit the signature.
         """
-        prepared = self.form.prepare(body, json_length)
-        limit = self.timeout_ms
-        if timeout_ms is None or (limit is not None and limit < timeout_ms):
-            timeout_ms = limit
-        return Ask(
-            prepared.rows,
-            prepared.count,
-            len(body),
-            prepared.render,
-            done,
-            listed=prepared.listed,
-            began=began,
-            deadline=None if timeout_ms is None else began + timeout_ms / 1000,
-        )
+        rows, count, listed, render = self.form.prepare(body, json_length)
+        patience_s = self.patience_s
+        if timeout_ms is not None:
+            patience_s = min(timeout_ms / 1000, patience_s)
+        return Ask(rows, count, len(body), render, done, listed, began, began + patience_s)
 
 
 class Variant:
@@ -208,11 +201,10 @@ class Variant:
         for _ in range(_WARM_UPS):
             ask = self.plain.ask(body, None, None, time.perf_counter(), _nowhere)
             watch = Watch()
-            results = self._batcher.work([ask])
-            self._pace.observe(watch.on_loop(), 1, 1)
-            outcome = results.outcomes[ask]
-            if isinstance(outcome, MLOpsError):
-                raise outcome
+            self._batcher.work([ask])
+            self._pace.observe(watch.seconds(), 1, 1)
+            if isinstance(ask.outcome, MLOpsError):
+                raise ask.outcome
 
     @property
     def is_busy(self) -> bool:

@@ -10,12 +10,12 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import FrameType
 
 from modelops.runtime.serving.config import ReplicaConfig
-from modelops.runtime.serving.listening import announce, listen
+from modelops.runtime.serving.listening import address_of, announce, listen, reserve_port
 from modelops.runtime.serving.progress import forget_progress
 from modelops.runtime.serving.sharing import forget_counts
 
@@ -27,16 +27,21 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _log = logging.getLogger(__name__)
 
 
-def run_workers(config: ReplicaConfig, count: int) -> int:
+def run_workers(config: ReplicaConfig, count: int, *, grpc: bool = False) -> int:
     """Run a replica as so many processes until SIGTERM or SIGINT; then let all of them drain.
+
+    Args:
+        grpc: Whether they have a port for gRPC, too.
 
     Returns:
         The exit code: 0 after draining; a worker's own where it could not begin to serve.
     """
     forget_counts(config.workdir)
     forget_progress(config.workdir)
-    with closing(listen(config.host)) as listener:
-        return _Workers(config, listener, count).run()
+    with ExitStack() as stack:
+        listener = stack.enter_context(closing(listen(config.host)))
+        held = stack.enter_context(closing(reserve_port(config.host))) if grpc else None
+        return _Workers(config, listener, held, count).run()
 
 
 @dataclass
@@ -50,8 +55,8 @@ class _Pipes:
 class _Workers:
     """The parent: a thread for each worker, which waits for it and starts it again."""
 
-    def __init__(self, config: ReplicaConfig, listener: socket.socket, count: int) -> None:
-        self._config, self._listener, self._count = config, listener, count
+    def __init__(self, config: ReplicaConfig, listener: socket.socket, held: socket.socket | None, count: int) -> None:
+        self._config, self._listener, self._held, self._count = config, listener, held, count
         self._lock = threading.Lock()
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._ready: set[int] = set()
@@ -119,7 +124,9 @@ class _Workers:
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _start(self, index: int, pipes: _Pipes) -> subprocess.Popen[bytes]:
-        given = (self._listener.fileno(), pipes.ready, pipes.life)
+        given = [self._listener.fileno(), pipes.ready, pipes.life]
+        if self._held is not None:
+            given.append(self._held.fileno())
         environ = {
             **os.environ,
             "MODELOPS_WORKER": str(index),
@@ -141,4 +148,5 @@ class _Workers:
             self._ready.add(index)
             is_complete = len(self._ready) == self._count
         if is_complete and not was_complete:
-            announce(self._config.workdir, self._listener)
+            grpc = None if self._held is None else address_of(self._held)
+            announce(self._config.workdir, self._listener, grpc)

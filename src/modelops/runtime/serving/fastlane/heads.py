@@ -4,6 +4,7 @@ A head is read by the same parser as in the ordinary lane, once; a caller's next
 for byte.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Head:
         length: The body's length in bytes.
         keep_alive: Whether the connection goes on after the reply.
         caller: Who asks, once the token was verified.
-        expires: Until when the token holds, in seconds since the epoch; 0 until it was verified.
+        expires: Until when the token holds, in seconds of `time.perf_counter`; -inf until it was verified.
         generation: The gatekeeper's generation in which it was.
         way: Where such requests go; None where that is drawn for each.
         draw: What draws it then.
@@ -50,7 +51,7 @@ class Head:
     keep_alive: bool
     sampled: bool | None
     caller: str = ""
-    expires: float = 0.0
+    expires: float = -math.inf
     generation: int = -1
     way: Way | None = None
     draw: Draw | None = None

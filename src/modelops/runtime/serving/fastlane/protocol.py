@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.answers import problem_body, problem_headers, reply_headers
+from modelops.runtime.serving.connections import Room
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import Head
 from modelops.runtime.serving.fastlane.lane import FastLane, reply_head
@@ -18,8 +19,14 @@ from modelops.runtime.serving.variant import Way
 _log = logging.getLogger(__name__)
 
 _CHECK_S = 5.0
+_HEAD_S = 20.0
+"""How long a request's head may take to arrive."""
+
 _READ_S = 120.0
-"""How long a request may take to arrive whole."""
+"""How long a request may take to arrive whole, and a reply to be taken."""
+
+_LENGTHS = tuple(b"%d\r\n\r\n" % size for size in range(4096))
+"""What stands at the end of a reply's head, by the body's length."""
 
 
 class LaneProtocol(HttpToolsProtocol):
@@ -31,11 +38,13 @@ class LaneProtocol(HttpToolsProtocol):
     """
 
     lane: ClassVar[FastLane]
+    room: ClassVar[Room]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._inside = False
         """Whether uvicorn's parser is inside a request."""
+        self._in_head = False
         self._ask: Ask | None = None
         self._head: Head | None = None
         self._way: Way | None = None
@@ -50,6 +59,8 @@ class LaneProtocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._active_at = time.perf_counter()
         self._check = self.loop.call_later(_CHECK_S, self._look_after)
+        if not self.room.has_place(self.connections):
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what was asked for by who is gone."""
@@ -65,26 +76,40 @@ class LaneProtocol(HttpToolsProtocol):
             self._held.append(data)
             self.transport.pause_reading()
             return
-        if data[:5] == b"POST " and self._is_free():
-            found = self.lane.head_of(data)
+        if not (self._inside or self._is_answering() or self.lane.replica.draining or self.flow.write_paused):
+            began = time.perf_counter()
+            found = self.lane.head_of(data, began)
             if found is not None:
-                self._answer(*found)
+                self._answer(*found, began)
                 return
         super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Note that the parser is inside a request."""
-        self._inside = True
+        self._inside = self._in_head = True
         self._active_at = time.perf_counter()
         super().on_message_begin()
         if self.lane.is_picked:
             self.lane.is_picked = False
             self.scope[PICKED] = True  # type: ignore[literal-required]
 
+    def on_headers_complete(self) -> None:
+        """Note that the head is there."""
+        self._in_head = False
+        super().on_headers_complete()
+
     def on_message_complete(self) -> None:
         """Note that it is through."""
         self._inside = False
         super().on_message_complete()
+
+    def quiet_since(self) -> float | None:
+        """Return when the caller last began a request or got an answer; None while an answer is owed."""
+        return None if self._head is not None or self._is_answering() else self._active_at
+
+    def end(self) -> None:
+        """Close the connection."""
+        self.transport.close()
 
     def shutdown(self) -> None:
         """End after what is being answered."""
@@ -92,28 +117,18 @@ class LaneProtocol(HttpToolsProtocol):
         if self._head is None:
             super().shutdown()
 
-    def _is_free(self) -> bool:
-        """Tell whether a request may begin here, and its reply be written at once."""
-        return not (
-            self._inside
-            or self._is_answering()
-            or self.lane.draining
-            or self.flow.write_paused
-            or self.transport.is_closing()
-        )
-
     def _is_answering(self) -> bool:
         """Tell whether the ordinary lane owes a reply."""
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
-    def _answer(self, head: Head, body: bytes) -> None:
+    def _answer(self, head: Head, body: bytes, began: float) -> None:
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self._head, self._began = head, time.perf_counter()
+        self._head, self._began = head, began
         self._way = way = head.way or head.draw.draw()  # type: ignore[union-attr]  # one of both is there
         try:
-            self._ask = self.lane.ask(head, way, body, self._began, self._done)
+            self._ask = self.lane.ask(head, way, body, began, self._done)
         except MLOpsError as wrong:
             self._done(wrong)
         except Exception:
@@ -123,14 +138,13 @@ class LaneProtocol(HttpToolsProtocol):
     def _done(self, outcome: Outcome) -> None:
         head, way, lane = self._head, self._way, self.lane
         self._head = self._way = self._ask = None
-        if head is None or way is None or self.transport.is_closing():
+        if head is None or way is None:
             return
-        closing = self._ending or not head.keep_alive or lane.draining
+        closing = self._ending or not head.keep_alive or lane.replica.draining
         if type(outcome) is bytes and not closing:
-            status = "200"
-            self.transport.write(
-                b"%b%d\r\n\r\n%b" % (lane.usual_head(self.server_state.default_headers), len(outcome), outcome)
-            )
+            status, size = "200", len(outcome)
+            length = _LENGTHS[size] if size < len(_LENGTHS) else b"%d\r\n\r\n" % size
+            self.transport.write(b"".join((lane.usual_head(self.server_state.default_headers), length, outcome)))
         else:
             status = self._write(outcome, head, way.form.label, closing=closing)
         now = self._active_at = time.perf_counter()
@@ -157,15 +171,18 @@ class LaneProtocol(HttpToolsProtocol):
         return str(status)
 
     def _look_after(self) -> None:
-        """Close a connection that says nothing for long, or does not come to the end of its request."""
+        """Close a connection that says nothing for long, does not come to the end of its request, or takes no reply."""
         self._check = self.loop.call_later(_CHECK_S, self._look_after)
         waited = time.perf_counter() - self._active_at
+        if self.flow.write_paused and waited >= _READ_S:
+            self.transport.abort()  # what is written and not taken would never let it close
+            return
         answering = self._head is not None or self._is_answering()
         idle = not self._inside and not answering and waited >= max(self.timeout_keep_alive, _CHECK_S)
-        if idle or (self._inside and waited >= _READ_S):
+        if idle or (self._inside and waited >= (_HEAD_S if self._in_head else _READ_S)):
             self.transport.close()
 
 
-def protocol_of(lane: FastLane) -> type[LaneProtocol]:
+def protocol_of(lane: FastLane, room: Room) -> type[LaneProtocol]:
     """Return the protocol for the connections of one fast lane."""
-    return type("BoundLaneProtocol", (LaneProtocol,), {"lane": lane})
+    return type("BoundLaneProtocol", (LaneProtocol,), {"lane": lane, "room": room})
