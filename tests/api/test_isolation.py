@@ -108,7 +108,7 @@ def _query(operation):
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "query" and parameter.get("required"):
             schema = parameter["schema"]
-            found[parameter["name"]] = schema.get("enum", ["csv"])[0]
+            found[parameter["name"]] = 1 if schema.get("type") == "integer" else schema.get("enum", ["csv"])[0]
     return found
 
 

@@ -4,9 +4,11 @@ import itertools
 import math
 import time
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
@@ -31,7 +33,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 from modelops.contracts.errors import DeploymentError, InvalidInput, Unavailable
 from modelops.domains.models.flavours.callable import CallablePredictor
+from modelops.domains.models.flavours.lightgbm import LightGBMPredictor
 from modelops.domains.models.flavours.sklearn import SklearnPredictor
+from modelops.domains.models.flavours.xgboost import XGBoostPredictor
 from modelops.domains.models.signatures import infer_signature
 from modelops.domains.serving.schemas import ExplainMethod
 from modelops.runtime.serving.explain import Explainer
@@ -302,6 +306,44 @@ def test_what_is_kept_is_bounded(monkeypatch):
 
     assert len(explainer._rows._rows) == 2
     assert len(explainer._methods) == 8
+
+
+BOOSTERS = [
+    (xgboost.XGBClassifier(n_estimators=30), CANCER, TUMOUR, "log_odds"),
+    (xgboost.XGBClassifier(n_estimators=10), IRIS, SPECIES, "raw"),
+    (xgboost.XGBRegressor(n_estimators=60), DIABETES, PROGRESS, "prediction"),
+    (xgboost.XGBRegressor(n_estimators=10, objective="count:poisson"), DIABETES, PROGRESS, "raw"),
+    (lightgbm.LGBMClassifier(n_estimators=30, verbose=-1), CANCER, TUMOUR, "log_odds"),
+    (lightgbm.LGBMClassifier(n_estimators=10, verbose=-1), IRIS, SPECIES, "raw"),
+    (lightgbm.LGBMRegressor(n_estimators=30, verbose=-1), DIABETES, PROGRESS, "prediction"),
+]
+
+
+@pytest.mark.parametrize(("model", "data", "target", "space"), BOOSTERS)
+def test_boosters_explain_themselves(model, data, target, space):
+    model.fit(data, target)
+    if isinstance(model, xgboost.XGBModel):
+        predictor = XGBoostPredictor(model)
+        expected = model.predict(data[:4], output_margin=True)
+    else:
+        predictor = LightGBMPredictor(model.booster_, getattr(model, "classes_", None))
+        expected = model.booster_.predict(data[:4], raw_score=True)
+    answer = Explainer(predictor, infer_signature(data), None).explain(data[:4].tolist())
+
+    assert (answer["method"], answer["explains"], answer["evaluations"]) == ("tree", space, 1)
+    np.testing.assert_allclose(totals(answer), np.reshape(expected, (4, -1)), rtol=1e-6, atol=1e-6)
+    assert len(answer["outputs"]) == totals(answer).shape[1]
+
+
+def test_a_booster_s_values_are_those_of_its_trees():
+    """A tree of one split: the feature's share is the leaf, less the mean of the leaves by training rows."""
+    data = np.array([[0.0, 5.0], [0.0, 1.0], [0.0, 2.0], [1.0, 3.0]] * 10)
+    model = lightgbm.LGBMRegressor(n_estimators=1, min_child_samples=1, verbose=-1, learning_rate=1.0)
+    model.fit(data, np.array([0.0, 0.0, 0.0, 8.0] * 10))
+    answer = Explainer(LightGBMPredictor(model.booster_), infer_signature(data), None).explain([[0.0, 9.0], [1.0, 9.0]])
+
+    np.testing.assert_allclose(answer["base_values"], [2.0], atol=1e-9)
+    np.testing.assert_allclose(np.array(answer["attributions"])[:, 0], [[-2.0, 0.0], [6.0, 0.0]], atol=1e-9)
 
 
 def test_text_is_told_apart_in_what_is_kept():

@@ -14,6 +14,7 @@ from modelops.domains.models.schemas import ModelSignature
 from modelops.domains.serving.schemas import ExplainMethod
 from modelops.runtime.serving.attributions import Attribution, LinearShap, Method, TreeShap, target_of
 from modelops.runtime.serving.background import Encoder
+from modelops.runtime.serving.boosting import BoosterShap
 from modelops.runtime.serving.explained import RowCache, row_keys
 from modelops.runtime.serving.sampling import (
     EXACT_EVALUATIONS,
@@ -146,6 +147,8 @@ class Explainer:
         fitting: dict[ExplainMethod, Callable[[], Method]] = {}
         if TreeShap.suits(predictor):
             fitting[ExplainMethod.TREE] = lambda: TreeShap(predictor)
+        elif BoosterShap.suits(predictor):
+            fitting[ExplainMethod.TREE] = lambda: BoosterShap(predictor, len(self._signature.inputs))
         if self._background is None:
             if not fitting:
                 raise DeploymentError(
