@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from tests.logged import about, batch, send, stream
 
 from modelops.domains.models.validation.schemas import CheckResult, ValidationCreate
 from modelops.domains.monitoring.schemas import SketchBatch, SketchBatches
@@ -44,6 +45,7 @@ def _fill(admin):
     validation = admin.models.record_validation("numbers", 1, _validation(version))
     webhook = admin.webhooks.create_webhook("https://hooks.example.org/", ["modelops.webhooks.none"])
     delivery = admin.webhooks.ping_webhook(webhook.id)
+    send(admin, deployment.id, stream(batch(about(deployment.id), rows[:4])))
     report = _drift_report(admin, deployment.id, version, rows)
     return {
         "tenant": me.tenant_id,

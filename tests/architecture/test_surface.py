@@ -22,6 +22,7 @@ NO_CLIENT = {
     "platform.get_jwks": "read by verifiers of tokens, which are no users",
     "experiments.heartbeat": "the tracker sends it",
     "monitoring.ingest_sketches": "runtimes send it",
+    "serving.receive_prediction_log": "runtimes send it",
     "training.finish_job": "the trainer sends it",
 }
 SERVICE_OF = {"training.stream_job_log": "get_job_log"}

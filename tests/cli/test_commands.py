@@ -12,6 +12,7 @@ from tests.api.world import CSV, fill
 from typer.testing import CliRunner
 
 from modelops.cli.root import app
+from modelops.domains.serving.strategies import Canary
 from modelops.sdk.registry import ModelRegistry
 from modelops.testing.process import platform_process
 
@@ -148,10 +149,19 @@ RUNS = {
     "mops deployments get-deployment": "live",
     "mops deployments list-revisions": "live",
     "mops deployments predict": "live [[1,2]]",
-    "mops deployments explain": "live [[1,2]]",
+    "mops deployments explain": "live [[1,2]] --method permutation --max-evaluations 500",
     "mops deployments get-replica-log": "live 0",
+    "mops deployments list-prediction-logs": "numbers",
+    "mops deployments download-prediction-logs": "numbers {folder}/predictions.parquet",
     "mops deployments update-deployment": "live --replicas 2 --wait",
     "mops deployments rollback-deployment": "live --revision 1",
+    "mops deployments pause-rollout": "rolled",
+    "mops deployments resume-rollout": "rolled",
+    "mops deployments record-business-metric": "rolled revenue candidate 9.5 11",
+    "mops deployments get-rollout": "rolled",
+    "mops deployments list-rollouts": "rolled",
+    "mops deployments promote-rollout": "rolled --wait",
+    "mops deployments abort-rollout": "given-up --reason tired --wait",
     "mops deployments delete-deployment": "live --wait",
     "mops monitoring get-traffic": "numbers",
     "mops monitoring detect-drift": "numbers",
@@ -185,10 +195,20 @@ def world(tmp_path_factory):
             other = LogisticRegression(max_iter=1000).fit(rows, rows[:, 0] > 20)
             ModelRegistry(client).register_model("numbers", other, sample=rows, parent="numbers:1")
             client.models.set_alias("numbers", "other", 2)
+            rolling_out(client, "rolled", "given-up")
             names["spare"] = client.webhooks.create_webhook("https://spare.example.org/", ["*"]).id
         (folder / "t.csv").write_bytes(CSV)
         (folder / "v.csv").write_text("x0,x1,target\n" + "".join(f"{n},{n * n},{n > 20}\n" for n in range(40)))
         yield platform, {**names, "folder": str(folder)}
+
+
+def rolling_out(client, *names):
+    """Make deployments with a canary that is under way."""
+    for name in names:
+        client.serving.create_deployment(name, "numbers:1", strategy=Canary(analysis=None))
+    for name in names:
+        client.serving.wait_until_settled(name)
+        client.serving.update_deployment(name, model="numbers:2")
 
 
 def documented():
@@ -246,6 +266,13 @@ def test_what_reads_speaks_json_to_programs(world):
         ("mops models set-stage numbers Production", "cannot go to Production"),
         ("mops jobs submit-job nope numbers", "There is no plug-in 'nope'"),
         ("mops deployments create-deployment x numbers:1 --limit nonsense=1", "nonsense"),
+        ("mops deployments create-deployment x numbers:1 --challenger b", "NAME=MODEL"),
+        ("mops deployments create-deployment x numbers:1 --challenger b=numbers:1:101", "less than or equal to 100"),
+        ("mops deployments create-deployment x numbers:1 --sticky-header cookie", "cookie"),
+        ("mops deployments update-deployment numbers --strategy slowly", "There is no strategy 'slowly'"),
+        ("mops deployments update-deployment numbers --strategy rolling --step 5", "Only a canary has steps"),
+        ("mops deployments update-deployment numbers --step 5:soon", "pause_s"),
+        ("mops deployments promote-rollout numbers", "Nothing is being rolled out"),
         ("mops deployments predict nope [[1]]", "There is no deployment 'nope'"),
         ("mops experiments list-runs --filter bad", "cannot be read"),
     ],

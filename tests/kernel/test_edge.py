@@ -1,8 +1,13 @@
 """The edge: idempotency keys, revisions, audit, problem documents, request ids and limits."""
 
+import logging
+import socket
 import threading
+import time
 
 import pytest
+
+from modelops.server.listener import Listener
 
 
 @pytest.fixture
@@ -112,6 +117,27 @@ def test_a_huge_body_is_refused_before_it_is_read(http):
     answer = http.post("/v1/projects", content=endless(), headers={"content-type": "application/json"})
     assert answer.status_code == 413
     assert answer.json()["code"] == "too_large"
+
+
+@pytest.mark.parametrize("path", ["artifacts", "experiments", "runs/{run}/log", "deployments/none/predict", "traces"])
+def test_a_caller_that_leaves_within_its_body_is_no_defect(platform, tmp_path, caplog, path):
+    client = platform.client()
+    client.experiments.create_experiment("e")
+    path = path.format(run=client.experiments.create_run("e").id)
+    listener = Listener(platform.platform, remembered=tmp_path / "port")
+    host, port = listener.start().removeprefix("http://").split(":")
+    head = (
+        f"POST /v1/{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {platform.admin_key}\r\ncontent-length: 100\r\n"
+    )
+    try:
+        for sent in (b"", b'{"metrics": ['):
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(f"{head}content-type: application/json\r\n\r\n".encode() + sent)
+                time.sleep(0.1)
+        assert client.experiments.get_experiment("e").name == "e"
+    finally:
+        listener.stop()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_both_prefixes_are_the_same_routes(http):

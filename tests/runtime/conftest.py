@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import jwt
@@ -55,7 +56,7 @@ class Platform:
     """Serves artifacts and keys, takes sketches; counts each (source, sequence) once as the real one does."""
 
     def __init__(self, port=0):
-        self.artifacts, self.keys, self.batches = {}, {}, {}
+        self.artifacts, self.keys, self.batches, self.logs = {}, {}, {}, {}
         self.posts = self.downloads = self.key_requests = 0
         self.status, self.answers_lost = 200, 0
         self.changed = threading.Condition()
@@ -95,9 +96,12 @@ class Platform:
                 return self._send(404 if content is None else 200, content or b"")
 
             def do_POST(self):
-                assert self.path == "/v1/monitoring/sketches"
                 assert self.headers["Authorization"] == f"Bearer {REPLICA_TOKEN}"
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path.startswith("/v1/deployments/dep_1/prediction-logs?"):
+                    return self._take_log(parse_qs(urlsplit(self.path).query), body)
+                assert self.path == "/v1/monitoring/sketches"
+                body = json.loads(body)
                 with platform.changed:
                     platform.posts += 1
                     for batch in body["batches"]:
@@ -106,6 +110,14 @@ class Platform:
                     lost = platform.answers_lost > 0
                     platform.answers_lost -= lost
                 return self._send(502 if lost else 200, b"{}")
+
+            def _take_log(self, named, body):
+                if platform.status != 200:
+                    return self._send(platform.status, b"")
+                platform.logs.setdefault((named["source"][0], int(named["sequence"][0])), body)
+                lost = platform.answers_lost > 0
+                platform.answers_lost -= lost
+                return self._send(502 if lost else 201, b"{}")
 
             def _send(self, status, content):
                 self.send_response(status)

@@ -7,6 +7,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 from modelops.domains.models.rules import COMPILED_GRAPH, COMPILED_RECORD
+from modelops.runtime.serving.compiled import _digest as digest_of_form
 from modelops.sdk.packaging import write_package
 
 ROWS = np.random.default_rng(0).normal(size=(60, 3))
@@ -40,6 +41,45 @@ def test_without_a_record_it_is_compiled_there(bench, package):
     shutil.rmtree(folder / "compiled")
     process = bench.serve(bench.document(bench.upload(folder), signature))
     held(process)
+    assert "the model runs as onnx-float64" in process.log
+
+
+def test_what_was_compiled_there_is_kept_and_not_taken_once_it_has_changed(bench, package):
+    folder, signature = package
+    shutil.rmtree(folder / "compiled")
+    document = bench.document(bench.upload(folder), signature)
+    held(bench.serve(document))
+    (place,) = (bench.folder / "cache" / "forms").iterdir()
+    kept = (place / COMPILED_GRAPH).read_bytes()
+
+    record = (place / COMPILED_RECORD).stat()
+    again = bench.serve(document)
+    held(again)
+    assert "the model runs as onnx-float64" in again.log
+    assert (place / COMPILED_RECORD).stat() == record, "it was not compiled again"
+
+    (place / COMPILED_GRAPH).write_bytes(kept[:-1] + b"x")
+    held(bench.serve(document))
+    assert (place / COMPILED_RECORD).stat().st_ino != record.st_ino, "what has changed is compiled anew"
+
+
+def test_a_kept_form_of_another_model_is_compiled_anew(bench, package, tmp_path):
+    folder, signature = package
+    shutil.rmtree(folder / "compiled")
+    document = bench.document(bench.upload(folder), signature)
+    held(bench.serve(document))
+    (place,) = (bench.folder / "cache" / "forms").iterdir()
+    other = tmp_path / "other"
+    other.mkdir()
+    turned = RandomForestClassifier(20, random_state=0).fit(ROWS, np.where(LABELS == "yes", "no", "yes"))
+    write_package(other, turned, sample=ROWS, compiled=True)
+    for path in (COMPILED_GRAPH, COMPILED_RECORD):
+        shutil.copy(other / path, place / path)
+    (place / "digest").write_text(digest_of_form(place))
+
+    process = bench.serve(document)
+    held(process)
+    assert "does not hold any more" in process.log
     assert "the model runs as onnx-float64" in process.log
 
 

@@ -1,10 +1,13 @@
 """Swaps in place, under load, in real processes: no request fails, whatever is swapped, and whoever ends when."""
 
+import http.client
 import itertools
 import json
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 
 import httpx
 import psutil
@@ -29,6 +32,28 @@ class Constant:
         return [self.value] * len(rows)
 
 
+class Circular(Constant):
+    """Refers to itself, so that no count of references sets its memory free."""
+
+    def __init__(self, value, weight=0):
+        super().__init__(value, weight)
+        self.itself = [self]
+
+
+class Held(Constant):
+    """Answers once it is let go."""
+
+    def __init__(self, value, folder):
+        super().__init__(value)
+        self.asked, self.let_go = str(folder / "asked"), str(folder / "let-go")
+
+    def __call__(self, rows):
+        Path(self.asked).touch()
+        while not Path(self.let_go).exists():
+            time.sleep(0.005)
+        return super().__call__(rows)
+
+
 class Raising:
     def __call__(self, rows):
         raise ValueError("not this one")
@@ -39,6 +64,21 @@ class Ending:
 
     def __reduce__(self):
         return os._exit, (7,)
+
+
+def _sleep(marker):
+    Path(marker).touch()
+    time.sleep(600)
+
+
+class Sleeping:
+    """Takes its time to load."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return _sleep, (self.marker,)
 
 
 class Steered:
@@ -138,7 +178,7 @@ def test_a_document_that_cannot_be_served_leaves_what_serves(bench, models, wait
             assert [(one.name, one.version) for one in found.variants] == [("champion", 1)]
         before = load.count
         wait_until(lambda: load.count > before + 50)
-        assert replica.put(good).failure is None or True
+        replica.put(good)
         found = replica.settled()
         assert (found.serving, found.wanted, found.failure) == (1, 1, None), "what serves can be wanted again"
         replica.swap(document(bench, models["b"], 5))
@@ -303,10 +343,72 @@ def test_who_may_steer_and_with_what(bench, models):
     assert replica.status().serving == 1
 
 
+def test_who_was_asked_before_a_swap_is_answered_by_whom_it_asked(bench, models, wait_until):
+    held = Held("held", bench.folder)
+    replica = Steered(bench, document(bench, bench.package(functions.flavour, held), 1))
+    said = []
+    asking = threading.Thread(target=lambda: said.append(replica.process.predict([[1.0]]).json()))
+    asking.start()
+    wait_until(Path(held.asked).exists)
+    connection = http.client.HTTPConnection(replica.process.url.removeprefix("http://"), timeout=60)
+    connection.putrequest("POST", "/predict")
+    connection.putheader("Authorization", f"Bearer {replica.token}")
+    connection.putheader("Content-Length", str(len(json.dumps(BODY))))
+    connection.endheaders()
+    connection.send(json.dumps(BODY)[:5].encode())
+    until_asked = {"x-request-timeout-ms": "60000"}
+    assert replica.ask("GET", "/metrics", headers=until_asked).status_code == 200, (
+        "the connection's head was read by now"
+    )
+
+    replica.swap(document(bench, models["b"], 2))
+    with replica.load(connections=2) as load:
+        wait_until(lambda: load.count > 50)
+    assert set(load.answers) == {('["b"]', 2)}
+    assert len(list((replica.process.workdir / "packages").iterdir())) == 2, "it is still needed"
+
+    connection.send(json.dumps(BODY)[5:].encode())
+    Path(held.let_go).touch()
+    asking.join()
+    assert (said[0]["predictions"], said[0]["revision"]) == (["held"], 1)
+    late = json.loads(connection.getresponse().read())
+    assert (late["predictions"], late["revision"]) in ((["held"], 1), (["b"], 2))
+    connection.close()
+    wait_until(lambda: len(list((replica.process.workdir / "packages").iterdir())) == 1)
+    assert replica.process.terminate() == 0
+    assert sum(batch["requests"] for batch in bench.platform.batches.values()) == load.count + 2
+
+
+def test_a_model_that_hangs_does_not_keep_others_from_serving_or_the_replica_from_ending(bench, models, wait_until):
+    held = Held("held", bench.folder)
+    hanging = document(bench, bench.package(functions.flavour, held), 1, limits=ServingLimits(request_timeout_ms=1))
+    replica = Steered(bench, hanging, MODELOPS_DRAIN_S="2")
+    asking = threading.Thread(target=lambda: replica.process.predict([[1.0]]), daemon=True)
+    asking.start()
+    wait_until(Path(held.asked).exists)
+    for revision in (2, 3):
+        replica.swap(document(bench, models["b"], revision))
+        assert replica.process.predict([[1.0]]).json()["predictions"] == ["b"]
+    replica.process.process.send_signal(signal.SIGTERM)
+    replica.process.process.wait(60)
+    asking.join()
+
+
+def test_ending_while_a_model_loads_does_not_wait_for_it(bench, models, wait_until):
+    replica = Steered(bench, document(bench, models["a"], 1))
+    loading = bench.folder / "loading"
+    replica.put(document(bench, bench.package(functions.flavour, Sleeping(loading)), 2))
+    wait_until(loading.exists)
+    assert replica.process.predict([[1.0]]).json()["predictions"] == ["a"]
+    assert replica.status().loading
+    assert replica.process.terminate() == 0, replica.process.log
+
+
 @pytest.mark.slow
-def test_memory_does_not_grow_with_swaps(bench):
+@pytest.mark.parametrize("kind", [Constant, Circular])
+def test_memory_does_not_grow_with_swaps(bench, kind):
     sample = {"columns": ["x"], "rows": [[1.0]]}
-    files = [bench.package(functions.flavour, Constant(name, 20_000_000), sample=sample) for name in ("a", "b")]
+    files = [bench.package(functions.flavour, kind(name, 20_000_000), sample=sample) for name in ("a", "b")]
     replica = Steered(bench, document(bench, files[0], 1))
     process, used = psutil.Process(replica.process.process.pid), []
     with replica.load(connections=2) as load:

@@ -222,6 +222,9 @@ class WorkloadSpec:
     Each process writes `endpoint.json` (`{"url": "http://…"}`, and `"grpc": "host:port"` where it has such a port) into its
     working directory, which is in its environment as `MODELOPS_WORKDIR`, once it listens; it answers `/readyz` with 200
     when it takes requests, and ends on SIGTERM after it has drained.
+
+    `files` lie in the working directory of each process that starts; they may change under a name, and processes that
+    run keep those that they started with.
     """
 
     name: str

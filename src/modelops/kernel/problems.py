@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound, RateLimited, Unavailable
 from modelops.kernel.failures import translate
@@ -77,6 +78,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         return respond(_from_http(request, error), _request_id(request))
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(request: Request, _error: ClientDisconnect) -> JSONResponse:
+        cut = BadRequest("The connection ended before the whole body was sent.", hint="Send it again.")
+        return respond(cut, _request_id(request))  # nobody reads it; it is what the log shows
 
     @app.exception_handler(DBAPIError)
     async def _database(request: Request, error: DBAPIError) -> JSONResponse:

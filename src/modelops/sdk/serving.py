@@ -7,12 +7,33 @@ with deploy_model("iris@champion", "iris") as iris:
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from modelops.contracts.errors import DeploymentError, InvalidInput, NotFound
-from modelops.domains.serving.schemas import Deployment, DeploymentState, Explanations, Predictions, ServingLimits
+from modelops.domains.serving.courses import Strategy
+from modelops.domains.serving.rollouts import Rollout
+from modelops.domains.serving.schemas import (
+    Challenger,
+    Deployment,
+    DeploymentState,
+    Explanations,
+    Predictions,
+    ServingLimits,
+    Shadow,
+    TrafficPolicy,
+)
+from modelops.domains.serving.strategies import AllAtOnce as AllAtOnce
+from modelops.domains.serving.strategies import Analysis as Analysis
+from modelops.domains.serving.strategies import BlueGreen as BlueGreen
+from modelops.domains.serving.strategies import BusinessMetric as BusinessMetric
+from modelops.domains.serving.strategies import Canary as Canary
+from modelops.domains.serving.strategies import CanaryStep as CanaryStep
+from modelops.domains.serving.strategies import ErrorRate as ErrorRate
+from modelops.domains.serving.strategies import Latency as Latency
+from modelops.domains.serving.strategies import PredictionShift as PredictionShift
+from modelops.domains.serving.strategies import Rolling as Rolling
 from modelops.sdk.client import Client
 
 _MISSED = frozenset({DeploymentState.FAILED, DeploymentState.ROLLED_BACK})
@@ -42,6 +63,8 @@ class ModelDeployment:
         *,
         replicas: int | None = None,
         limits: ServingLimits | None = None,
+        traffic: TrafficPolicy | None = None,
+        strategy: Strategy | None = None,
         wait: bool = True,
         timeout_s: float = 300.0,
     ) -> Deployment:
@@ -50,19 +73,28 @@ class ModelDeployment:
 
         Args:
             replicas: How many runtimes; by default 1, or as many as there are.
-            wait: Return only when it serves.
+            traffic: Challengers and shadows beside the model; by default none, or those that there are.
+            strategy: How this change comes about, and later ones; by default all at once, or as it was said before.
+            wait: Return only when it serves; of a canary, after its last step.
 
         Raises:
             DeploymentError: it did not become ready; what served before still does.
         """
         serving = self.client.serving
         try:
-            changed = serving.update_deployment(self.name, model=model, replicas=replicas, limits=limits)
+            changed = serving.update_deployment(
+                self.name, model=model, replicas=replicas, limits=limits, traffic=traffic, strategy=strategy
+            )
         except NotFound:
             if self._exists():  # it is the model that was not found
                 raise
             changed = serving.create_deployment(
-                self.name, model, replicas=1 if replicas is None else replicas, limits=limits
+                self.name,
+                model,
+                replicas=1 if replicas is None else replicas,
+                limits=limits,
+                traffic=traffic,
+                strategy=strategy,
             )
         return self._settled(timeout_s) if wait else changed
 
@@ -76,13 +108,50 @@ class ModelDeployment:
         changed = self.client.serving.rollback_deployment(self.name, revision=revision)
         return self._settled(timeout_s) if wait else changed
 
+    @property
+    def rollout(self) -> Rollout:
+        """The last rollout: where it stands, what was measured, what came about. Raises NotFound where there was none."""
+        return self.client.serving.get_rollout(self.name)
+
+    def promote(self, *, wait: bool = True, timeout_s: float = 300.0) -> Rollout:
+        """Skip what is left of the rollout's steps: the candidate takes over now. Raises DeploymentError where nothing is
+        rolled out, or the candidate could not take over."""
+        revision = self.client.serving.promote_rollout(self.name).revision
+        if wait:
+            self._settled(timeout_s)
+        return self.client.serving.get_rollout(self.name, revision=revision)
+
+    def abort(self, reason: str = "", *, wait: bool = True, timeout_s: float = 300.0) -> Rollout:
+        """Give the rollout up: what served before answers all again. Raises DeploymentError where nothing is rolled out."""
+        aborted = self.client.serving.abort_rollout(self.name, reason=reason)
+        if wait:
+            self.client.serving.wait_until_settled(self.name, timeout_s)
+        return aborted
+
+    def set_traffic(self, traffic: TrafficPolicy, *, wait: bool = True, timeout_s: float = 300.0) -> Deployment:
+        """Split the requests in another way, in the processes that run. Raises as `deploy`."""
+        changed = self.client.serving.update_deployment(self.name, traffic=traffic)
+        return self._settled(timeout_s) if wait else changed
+
+    def record(self, metric: str, variant: str, values: float | Sequence[float]) -> None:
+        """Post values of a business metric that a variant's answers led to, for the analysis of a canary."""
+        self.client.serving.record_business_metric(self.name, metric, variant, values)
+
     def predict(self, rows: Any) -> Predictions:
         """Predict rows: a DataFrame, a table, an array of shape (rows, features), a list of rows, or one row."""
         return self.client.serving.predict(self.name, instances_of(rows))
 
-    def explain(self, rows: Any) -> Explanations:
-        """Explain the predictions of rows, which are as for `predict`, by additive attributions (SHAP values)."""
-        return self.client.serving.explain(self.name, instances_of(rows))
+    def explain(self, rows: Any, *, method: str | None = None, max_evaluations: int | None = None) -> Explanations:
+        """Explain the predictions of rows, which are as for `predict`, by additive attributions (SHAP values).
+
+        Args:
+            rows: What to explain.
+            method: `tree`, `linear`, `exact` or `permutation`; by default, the cheapest that fits the model.
+            max_evaluations: For how many rows the model may be asked, to explain one.
+        """
+        return self.client.serving.explain(
+            self.name, instances_of(rows), method=method, max_evaluations=max_evaluations
+        )
 
     def delete(self, *, wait: bool = True, timeout_s: float = 120.0) -> None:
         """End the deployment."""
@@ -120,12 +189,106 @@ class ModelDeployment:
         return settled
 
 
+class ModelServing:
+    """The deployments of one project, to work with. Use it as a context manager, or close it; they themselves go on.
+
+    with ModelServing() as serving:
+        serving.deploy("iris@champion", "iris")
+        serving.predict("iris", frame)
+
+    Args:
+        client: The connection, and with it the project; by default one of its own, as the settings say.
+    """
+
+    def __init__(self, client: Client | None = None) -> None:
+        self._owns_client = client is None
+        self.client = client or Client()
+
+    def __getitem__(self, name: str) -> ModelDeployment:
+        """Return a deployment by name or id, whether it exists yet or not."""
+        return ModelDeployment(name, self.client)
+
+    def __iter__(self) -> Iterator[ModelDeployment]:
+        """Yield every deployment, by name."""
+        cursor = None
+        while True:
+            page = self.client.serving.list_deployments(order_by="name", cursor=cursor)
+            yield from (self[one.name] for one in page.items)
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def deploy(self, model: str, name: str, **options: Any) -> ModelDeployment:
+        """Serve a model version under a name; the options are those of `ModelDeployment.deploy`."""
+        deployment = self[name]
+        deployment.deploy(model, **options)
+        return deployment
+
+    def predict(self, name: str, rows: Any) -> Predictions:
+        """Predict rows with a deployment; see `ModelDeployment.predict`."""
+        return self[name].predict(rows)
+
+    def set_traffic(self, name: str, traffic: TrafficPolicy, **options: Any) -> Deployment:
+        """Split a deployment's requests in another way; see `ModelDeployment.set_traffic`."""
+        return self[name].set_traffic(traffic, **options)
+
+    def rollouts(self, name: str) -> list[Rollout]:
+        """Return a deployment's latest rollouts, newest first."""
+        return self.client.serving.list_rollouts(name).items
+
+    def health(self) -> dict[str, DeploymentState]:
+        """Return every deployment's state by its name."""
+        return {deployment.name: deployment.status.state for deployment in self}
+
+    def close(self) -> None:
+        """Close the connection, if it is its own."""
+        if self._owns_client:
+            self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def traffic_of(
+    challengers: Mapping[str, tuple[str, float]] | None = None,
+    shadows: Mapping[str, str | tuple[str, float]] | None = None,
+    *,
+    sticky_header: str | None = None,
+    salt: str = "",
+) -> TrafficPolicy:
+    """Return a traffic policy.
+
+    Args:
+        challengers: Model and percentage by the variant's name, such as `{"b": ("iris@challenger", 20)}`.
+        shadows: Model, or model and percentage, by the variant's name.
+        sticky_header: Whoever sends the same value in this header gets the same variant.
+        salt: Another one deals the callers anew.
+    """
+    mirrored = {name: (one, 100.0) if isinstance(one, str) else one for name, one in (shadows or {}).items()}
+    return TrafficPolicy(
+        challengers=[
+            Challenger(name=name, model=model, share=share) for name, (model, share) in (challengers or {}).items()
+        ],
+        shadows=[Shadow(name=name, model=model, share=share) for name, (model, share) in mirrored.items()],
+        sticky_header=sticky_header,
+        salt=salt,
+    )
+
+
 def deploy_model(
     model: str,
     name: str,
     *,
     replicas: int | None = None,
     limits: ServingLimits | None = None,
+    challengers: Mapping[str, tuple[str, float]] | None = None,
+    shadows: Mapping[str, str | tuple[str, float]] | None = None,
+    sticky_header: str | None = None,
+    strategy: Strategy | None = None,
     wait: bool = True,
     timeout_s: float = 300.0,
     client: Client | None = None,
@@ -136,7 +299,11 @@ def deploy_model(
         model: `name` (its latest version), `name:3` or `name@alias`.
         name: Of a new deployment, or of one that is to serve this model from now on.
         replicas: How many runtimes; by default 1, or as many as there are.
-        wait: Return only when it serves.
+        challengers: Models that answer a share of the callers, such as `{"b": ("iris@challenger", 20)}`.
+        shadows: Models that are asked copies of requests, such as `{"c": "iris:7"}`.
+        sticky_header: Whoever sends the same value in this header gets the same model.
+        strategy: How the change comes about: `AllAtOnce()`, `Rolling()`, `Canary()`, `BlueGreen()`.
+        wait: Return only when it serves; of a canary, after its last step.
         client: The connection; by default one of its own, which closing the deployment closes.
 
     Raises:
@@ -144,7 +311,17 @@ def deploy_model(
     """
     deployment = ModelDeployment(name, client)
     try:
-        deployment.deploy(model, replicas=replicas, limits=limits, wait=wait, timeout_s=timeout_s)
+        split = challengers is not None or shadows is not None or sticky_header is not None
+        traffic = traffic_of(challengers, shadows, sticky_header=sticky_header) if split else None
+        deployment.deploy(
+            model,
+            replicas=replicas,
+            limits=limits,
+            traffic=traffic,
+            strategy=strategy,
+            wait=wait,
+            timeout_s=timeout_s,
+        )
     except BaseException:
         deployment.close()
         raise

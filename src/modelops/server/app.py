@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelops.contracts.rest import PREFIX
 from modelops.contracts.schemas import Problem
+from modelops.contracts.tracing import Tracing
 from modelops.kernel import problems
 from modelops.kernel.door import Door
 from modelops.kernel.manifest import Manifest
@@ -45,7 +46,7 @@ class Application(FastAPI):
                 allow_headers=["*"],
                 expose_headers=["ETag", "X-Request-Id", "Retry-After"],
             )
-        self._front = RequestContext(app)
+        self._front = RequestContext(app, place.ports.get(Tracing))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""

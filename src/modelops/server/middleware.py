@@ -8,13 +8,14 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelops.contracts.errors import TooLarge
+from modelops.contracts.tracing import Tracing, read_traceparent
 from modelops.kernel.door import Door
 from modelops.kernel.logs import request_id, trace_id
 from modelops.kernel.problems import respond
 from modelops.kernel.scope import LIMIT_KEY
+from modelops.server.traced import Traced
 
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,100}$")
-_TRACEPARENT = re.compile(rb"^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
 _DOCS_POLICY = (
     b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 )
@@ -22,10 +23,10 @@ _DOCS_POLICY = (
 
 class RequestContext:
     """Gives a request its id (the caller's `X-Request-Id`, or a new one) and its trace (`traceparent`, W3C Trace Context),
-    and sends the id back."""
+    and sends the id back. With `tracing`, requests that are sampled have a span."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, tracing: Tracing | None = None) -> None:
+        self.app, self.tracing = app, tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -35,17 +36,18 @@ class RequestContext:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         name = given.decode() if _REQUEST_ID.match(given) else f"req_{token_hex(16)}"
-        trace = _TRACEPARENT.match(headers.get(b"traceparent", b""))
+        caller = read_traceparent(headers.get(b"traceparent", b"").decode("latin-1"))
         scope.setdefault("state", {})["request_id"] = name
-        tokens = request_id.set(name), trace_id.set(trace.group(1).decode() if trace else None)
+        tokens = request_id.set(name), trace_id.set(f"{caller.trace_id:032x}" if caller else None)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *_headers(name, scope["path"])]
             await send(message)
 
+        app = self.app if self.tracing is None else Traced(self.app, self.tracing, caller)
         try:
-            await self.app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
         finally:
             request_id.reset(tokens[0])
             trace_id.reset(tokens[1])

@@ -14,6 +14,7 @@ from modelops.adapters.local.jobs import LocalJobBackend
 from modelops.contracts.clock import Clock, SystemClock
 from modelops.contracts.ports import BlobStore, Deployer, JobBackend
 from modelops.contracts.settings import Settings
+from modelops.contracts.tracing import Tracing, open_tracing
 from modelops.domains.data import service as data
 from modelops.domains.experiments.ports import ArtifactCatalog, ArtifactRelease
 from modelops.domains.identity import service as identity
@@ -85,6 +86,9 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     ports[ArtifactRelease] = data.release_artifacts
     for manifest in manifests:
         ports.update(manifest.provides)
+    tracing = open_tracing("modelops-api", {}, os.environ)
+    if tracing is not None:
+        ports[Tracing] = tracing
     place = Workplace(database, ports, clock or SystemClock(), settings)
     with place.work() as ctx:
         first_key = identity.set_up(ctx)
@@ -92,6 +96,8 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     controller = Controller(place, reconcilers, handlers_of(manifests), _holder(home))
     platform = Platform(settings, place, manifests, build_app(place, manifests), controller, url, first_key)
     platform._closers.extend([database.close, place.writer.close, deployer.close])
+    if tracing is not None:
+        platform._closers.append(tracing.close)
     return platform
 
 

@@ -106,12 +106,26 @@ class DeployerContract:
         assert first == second[:1] == third
 
     def test_a_spec_is_for_good(self, deployer: Deployer, python: str) -> None:
-        """What is not the number of replicas cannot change under a name."""
+        """Command and environment cannot change under a name."""
         spec = self.workload(python)
         deployer.apply(spec)
-        for other in (replace(spec, env={"A": "B"}), replace(spec, argv=("true",)), replace(spec, files={"a": ""})):
+        for other in (replace(spec, env={"A": "B"}), replace(spec, argv=("true",))):
             with pytest.raises(Conflict):
                 deployer.apply(other)
+
+    def test_files_change_for_what_starts_after(self, deployer: Deployer, python: str) -> None:
+        """What runs is left alone, with the files that it started with; what starts has the newest ones."""
+        before = self.ready(deployer, self.workload(python, 1))
+        spec = replace(self.workload(python, 2), files={"unready": ""})
+
+        def started() -> list[ReplicaObservation] | None:
+            deployer.apply(spec)
+            seen = deployer.observe(NAME)
+            return seen if len(seen) == 2 and seen[1].endpoint is not None else None
+
+        after = wait_for(started)
+        assert after[:1] == before
+        assert not after[1].ready
 
     def test_a_replica_that_ends_is_started_again(self, deployer: Deployer, clock: VirtualClock, python: str) -> None:
         """At once the first time, then later and later; the restarts are counted, the reason is told."""

@@ -9,6 +9,8 @@ from modelops.contracts.ports import Deployer, Phase, ReplicaObservation, Worklo
 from modelops.domains.models.flavours import sklearn
 from modelops.domains.models.packages import files_of
 from modelops.domains.models.schemas import Feature, ModelSignature, PackageFile, VersionCreate
+from modelops.domains.serving.control import ReplicaControl, Reply
+from modelops.domains.serving.schemas import ReplicaRevision, RevisionDocument, ServedVariant
 from modelops.kernel.work import PlatformUrl
 
 
@@ -20,6 +22,7 @@ class Workload:
     replicas: dict[int, ReplicaObservation] = field(default_factory=dict)
     log: bytes = b""
     stubborn: bool = False
+    begun: dict[int, str] = field(default_factory=dict)
 
 
 class ScriptedDeployer:
@@ -36,15 +39,17 @@ class ScriptedDeployer:
         if self.refusal:
             raise self.refusal
         found = self.workloads.setdefault(spec.name, Workload(spec))
-        if replace(found.spec, replicas=0) != replace(spec, replicas=0):
+        if replace(found.spec, replicas=0, files={}) != replace(spec, replicas=0, files={}):
             raise Conflict(f"The workload {spec.name} exists with another spec.")
         found.spec = spec
         for index in range(spec.replicas):
             now = found.replicas.get(index)
             if now is None:
                 found.replicas[index] = ReplicaObservation(index, Phase.RUNNING, False, None, 1, 0, None, None)
+                found.begun[index] = spec.files.get("revision.json")
                 self.history.append(("start", spec.name, index))
             elif now.phase is Phase.EXITED:
+                found.begun[index] = spec.files.get("revision.json")
                 found.replicas[index] = replace(now, phase=Phase.RUNNING, restarts=now.restarts + 1, reason=None)
         for index in [index for index in found.replicas if index >= spec.replicas]:
             del found.replicas[index]
@@ -88,6 +93,84 @@ class ScriptedDeployer:
             )
 
 
+class ScriptedControl:
+    """Replicas that serve what they are sent at once, later, or not at all, as the test says.
+
+    A replica is known by its endpoint and restarts; a process that started has the document that lay in its folder.
+    """
+
+    def __init__(self, deployer):
+        self.deployer = deployer
+        self.serving, self.sent, self.failures = {}, {}, {}
+        self.obedient, self.away, self.broken = True, False, None
+        self.history, self.tokens = [], []
+
+    def read(self, endpoints, token):
+        self.tokens.append(token)
+        known = [not self.away and self._name(endpoint) in self.deployer.workloads for endpoint in endpoints]
+        return [Reply(self._state(one) if there else None) for one, there in zip(endpoints, known, strict=True)]
+
+    def send(self, endpoints, token, document):
+        self.tokens.append(token)
+        for endpoint in endpoints:
+            key = self._key(endpoint)
+            self.history.append((key, document_of(document)))
+            self.sent[key], self.failures[key] = document, self.broken
+            if self.obedient and not self.broken:
+                self.arrive(endpoint)
+        return [Reply()] * len(endpoints)
+
+    def arrive(self, *endpoints):
+        for endpoint in endpoints or [endpoint for endpoint, _ in list(self.sent)]:
+            key = self._key(endpoint)
+            if key in self.sent:
+                self.serving[key] = self.sent.pop(key)
+
+    def shares(self):
+        """What each replica serves: revision, and shares by variant."""
+        found = []
+        for name, workload in self.deployer.workloads.items():
+            for index in sorted(workload.replicas):
+                endpoint = self.deployer.endpoint.format(name=name, index=index)
+                found.append(document_of(self.serving.get(self._key(endpoint)) or self._first(endpoint)))
+        return found
+
+    @staticmethod
+    def _name(endpoint):
+        return endpoint.rsplit("/", 2)[1]
+
+    def _key(self, endpoint):
+        name, index = endpoint.rsplit("/", 2)[1:]
+        return endpoint, self.deployer.workloads[name].replicas[int(index)].restarts
+
+    def _first(self, endpoint):
+        name, index = endpoint.rsplit("/", 2)[1:]
+        return self.deployer.workloads[name].begun[int(index)]
+
+    def _state(self, endpoint):
+        key = self._key(endpoint)
+        served = RevisionDocument.model_validate_json(self.serving.get(key) or self._first(endpoint))
+        wanted = RevisionDocument.model_validate_json(self.sent[key]) if key in self.sent else served
+        failure = self.failures.get(key)
+        variants = [
+            ServedVariant(name=one.name, role=one.role, share=one.share, model=one.model, version=one.version)
+            for one in served.variants
+        ]
+        return ReplicaRevision(
+            serving=served.revision,
+            wanted=wanted.revision,
+            loading=key in self.sent and not failure,
+            failure=failure,
+            variants=variants,
+        )
+
+
+def document_of(text):
+    """A document in short: its revision, and the share and version of each variant."""
+    found = RevisionDocument.model_validate_json(text)
+    return found.revision, {one.name: (round(one.share, 3), one.version) for one in found.variants}
+
+
 @pytest.fixture
 def world():
     """The scripted world of a platform: `world(platform)`."""
@@ -95,6 +178,7 @@ def world():
     def install(platform):
         deployer = ScriptedDeployer()
         platform.place.ports[Deployer] = deployer
+        deployer.control = platform.place.ports[ReplicaControl] = ScriptedControl(deployer)
         platform.place.ports[PlatformUrl].set("http://127.0.0.1:1")
         return deployer
 

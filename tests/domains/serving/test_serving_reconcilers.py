@@ -7,6 +7,7 @@ import pytest
 from modelops.contracts.errors import NotFound
 from modelops.contracts.ports import Deployer, WorkloadSpec
 from modelops.domains.serving.schemas import DeploymentState, RevisionDocument, RevisionState
+from modelops.domains.serving.strategies import BlueGreen
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
@@ -34,7 +35,9 @@ class Story:
         return f"{self.id}-r{number}"
 
     def create(self, **options):
+        """A deployment whose revisions each have processes of their own."""
         self.register()
+        options.setdefault("strategy", BlueGreen(keep_s=0))
         made = self.serving.create_deployment("d", "m:1", **options)
         self.id = made.id
         return made

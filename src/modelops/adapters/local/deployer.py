@@ -59,7 +59,7 @@ class LocalDeployer:
         self._prober.close()
 
     def apply(self, spec: WorkloadSpec) -> None:
-        """Move one step towards `spec`. Raises Conflict when more than `replicas` differs from when it was made."""
+        """Move one step towards `spec`. Raises Conflict when more than `replicas` and `files` differ from when it was made."""
         if spec.replicas < 0:
             raise InvalidInput(f"A workload cannot have {spec.replicas} replicas.")
         command = Command(spec.argv, spec.env, spec.files, spec.limits)
@@ -151,10 +151,11 @@ def _claim(folder: Path, spec: WorkloadSpec) -> None:
     fingerprint = _fingerprint(spec)
     path = folder / _FINGERPRINT
     if path.exists():
-        if json.loads(path.read_bytes())["sha256"] != fingerprint:
+        # Workloads from before their files could change were known by those too.
+        if json.loads(path.read_bytes())["sha256"] not in (fingerprint, _fingerprint(spec, with_files=True)):
             raise Conflict(
-                f"The workload {spec.name} exists with another command, environment, files or limits.",
-                hint="Only the number of replicas can change: give the changed workload a name of its own.",
+                f"The workload {spec.name} exists with another command, environment or limits.",
+                hint="Only replicas and files can change: give the changed workload a name of its own.",
             )
         return
     with durable.full_disk_as_error(f"the workload {spec.name}"):
@@ -163,7 +164,8 @@ def _claim(folder: Path, spec: WorkloadSpec) -> None:
         durable.sync_folder(folder.parent)
 
 
-def _fingerprint(spec: WorkloadSpec) -> str:
-    """Return a digest of everything but the number of replicas. The spec itself is not kept: it may hold secrets."""
-    members = (list(spec.argv), dict(spec.env), dict(spec.files), asdict(spec.limits))
+def _fingerprint(spec: WorkloadSpec, *, with_files: bool = False) -> str:
+    """Return a digest of what cannot change. The spec itself is not kept: it may hold secrets."""
+    files = [dict(spec.files)] if with_files else []
+    members = [list(spec.argv), dict(spec.env), *files, asdict(spec.limits)]
     return hashlib.sha256(json.dumps(members, sort_keys=True).encode()).hexdigest()

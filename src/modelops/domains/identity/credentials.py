@@ -146,9 +146,16 @@ def revoke_grants(ctx: Context, subject: str) -> None:
     )
 
 
-def call_token(ctx: Context, permissions: Sequence[str], *, ttl_s: int) -> str:
+def call_token(
+    ctx: Context, permissions: Sequence[str], *, ttl_s: int, deployments: Sequence[str] | None = None
+) -> str:
     """Issue the platform itself a short-lived token for the current project, to call a runtime with (for the
-    domains above). The platform itself does not take it, so a runtime gains nothing by keeping it."""
+    domains above). The platform itself does not take it, so a runtime gains nothing by keeping it.
+
+    Args:
+        deployments: The only deployments that it is for. Such a token also says that it is the platform's own.
+    """
+    own = {} if deployments is None else {"platform": True, "deployments": list(deployments)}
     return tokens.mint(
         ctx,
         ctx.actor.id,
@@ -157,6 +164,7 @@ def call_token(ctx: Context, permissions: Sequence[str], *, ttl_s: int) -> str:
         permissions=permissions,
         ttl_s=ttl_s,
         jti=new_id("tok"),
+        **own,
     )
 
 

@@ -21,7 +21,15 @@ _LEEWAY_S = 5
 
 
 def mint(
-    ctx: Context, subject: str, *, kind: str, project_id: str, permissions: Iterable[str], ttl_s: int, jti: str
+    ctx: Context,
+    subject: str,
+    *,
+    kind: str,
+    project_id: str,
+    permissions: Iterable[str],
+    ttl_s: int,
+    jti: str,
+    **others: Any,
 ) -> str:
     """Return a signed token for one project.
 
@@ -29,6 +37,7 @@ def mint(
         subject: The id of whom it is for.
         kind: `principal` or `grant`: where its rights are looked up.
         jti: The API key or grant that it stands on; with it, the token is revoked.
+        others: Further claims.
     """
     name, private = active_key(ctx, KeyPurpose.TOKENS)
     now = ctx.clock.now()
@@ -42,7 +51,7 @@ def mint(
         "jti": jti,
         "iat": int(now.timestamp()),
         "exp": int((now + timedelta(seconds=ttl_s)).timestamp()),
-    }
+    } | others
     return jwt.encode(claims, private, algorithm="EdDSA", headers={"kid": name})
 
 

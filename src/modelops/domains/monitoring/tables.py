@@ -28,6 +28,9 @@ class SketchBatchRow(InProject, Base):
     dropped_rows: Mapped[int] = mapped_column(BigInteger)
     inputs: Mapped[list[dict[str, Any]]] = mapped_column(JsonColumn)
     outputs: Mapped[list[dict[str, Any]]] = mapped_column(JsonColumn)
+    variant: Mapped[str] = mapped_column(String(63), server_default="champion")
+    latencies: Mapped[list[int] | None] = mapped_column(JsonColumn)
+    latency_sum_s: Mapped[float] = mapped_column(server_default="0")
 
 
 class DriftReportRow(Tracked, InProject, Base):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,16 @@ import typer
 
 from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page, show_rows, values
 from modelops.domains.serving.client import Serving
-from modelops.domains.serving.schemas import Deployment, DeploymentState, ServingLimits
+from modelops.domains.serving.options import read_strategy, read_traffic, show_rollout
+from modelops.domains.serving.rollouts import Rollout
+from modelops.domains.serving.schemas import (
+    Deployment,
+    DeploymentState,
+    ExplainMethod,
+    LogFormat,
+    ServingLimits,
+    TrafficPolicy,
+)
 
 app = typer.Typer(help="Deployments: which model version answers where.", no_args_is_help=True)
 
@@ -22,6 +32,24 @@ MemoryOpt = Annotated[int | None, typer.Option(min=64, help="Memory of each repl
 ConcurrencyOpt = Annotated[int | None, typer.Option(min=1, help="Requests that each replica takes at once.")]
 LimitOpt = Annotated[
     list[str] | None, typer.Option("--limit", help="Another limit, such as rate_per_s=50, or =null; repeat it.")
+]
+ChallengerOpt = Annotated[
+    list[str] | None, typer.Option("--challenger", help="Answers a share: NAME=MODEL:VERSION:PERCENT; repeat it.")
+]
+ShadowOpt = Annotated[
+    list[str] | None, typer.Option("--shadow", help="Is asked copies: NAME=MODEL:VERSION:PERCENT; repeat it.")
+]
+StickyOpt = Annotated[str | None, typer.Option("--sticky-header", help="Its value decides who answers a caller.")]
+StrategyOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        help="How changes come about: all_at_once, rolling, canary, blue_green, or JSON; `@FILE` reads one.",
+    ),
+]
+StepOpt = Annotated[
+    list[str] | None,
+    typer.Option("--step", help="A canary's step, PERCENT:SECONDS, or PERCENT to stay until resumed; repeat it."),
 ]
 TagOpt = Annotated[list[str] | None, typer.Option(help="A tag, KEY=VALUE; repeat it.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it serves; fail when it does not.")]
@@ -42,6 +70,11 @@ def create_deployment(
     memory_mb: MemoryOpt = None,
     max_concurrency: ConcurrencyOpt = None,
     limit: LimitOpt = None,
+    challenger: ChallengerOpt = None,
+    shadow: ShadowOpt = None,
+    sticky_header: StickyOpt = None,
+    strategy: StrategyOpt = None,
+    step: StepOpt = None,
     description: str = "",
     tag: TagOpt = None,
     wait: Wait = False,
@@ -55,6 +88,8 @@ def create_deployment(
         model,
         replicas=1 if replicas is None else replicas,
         limits=_limits(ServingLimits(), cpus, memory_mb, max_concurrency, limit),
+        traffic=read_traffic(TrafficPolicy(), challenger, shadow, sticky_header),
+        strategy=read_strategy(strategy, step),
         description=description,
         tags=pairs(tag, "a tag"),
     )
@@ -85,22 +120,33 @@ def update_deployment(
     memory_mb: MemoryOpt = None,
     max_concurrency: ConcurrencyOpt = None,
     limit: LimitOpt = None,
+    challenger: ChallengerOpt = None,
+    shadow: ShadowOpt = None,
+    sticky_header: StickyOpt = None,
+    champion_only: Annotated[bool, typer.Option("--champion-only", help="Take challengers and shadows away.")] = False,
+    strategy: StrategyOpt = None,
+    step: StepOpt = None,
     description: str | None = None,
     tag: TagOpt = None,
     wait: Wait = False,
     timeout_s: TimeoutOpt = 300.0,
     as_json: AsJson = False,
 ) -> None:
-    """Change a deployment without an interruption: another model, other limits, more or fewer replicas."""
+    """Change a deployment without an interruption: another model, limits, traffic, more or fewer replicas."""
     serving = group(ctx, Serving)
     limits = None
     if limit or any(given is not None for given in (cpus, memory_mb, max_concurrency)):
         limits = _limits(serving.get_deployment(deployment).limits, cpus, memory_mb, max_concurrency, limit)
+    traffic = TrafficPolicy() if champion_only else None
+    if challenger or shadow or sticky_header is not None:
+        traffic = read_traffic(traffic or serving.get_deployment(deployment).traffic, challenger, shadow, sticky_header)
     changed = serving.update_deployment(
         deployment,
         model=model,
         replicas=replicas,
         limits=limits,
+        traffic=traffic,
+        strategy=read_strategy(strategy, step),
         description=description,
         tags=pairs(tag, "a tag") if tag else None,
     )
@@ -149,15 +195,97 @@ def rollback_deployment(
 
 
 @app.command()
+@paged
+def list_rollouts(ctx: typer.Context, deployment: DeploymentArg, page: Any, as_json: AsJson = False) -> None:
+    """List a deployment's rollouts, newest first."""
+    columns = ["revision", "from_revision", "state", "step", "steps", "share", "created_at", "created_by", "reason"]
+    show_page(
+        group(ctx, Serving).list_rollouts(deployment, **page), columns, as_json=as_json, empty="Nothing changed yet."
+    )
+
+
+@app.command()
+def get_rollout(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    revision: Annotated[int | None, typer.Option(min=1, help="By default, the last one's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a revision takes over: where it stands, what was measured, what came about."""
+    show_rollout(group(ctx, Serving).get_rollout(deployment, revision=revision), as_json)
+
+
+@app.command()
+def pause_rollout(ctx: typer.Context, deployment: DeploymentArg, as_json: AsJson = False) -> None:
+    """Keep a rollout where it is; a failing analysis still aborts it."""
+    show_rollout(group(ctx, Serving).pause_rollout(deployment), as_json)
+
+
+@app.command()
+def resume_rollout(ctx: typer.Context, deployment: DeploymentArg, as_json: AsJson = False) -> None:
+    """Let a paused rollout go on."""
+    show_rollout(group(ctx, Serving).resume_rollout(deployment), as_json)
+
+
+@app.command()
+def promote_rollout(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    wait: Wait = False,
+    timeout_s: TimeoutOpt = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Skip what is left of a rollout's steps: the candidate takes over now."""
+    serving = group(ctx, Serving)
+    _after(serving, deployment, serving.promote_rollout(deployment), wait, timeout_s, as_json)
+
+
+@app.command()
+def abort_rollout(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until what served before answers all again.")] = False,
+    timeout_s: TimeoutOpt = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Give a rollout up: what served before answers all again."""
+    serving = group(ctx, Serving)
+    _after(serving, deployment, serving.abort_rollout(deployment, reason=reason), wait, timeout_s, as_json)
+
+
+@app.command()
+def record_business_metric(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    metric: Annotated[str, typer.Argument(help="Which metric, such as `revenue`.")],
+    variant: Annotated[str, typer.Argument(help="Whose answers led to the values: `champion`, `candidate`, …")],
+    values: Annotated[list[float], typer.Argument(help="The values, such as one per order.")],
+    as_json: AsJson = False,
+) -> None:
+    """Post values that a variant's answers led to, for the analysis of a canary."""
+    show(group(ctx, Serving).record_business_metric(deployment, metric, variant, values), as_json=as_json)
+
+
+@app.command()
 def predict(ctx: typer.Context, deployment: DeploymentArg, instances: RowsArg, as_json: AsJson = False) -> None:
     """Predict rows, such as '[[5.1, 3.5, 1.4, 0.2]]'."""
     show(group(ctx, Serving).predict(deployment, _rows(instances)), as_json=as_json)
 
 
 @app.command()
-def explain(ctx: typer.Context, deployment: DeploymentArg, instances: RowsArg, as_json: AsJson = False) -> None:
+def explain(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    instances: RowsArg,
+    method: Annotated[ExplainMethod | None, typer.Option(help="By default, the cheapest that fits the model.")] = None,
+    max_evaluations: Annotated[
+        int | None, typer.Option(min=1, max=2**20, help="Rows that the model may be asked for, to explain one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Explain the predictions of rows by additive attributions (SHAP values)."""
-    said = group(ctx, Serving).explain(deployment, _rows(instances))
+    said = group(ctx, Serving).explain(deployment, _rows(instances), method=method, max_evaluations=max_evaluations)
     if as_json:
         show(said, as_json=True)
         return
@@ -186,6 +314,35 @@ def get_replica_log(
     show(log, as_json=True) if as_json else say(log.text.rstrip("\n"))
 
 
+@app.command()
+@paged
+def list_prediction_logs(ctx: typer.Context, deployment: DeploymentArg, page: Any, as_json: AsJson = False) -> None:
+    """List a deployment's files of logged predictions, newest first."""
+    columns = ["began_at", "ended_at", "rows", "size", "variant", "model", "version", "revision", "expires_at"]
+    empty = "Nothing is logged: `mops deployments update-deployment NAME --limit log_sample=0.1` logs a tenth."
+    show_page(group(ctx, Serving).list_prediction_logs(deployment, **page), columns, as_json=as_json, empty=empty)
+
+
+@app.command()
+def download_prediction_logs(
+    ctx: typer.Context,
+    deployment: DeploymentArg,
+    to: Annotated[Path, typer.Argument(help="The file to write.")],
+    since: Annotated[datetime | None, typer.Option(help="Requests from then on (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Requests before then (UTC).")] = None,
+    variant: Annotated[str | None, typer.Option(help="Those of one variant.")] = None,
+    format: Annotated[LogFormat, typer.Option(help="What to write.")] = LogFormat.PARQUET,  # noqa: A002 - the option
+    as_json: AsJson = False,
+) -> None:
+    """Write logged predictions into a file, as one table. They may be personal data."""
+    serving = group(ctx, Serving)
+    serving.download_prediction_logs(deployment, to, since=since, until=until, variant=variant, format=format)
+    if as_json:
+        show_rows([{"file": str(to), "size": to.stat().st_size}], ["file", "size"], as_json=True, empty="")
+    else:
+        say(f"{to} is there.")
+
+
 def _limits(
     before: ServingLimits,
     cpus: int | None,
@@ -211,6 +368,14 @@ def _rows(text: str) -> Any:
     return rows["instances"] if isinstance(rows, dict) and set(rows) == {"instances"} else rows
 
 
+def _after(serving: Serving, deployment: str, rollout: Rollout, wait: bool, timeout_s: float, as_json: bool) -> None:
+    """Show a rollout that was steered; with `wait`, once the deployment has settled."""
+    if wait:
+        serving.wait_until_settled(deployment, timeout_s, on_change=_progress)
+        rollout = serving.get_rollout(deployment, revision=rollout.revision)
+    show_rollout(rollout, as_json)
+
+
 def _show(serving: Serving, deployment: Deployment, wait: bool, timeout_s: float, as_json: bool) -> None:
     """Show a deployment; with `wait`, once it has settled, and end with 1 where that is not as it was wanted."""
     if wait:
@@ -232,8 +397,14 @@ def _print(deployment: Deployment, as_json: bool) -> None:
         show(deployment, as_json=True)
         return
     show(
-        {name: value for name, value in deployment.model_dump(mode="json").items() if name != "replica_status"},
+        {
+            name: value
+            for name, value in deployment.model_dump(mode="json").items()
+            if name not in ("replica_status", "variants")
+        },
         as_json=False,
     )
+    if len(deployment.variants) > 1:
+        show_rows(deployment.variants, ["name", "role", "share", "model", "model_version"], as_json=False, empty="")
     columns = ["revision", "index", "phase", "ready", "endpoint", "pid", "restarts", "reason"]
     show_rows(deployment.replica_status, columns, as_json=False, empty="No replica runs.")

@@ -29,3 +29,19 @@ class NotSettled(DeploymentError):
 
     code, title = "not_settled", "It is still under way"
     default_hint = "It goes on; `mops deployments get-deployment NAME` shows how far it is."
+
+
+class IncompatibleVariant(DeploymentError):
+    """A model cannot share the traffic of another: requests that fit the one do not fit the other."""
+
+    code, title = "incompatible_variant", "The models do not take the same requests"
+    default_hint = (
+        "`mops models get-version NAME VERSION` shows a version's inputs; choose one that takes the champion's."
+    )
+
+
+class NoRollout(DeploymentError):
+    """Nothing is being rolled out on the deployment."""
+
+    code, title = "no_rollout", "Nothing is being rolled out"
+    default_hint = "`mops deployments list-rollouts NAME` shows what there was."

@@ -11,13 +11,19 @@ from sqlalchemy import select
 from modelops.contracts.errors import MLOpsError
 from modelops.contracts.ports import Deployer, Phase, ReplicaObservation, WorkloadSpec
 from modelops.domains.identity import service as identity
-from modelops.domains.serving.documents import prepare_revision, token_of
+from modelops.domains.serving.analysis import in_words
+from modelops.domains.serving.comparing import Comparison, compared, comparison
+from modelops.domains.serving.control import ReplicaControl
+from modelops.domains.serving.directing import Order, direct
+from modelops.domains.serving.documents import prepare_revision
+from modelops.domains.serving.orders import control_token, orders, specs
 from modelops.domains.serving.outcomes import Tails, desired_of, forget_deployment, write_replicas, write_verdict
-from modelops.domains.serving.rows import observed, revision_rows
+from modelops.domains.serving.rollouts import AnalysisResult
+from modelops.domains.serving.rows import observed, pending_rollout, revision_rows
 from modelops.domains.serving.rules import Look, judge, plan
-from modelops.domains.serving.schemas import Replica, ServingLimits
+from modelops.domains.serving.schemas import Replica
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
-from modelops.domains.serving.workloads import LOG_BYTES, is_ours, workload_name, workload_spec
+from modelops.domains.serving.workloads import LOG_BYTES, is_ours, workload_name
 from modelops.kernel.context import Context
 from modelops.kernel.work import PlatformUrl
 
@@ -31,9 +37,13 @@ _SECONDS_TO_END = 10.0
 
 @dataclass(frozen=True)
 class Task:
-    """What one step does: the workloads to run and to end, by revision, and what was known before."""
+    """What one step does: the workloads to run, what their replicas shall serve, and the workloads to end, by revision; the
+    comparison to make; and what was known before. `token` is for calls to replicas."""
 
     run: Mapping[int, WorkloadSpec]
+    orders: Mapping[int, Order]
+    token: str
+    comparison: Comparison | None
     end: Mapping[int, str]
     prepare: bool
     grace_s: float
@@ -43,13 +53,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one step saw. `tails` are the last output of replicas that are not ready, by revision and index."""
+    """What one step saw. `tails` are the last output of replicas that are not ready, by revision and index; `analysis` is of
+    the stage that `comparison` names."""
 
     replicas: Sequence[Replica] = ()
     ended: frozenset[int] = frozenset()
     url: str | None = None
     problem: str | None = None
     tails: Tails = field(default_factory=dict)
+    comparison: Comparison | None = None
+    analysis: AnalysisResult | None = None
 
 
 class DeploymentReconciler:
@@ -66,35 +79,51 @@ class DeploymentReconciler:
         row = ctx.session.get(DeploymentRow, key)
         if row is None:
             return None
-        revisions = revision_rows(ctx, row)
-        step = plan(desired_of(row, revisions))
-        under_way = row.deleting or row.waited_s is not None
+        ctx = ctx.within(row.project_id, identity.tenant_of(ctx, row.project_id))
+        revisions, now = revision_rows(ctx, row), ctx.clock.now()
+        rollout = pending_rollout(ctx, row, revisions)
+        desired = desired_of(row, revisions, rollout, now)
+        step = plan(desired)
+        under_way = (
+            row.deleting or row.waited_s is not None or (desired.course is not None and desired.course.is_due(now))
+        )
         if not (step.run or step.end or step.prepare is not None or under_way):
             return None
+        directed, known = orders(row, revisions, desired), observed(row)
+        unsure = any(directed[one.revision].control.digest != one.serves for one in known if one.revision in directed)
         return Task(
-            run={number: _spec(ctx, row, revisions[number], replicas) for number, replicas in step.run.items()},
+            run=specs(ctx, row, revisions, step.run),
+            orders=directed,
+            token=control_token(ctx, row) if directed and (under_way or unsure) else "",
+            comparison=comparison(ctx, row, revisions, rollout),
             end={number: workload_name(row.id, number) for number in step.end},
             prepare=step.prepare is not None,
             grace_s=ctx.settings.drain_s + _SECONDS_TO_END,
-            known=observed(row),
+            known=known,
             under_way=under_way,
         )
 
     def act(self, ports: Mapping[type, Any], state: Task) -> Seen | None:
-        """Run, end and look. An error of the world is an observation too: it must not keep a change from failing."""
+        """Run, direct, end and look. An error of the world is an observation too: it must not keep a change from failing."""
         deployer: Deployer = ports[Deployer]
         replicas, tails, problems = list[Replica](), dict[tuple[int, int], str](), list[str]()
         url = _attempt(ports[PlatformUrl].get, problems) if state.prepare else None
+        known = {(one.revision, one.index): one for one in state.known}
         for number, spec in state.run.items():
             # Looking comes first: a replica that ended is started again by `apply`, and why it ended would be lost.
-            replicas += _look(deployer, number, spec.name, tails)
+            seen = _look(deployer, number, spec.name, tails)
+            if order := state.orders.get(number):
+                seen = direct(ports[ReplicaControl], order, seen, known, state.token, ask_all=state.under_way)
+            replicas += seen
             _attempt(partial(deployer.apply, spec), problems)
         ended = {number for number, name in state.end.items() if deployer.remove(name, grace_s=state.grace_s)}
         for number in sorted(state.end.keys() - ended):
             replicas += _look(deployer, number, state.end[number], tails)
-        if not (state.under_way or url or ended) and replicas == list(state.known):
+        if not (state.under_way or url or ended or state.comparison) and replicas == list(state.known):
             return None
-        return Seen(tuple(replicas), frozenset(ended), url, " ".join(problems) or None, tails)
+        analysis = None if state.comparison is None else compared(state.comparison)
+        problem = " ".join(problems) or None
+        return Seen(tuple(replicas), frozenset(ended), url, problem, tails, state.comparison, analysis)
 
     def apply(self, ctx: Context, key: str, seen: Seen) -> None:
         """Write what was seen, and what follows from it."""
@@ -104,17 +133,22 @@ class DeploymentReconciler:
         ctx = ctx.within(row.project_id, identity.tenant_of(ctx, row.project_id))
         revisions = revision_rows(ctx, row)
         for number in seen.ended:
-            revisions[number].placed = False
+            revisions[number].placed, revisions[number].keep_until = False, None
         if row.deleting and not any(revision.placed for revision in revisions.values()):
             forget_deployment(ctx, row)
             return
-        desired = desired_of(row, revisions)
+        rollout, now = pending_rollout(ctx, row, revisions), ctx.clock.now()
+        desired = desired_of(row, revisions, rollout, now)
         problem = seen.problem
         if seen.url and plan(desired).prepare is not None:
             problem = prepare_revision(ctx, row, revisions[row.wanted_revision], seen.url, sys.executable) or problem
-        write_replicas(ctx, row, seen.replicas)
-        verdict = judge(desired, Look(seen.replicas, problem), ctx.clock.now(), ctx.settings.ready_timeout_s)
-        write_verdict(ctx, row, revisions, verdict, seen.tails)
+        # Meanwhile somebody may have moved the rollout on: then the analysis is of a stage that is over.
+        fresh = seen.comparison is not None and seen.comparison.is_of(rollout)
+        analysis = seen.analysis if fresh else None
+        verdict, why = (None, "") if analysis is None else (analysis.outcome, in_words(analysis))
+        write_replicas(ctx, row, revisions, seen.replicas)
+        found = judge(desired, Look(seen.replicas, problem, verdict, why), now, ctx.settings.ready_timeout_s)
+        write_verdict(ctx, row, revisions, rollout, found, seen.tails, analysis)
 
 
 class OrphanReconciler:
@@ -147,12 +181,6 @@ class OrphanReconciler:
 
     def apply(self, ctx: Context, key: str, seen: None) -> None:
         """Nothing is written."""
-
-
-def _spec(ctx: Context, row: DeploymentRow, revision: RevisionRow, replicas: int) -> WorkloadSpec:
-    limits = ServingLimits.model_validate(revision.limits)
-    name = workload_name(row.id, revision.number)
-    return workload_spec(name, replicas, revision.spec or {}, token_of(ctx, revision), limits)
 
 
 def _attempt(action: Callable[[], T], problems: list[str]) -> T | None:

@@ -4,14 +4,18 @@ from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
 
-from modelops.contracts.schemas import Page
+from modelops.contracts.schemas import Page, UtcTime
 from modelops.domains.serving import service
+from modelops.domains.serving.rollouts import AbortRequest, BusinessValues, RecordedValues, Rollout
 from modelops.domains.serving.schemas import (
     Deployment,
     DeploymentCreate,
     DeploymentUpdate,
+    ExplainRequest,
     Explanations,
     Instances,
+    LogFormat,
+    PredictionLogFile,
     Predictions,
     ReplicaLog,
     Revision,
@@ -26,15 +30,27 @@ router = Router("serving")
 
 Index = Annotated[int, Path(ge=0, lt=2**31, description="A replica, counted from 0.")]
 RevisionNumber = Annotated[int | None, Query(ge=1, lt=2**31, description="By default, the one that matters now.")]
+RolloutRevision = Annotated[int | None, Query(ge=1, lt=2**31, description="By default, the last one's.")]
 Offset = Annotated[int, Query(ge=0, lt=2**63, description="Bytes to skip.")]
 LogLimit = Annotated[int, Query(ge=1, le=1_048_576, description="Bytes at most.")]
 
 
-def _instances() -> dict[str, Any]:
+LogSource = Annotated[str, Query(min_length=1, max_length=200, description="The process that wrote it.")]
+LogSequence = Annotated[int, Query(ge=0, lt=2**63, description="Its number among that process's files.")]
+
+BYTES: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+BODY = {"requestBody": {"required": True, **BYTES}}
+DOWNLOAD: dict[int | str, dict[str, Any]] = {200: {"description": "The table", **BYTES}, **documented(500)}
+
+
+def _instances(body: type[Instances]) -> dict[str, Any]:
     """Return the OpenAPI of a body that is not parsed here: the replica reads it."""
-    schema = Instances.model_json_schema(ref_template="{model}")
+    schema = body.model_json_schema(ref_template="{model}")
     for shape in schema["properties"]["instances"]["items"]["anyOf"]:
         shape["items" if shape["type"] == "array" else "additionalProperties"] = {}
+    method = schema["properties"].get("method")
+    if method is not None:
+        method["anyOf"][0] = schema["$defs"]["ExplainMethod"]
     del schema["$defs"]
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -82,10 +98,52 @@ def rollback_deployment(ctx: Context, deployment: Ref, body: RollbackRequest) ->
     return service.rollback_deployment(ctx, deployment, body)
 
 
+@router.get("/deployments/{deployment}/rollouts")
+def list_rollouts(ctx: Context, deployment: Ref, page: Listing) -> Page[Rollout]:
+    """List a deployment's rollouts with their history, newest first."""
+    return service.list_rollouts(ctx, deployment, page)
+
+
+@router.get("/deployments/{deployment}/rollout")
+def get_rollout(ctx: Context, deployment: Ref, revision: RolloutRevision = None) -> Rollout:
+    """Return the rollout of a revision, by default the last one: where it stands, what was measured, what came about."""
+    return service.get_rollout(ctx, deployment, revision)
+
+
+@router.post("/deployments/{deployment}/rollout/pause")
+def pause_rollout(ctx: Context, deployment: Ref) -> Rollout:
+    """Keep a rollout where it is; a failing analysis still aborts it."""
+    return service.pause_rollout(ctx, deployment)
+
+
+@router.post("/deployments/{deployment}/rollout/resume")
+def resume_rollout(ctx: Context, deployment: Ref) -> Rollout:
+    """Let a paused rollout go on."""
+    return service.resume_rollout(ctx, deployment)
+
+
+@router.post("/deployments/{deployment}/rollout/promote")
+def promote_rollout(ctx: Context, deployment: Ref) -> Rollout:
+    """Skip what is left of a rollout's steps: the candidate takes over now."""
+    return service.promote_rollout(ctx, deployment)
+
+
+@router.post("/deployments/{deployment}/rollout/abort")
+def abort_rollout(ctx: Context, deployment: Ref, body: AbortRequest) -> Rollout:
+    """Give a rollout up; what served before answers all callers again."""
+    return service.abort_rollout(ctx, deployment, body)
+
+
+@router.post("/deployments/{deployment}/business-metrics", status_code=201)
+def record_business_metric(ctx: Context, deployment: Ref, body: BusinessValues) -> RecordedValues:
+    """Post values that a variant's answers led to, for the analysis of a canary."""
+    return service.record_business_metric(ctx, deployment, body)
+
+
 @router.post(
     "/deployments/{deployment}/predict",
     response_model=Predictions,
-    openapi_extra=_instances(),
+    openapi_extra=_instances(Instances),
     responses=documented(500),
 )
 async def predict(scope: Scope, deployment: Ref) -> Response:
@@ -96,7 +154,7 @@ async def predict(scope: Scope, deployment: Ref) -> Response:
 @router.post(
     "/deployments/{deployment}/explain",
     response_model=Explanations,
-    openapi_extra=_instances(),
+    openapi_extra=_instances(ExplainRequest),
     responses=documented(500),
 )
 async def explain(scope: Scope, deployment: Ref) -> Response:
@@ -115,3 +173,34 @@ def get_replica_log(
 ) -> ReplicaLog:
     """Return a piece of a replica's output."""
     return service.get_replica_log(scope, deployment, index, revision, offset, limit)
+
+
+@router.get("/deployments/{deployment}/prediction-logs")
+def list_prediction_logs(ctx: Context, deployment: Ref, page: Listing) -> Page[PredictionLogFile]:
+    """List a deployment's files of logged predictions, newest first."""
+    return service.list_prediction_logs(ctx, deployment, page)
+
+
+@router.post(
+    "/deployments/{deployment}/prediction-logs",
+    status_code=201,
+    response_model=PredictionLogFile,
+    openapi_extra=BODY,
+    responses=documented(500),
+)
+async def receive_prediction_log(scope: Scope, deployment: Ref, source: LogSource, sequence: LogSequence) -> Response:
+    """Take a file of logged predictions, an Arrow stream, from a replica; one that comes again is kept once."""
+    return await service.receive_prediction_log(scope, deployment, source, sequence)
+
+
+@router.get("/deployments/{deployment}/prediction-logs/content", responses=DOWNLOAD, response_class=Response)
+def download_prediction_logs(
+    scope: Scope,
+    deployment: Ref,
+    since: Annotated[UtcTime | None, Query(description="By default, from the first on.")] = None,
+    until: Annotated[UtcTime | None, Query(description="By default, to the last.")] = None,
+    variant: Annotated[str | None, Query(max_length=63, description="By default, all of them.")] = None,
+    format: LogFormat = LogFormat.PARQUET,  # noqa: A002 - the parameter's name
+) -> Response:
+    """Return the logged predictions of requests that came in a window, as one table. They may be personal data."""
+    return service.download_prediction_logs(scope, deployment, since, until, variant, format)

@@ -1,12 +1,24 @@
 """Deployments and revisions in the database: found, and turned into what callers read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import or_, select
 
+from modelops.domains.serving.courses import Course, Hold, RolloutState, Strategy, strategy_of
 from modelops.domains.serving.rules import ready_count
-from modelops.domains.serving.schemas import Deployment, DeploymentState, Replica, ServingLimits
-from modelops.domains.serving.tables import DeploymentRow, RevisionRow
+from modelops.domains.serving.schemas import (
+    Deployment,
+    DeploymentState,
+    Replica,
+    Revision,
+    RevisionState,
+    RevisionVariant,
+    ServingLimits,
+    TrafficPolicy,
+    VariantRole,
+)
+from modelops.domains.serving.strategies import AllAtOnce
+from modelops.domains.serving.tables import DeploymentRow, RevisionRow, RolloutRow
 from modelops.kernel.context import Context
 
 
@@ -32,6 +44,78 @@ def revision_rows(ctx: Context, row: DeploymentRow) -> dict[int, RevisionRow]:
 def observed(row: DeploymentRow) -> list[Replica]:
     """Return the replicas as they were last seen."""
     return [Replica.model_validate(replica) for replica in row.observed]
+
+
+def policy_of(revision: RevisionRow) -> TrafficPolicy:
+    """Return a revision's traffic policy; those from before there were any have none."""
+    return TrafficPolicy.model_validate(revision.traffic or {"override_header": None})
+
+
+def variants_of(revision: RevisionRow) -> list[RevisionVariant]:
+    """Return a revision's variants, champion first."""
+    others = [RevisionVariant.model_validate(one) for one in revision.variants or ()]
+    taken = sum(one.share for one in others if one.role is VariantRole.CHALLENGER)
+    champion = RevisionVariant(
+        name="champion",
+        role=VariantRole.CHAMPION,
+        share=max(0.0, 100.0 - taken),
+        model=revision.model,
+        model_version=revision.model_version,
+        model_version_id=revision.model_version_id,
+    )
+    return [champion, *others]
+
+
+def home_of(revision: RevisionRow) -> int:
+    """Return the number of the revision in whose workload a revision lives."""
+    return revision.home or revision.number
+
+
+def default_strategy(row: DeploymentRow) -> Strategy:
+    """Return how changes of a deployment come about unless they say otherwise."""
+    return AllAtOnce() if row.strategy is None else strategy_of(row.strategy)
+
+
+def pending_rollout(ctx: Context, row: DeploymentRow, revisions: Mapping[int, RevisionRow]) -> RolloutRow | None:
+    """Return the rollout of the revision that is brought up, if there is one."""
+    if revisions[row.wanted_revision].state != RevisionState.PENDING:
+        return None
+    query = select(RolloutRow).where(RolloutRow.deployment_id == row.id, RolloutRow.revision == row.wanted_revision)
+    return ctx.session.scalars(query).one_or_none()
+
+
+def course_of(row: RolloutRow) -> Course:
+    """Return where a rollout stands, as the rules take it."""
+    return Course(
+        strategy=strategy_of(row.strategy),
+        state=RolloutState(row.state),
+        step=row.step,
+        began_at=row.began_at,
+        extensions=row.extensions,
+        looks=row.looks,
+        looked_at=row.looked_at,
+        hold=None if row.hold is None else Hold(row.hold),
+        reason=row.reason,
+    )
+
+
+def as_revision(row: RevisionRow) -> Revision:
+    """Return a revision as it reads."""
+    return Revision(
+        id=row.id,
+        number=row.number,
+        home=home_of(row),
+        model_version_id=row.model_version_id,
+        model=row.model,
+        model_version=row.model_version,
+        limits=ServingLimits.model_validate(row.limits),
+        traffic=policy_of(row),
+        variants=variants_of(row),
+        state=RevisionState(row.state),
+        reason=row.reason,
+        created_at=row.created_at,
+        created_by=row.created_by,
+    )
 
 
 def read_deployment(ctx: Context, row: DeploymentRow) -> Deployment:
@@ -62,7 +146,8 @@ def as_deployment(row: DeploymentRow, revisions: Sequence[RevisionRow]) -> Deplo
     """Return a deployment as it reads: its model and limits are those that answer now, else those wanted."""
     shown = next(one for one in revisions if one.number == (row.active_revision or row.wanted_revision))
     replicas = observed(row)
-    of_active = [replica for replica in replicas if replica.revision == row.active_revision]
+    home = home_of(shown) if row.active_revision is not None else None
+    of_active = [replica for replica in replicas if replica.revision == home]
     return Deployment(
         id=row.id,
         project_id=row.project_id,
@@ -79,6 +164,9 @@ def as_deployment(row: DeploymentRow, revisions: Sequence[RevisionRow]) -> Deplo
         model_version=shown.model_version,
         model_version_id=shown.model_version_id,
         limits=ServingLimits.model_validate(shown.limits),
+        traffic=policy_of(shown),
+        variants=variants_of(shown),
+        strategy=default_strategy(row),
         replica_status=replicas,
         created_at=row.created_at,
         created_by=row.created_by,

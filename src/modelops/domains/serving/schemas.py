@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from modelops.contracts.schemas import Digest, Json, Schema, Slug, Tags, Text, UtcTime
 from modelops.contracts.signing import Signature
 from modelops.domains.models.schemas import ModelRef, ModelSignature, PackageFile
+from modelops.domains.serving.strategies import AllAtOnce, RolloutStrategy
 
 Replicas = Annotated[int, Field(ge=0, le=64)]
 
@@ -38,6 +39,11 @@ class ServingLimits(Schema):
         int, Field(ge=1, le=1_000_000, description="Requests of one caller at once beyond the rate.")
     ] = 100
     grpc: Annotated[bool, Field(description="A second port, for the Open Inference Protocol over gRPC.")] = False
+    log_sample: Annotated[float, Field(ge=0, le=1, description="The share of requests that are logged.")] = 0.0
+    log_inputs: Annotated[bool, Field(description="Log what was sent: it may be personal data.")] = True
+    log_outputs: Annotated[bool, Field(description="Log predictions and probabilities.")] = True
+    log_file_mb: Annotated[int, Field(ge=1, le=256, description="How large a file of logged predictions gets.")] = 16
+    log_retention_days: Annotated[int, Field(ge=1, le=3_650, description="How long logged predictions are kept.")] = 30
 
 
 class VariantRole(StrEnum):
@@ -88,13 +94,23 @@ class TrafficPolicy(Schema):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        names = ["champion", *(one.name for one in self.challengers), *(one.name for one in self.shadows)]
+        names = ["champion", "candidate"]  # the platform's own: a candidate is what a canary brings up
+        names += [*(one.name for one in self.challengers), *(one.name for one in self.shadows)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two variants are called '{twice}'")
         if sum(one.share for one in self.challengers) > 100 + 1e-9:
             raise ValueError("the challengers' shares add up to more than 100 percent")
+        headers = {(self.sticky_header or "").lower(), (self.override_header or "").lower()}
+        if reserved := headers & _RESERVED_HEADERS:
+            raise ValueError(f"the header '{min(reserved)}' cannot decide who answers: it is not passed on to models")
         return self
+
+
+_RESERVED_HEADERS = frozenset(
+    {"authorization", "connection", "content-length", "content-type", "cookie", "host", "proxy-authorization"}
+    | {"set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "x-api-key"}
+)
 
 
 class DeploymentCreate(Schema):
@@ -104,16 +120,21 @@ class DeploymentCreate(Schema):
     model: ModelRef
     replicas: Replicas = 1
     limits: ServingLimits = ServingLimits()
+    traffic: TrafficPolicy = TrafficPolicy()
+    strategy: Annotated[RolloutStrategy, Field(description="How changes come about from now on.")] = AllAtOnce()
     description: Text = ""
     tags: Tags = {}
 
 
 class DeploymentUpdate(Schema):
-    """What may change on a deployment; a field left out stays. A new model or limits make a new revision."""
+    """What may change on a deployment; a field left out stays. A new model, limits or traffic policy make a new revision,
+    which comes by the strategy; another `strategy` holds from this change on."""
 
     model: ModelRef | None = None
     replicas: Replicas | None = None
     limits: ServingLimits | None = None
+    traffic: TrafficPolicy | None = None
+    strategy: RolloutStrategy | None = None
     description: Text | None = None
     tags: Tags | None = None
 
@@ -132,7 +153,12 @@ class DeploymentState(StrEnum):
 
 
 class Replica(Schema):
-    """A runtime process of a deployment, as observed."""
+    """A runtime process of a deployment, as observed.
+
+    `revision` is the one that it was started for; `serving` the one that it says it answers with, where it was asked. What
+    it was told and what it serves are digests of revision documents; `refusal` is why it does not serve what it was told, and
+    `lost` counts how often its process ended while the revision that is brought up was on it.
+    """
 
     revision: int
     index: int
@@ -144,15 +170,35 @@ class Replica(Schema):
     restarts: int
     reason: str | None
     started_at: UtcTime | None
+    # Observations that were written before replicas could change in place lack these.
+    serving: int | None = None
+    serves: str | None = None
+    told: str | None = None
+    refusal: str | None = None
+    lost: int = 0
 
 
 class RevisionState(StrEnum):
-    """`pending` -> `active` -> `superseded`, or `pending` -> `failed` where it never became ready."""
+    """`pending` -> `active` -> `superseded`, or `pending` -> `failed` where it never became ready, or `aborted` where its
+    rollout was."""
 
     PENDING = "pending"
     ACTIVE = "active"
     SUPERSEDED = "superseded"
     FAILED = "failed"
+    ABORTED = "aborted"
+
+
+class RevisionVariant(Schema):
+    """A model version of a revision, and its part in the traffic. `share` is in percent; the champion's is what the
+    challengers leave."""
+
+    name: str
+    role: VariantRole
+    share: float
+    model: str
+    model_version: int
+    model_version_id: str
 
 
 class ReplicaLog(Schema):
@@ -166,14 +212,18 @@ class ReplicaLog(Schema):
 
 
 class Revision(Schema):
-    """One configuration of a deployment. Immutable but for its state."""
+    """One configuration of a deployment. Immutable but for its state. It lives in the processes that were started for the
+    revision `home`, or for itself."""
 
     id: str
     number: int
+    home: int
     model_version_id: str
     model: str
     model_version: int
     limits: ServingLimits
+    traffic: TrafficPolicy
+    variants: list[RevisionVariant]
     state: RevisionState
     reason: str | None
     created_at: UtcTime
@@ -198,6 +248,9 @@ class Deployment(Schema):
     model_version: int
     model_version_id: str
     limits: ServingLimits
+    traffic: TrafficPolicy
+    variants: list[RevisionVariant]
+    strategy: RolloutStrategy
     replica_status: list[Replica]
     created_at: UtcTime
     created_by: str
@@ -214,6 +267,26 @@ class Instances(Schema):
     """Rows to predict or explain: lists of values in the signature's order, or objects by feature name."""
 
     instances: Annotated[list[list[Json] | dict[str, Json]], Field(min_length=1)]
+
+
+class ExplainMethod(StrEnum):
+    """How predictions are explained. `tree` and `linear` are exact, for models of such kinds; `exact` asks any model for
+    all sets of features, `permutation` for some orders of them."""
+
+    TREE = "tree"
+    LINEAR = "linear"
+    EXACT = "exact"
+    PERMUTATION = "permutation"
+
+
+class ExplainRequest(Instances):
+    """Rows to explain, and how: by default, by the cheapest method that fits the model."""
+
+    method: ExplainMethod | None = None
+    max_evaluations: Annotated[
+        int | None,
+        Field(ge=1, le=2**20, description="For how many rows the model may be asked, to explain one."),
+    ] = None
 
 
 class Predictions(Schema):
@@ -233,20 +306,64 @@ class Explanations(Schema):
     """Additive attributions (SHAP values), a row each: `base_values[k] + sum(attributions[row][k])` is the model's output
     `outputs[k]` for the row, in the space that `explains` names (`probability`, `log_odds`, `raw`, …).
 
-    `attributions` has shape (rows, outputs, features).
+    `attributions` has shape (rows, outputs, features), and so have `standard_errors`, of estimates; null where the values
+    are exact. `evaluations` is for how many rows the model is asked, to explain one.
     """
 
     feature_names: list[str]
     outputs: list[str]
     base_values: list[float]
     attributions: list[list[list[float]]]
+    standard_errors: list[list[list[float]]] | None
     explains: str
-    method: str
+    method: ExplainMethod
+    evaluations: int
     model: str
     version: int
     variant: str = "champion"
     revision: int
     replica: str
+
+
+class LogFormat(StrEnum):
+    """How logged predictions are handed out."""
+
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
+class LogFacts(Schema):
+    """What a file of logged predictions tells of itself."""
+
+    deployment_id: str
+    revision: Annotated[int, Field(ge=1, lt=2**31)]
+    replica: str
+    variant: Annotated[str, Field(min_length=1, max_length=63)]
+    model: Annotated[str, Field(max_length=200)]
+    version: Annotated[int, Field(ge=1, lt=2**31)]
+    model_version_id: Annotated[str, Field(max_length=40)]
+
+
+class PredictionLogFile(Schema):
+    """A file of logged predictions: those of one variant at one replica, of requests that came from `began_at` to
+    `ended_at`."""
+
+    id: str
+    deployment_id: str
+    source: str
+    sequence: int
+    revision: int
+    variant: str
+    model: str
+    version: int
+    model_version_id: str
+    digest: Digest
+    size: int
+    rows: int
+    began_at: UtcTime
+    ended_at: UtcTime
+    expires_at: UtcTime
+    created_at: UtcTime
 
 
 class VariantDocument(Schema):

@@ -1,18 +1,25 @@
 """What serving does. Context first, one verb a function; the edge commits. What talks to replicas is in `traffic`."""
 
-from modelops.contracts.errors import AlreadyExists, DeploymentError, NotFound
+from modelops.contracts.errors import AlreadyExists, NotFound
 from modelops.contracts.ids import new_id
-from modelops.contracts.schemas import Page
-from modelops.domains.models import service as models
-from modelops.domains.models.schemas import ModelVersion, Stage
+from modelops.contracts.schemas import Page, jsonable
+from modelops.domains.serving.business import record_business_metric as record_business_metric
+from modelops.domains.serving.changes import Wish, add_revision, begin, refuse_deleting, same_wish, supersede, wish_for
 from modelops.domains.serving.errors import NothingToRollBackTo
+from modelops.domains.serving.predictionlogs import download_prediction_logs as download_prediction_logs
+from modelops.domains.serving.predictionlogs import list_prediction_logs as list_prediction_logs
+from modelops.domains.serving.predictionlogs import receive_prediction_log as receive_prediction_log
 from modelops.domains.serving.rows import (
     as_deployment,
+    as_revision,
     current_revisions,
+    default_strategy,
     deployment_row,
     locked_row,
+    policy_of,
     read_deployment,
     revision_rows,
+    variants_of,
 )
 from modelops.domains.serving.rules import served_before
 from modelops.domains.serving.schemas import (
@@ -25,6 +32,13 @@ from modelops.domains.serving.schemas import (
     RollbackRequest,
     ServingLimits,
 )
+from modelops.domains.serving.steering import abort_rollout as abort_rollout
+from modelops.domains.serving.steering import get_rollout as get_rollout
+from modelops.domains.serving.steering import list_rollouts as list_rollouts
+from modelops.domains.serving.steering import pause_rollout as pause_rollout
+from modelops.domains.serving.steering import promote_rollout as promote_rollout
+from modelops.domains.serving.steering import resume_rollout as resume_rollout
+from modelops.domains.serving.strategies import AllAtOnce
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
 from modelops.domains.serving.traffic import explain as explain
 from modelops.domains.serving.traffic import get_replica_log as get_replica_log
@@ -41,7 +55,7 @@ def create_deployment(ctx: Context, body: DeploymentCreate) -> Deployment:
             f"There is a deployment '{body.name}' already.",
             hint="Choose another name, or give the existing one another model: `mops deployments update-deployment`.",
         )
-    version = _servable(ctx, body.model)
+    wish = wish_for(ctx, body.model, body.limits, body.traffic)
     row = DeploymentRow(
         id=new_id("dep"),
         project_id=ctx.project_id,
@@ -55,13 +69,14 @@ def create_deployment(ctx: Context, body: DeploymentCreate) -> Deployment:
         wanted_revision=1,
         waited_s=0.0,
         observed=[],
+        strategy=jsonable(body.strategy),
         revision=1,
         created_at=ctx.clock.now(),
         created_by=ctx.actor.id,
     )
     ctx.session.add(row)
     ctx.session.flush()
-    first = _add_revision(ctx, row, 1, version, body.limits)
+    first = add_revision(ctx, row, 1, wish, None)
     ctx.emit(
         "modelops.serving.deployment_created",
         row.id,
@@ -96,10 +111,11 @@ def get_deployment(ctx: Context, deployment: str) -> Deployment:
 
 
 def update_deployment(ctx: Context, deployment: str, body: DeploymentUpdate) -> Deployment:
-    """Change a deployment. Another model or other limits make a new revision, other replicas or texts do not."""
+    """Change a deployment. Another model, other limits or another traffic policy make a new revision, which is rolled out by
+    the strategy; other replicas or texts do not."""
     ctx.require("deployments.write")
     row = locked_row(ctx, deployment)
-    _refuse_deleting(row)
+    refuse_deleting(row)
     ctx.check_revision(row)
     if body.description is not None:
         row.description = body.description
@@ -107,7 +123,9 @@ def update_deployment(ctx: Context, deployment: str, body: DeploymentUpdate) -> 
         row.tags = body.tags
     if body.replicas is not None and body.replicas != row.replicas:
         row.replicas = body.replicas
-        _begin(row)
+        begin(row)
+    if body.strategy is not None:
+        row.strategy = jsonable(body.strategy)
     _reconfigure(ctx, row, body)
     ctx.emit(
         "modelops.serving.deployment_updated",
@@ -144,20 +162,20 @@ def list_revisions(ctx: Context, deployment: str, page: PageQuery) -> Page[Revis
     }
     query = ctx.query(RevisionRow).where(RevisionRow.deployment_id == row.id)
     found = list_rows(ctx, query, RevisionRow.id, fields, page, order="desc")
-    items = [Revision.model_validate(one, from_attributes=True) for one in found.rows]
+    items = [as_revision(one) for one in found.rows]
     return Page(items=items, next_cursor=found.next_cursor, total=found.total)
 
 
 def rollback_deployment(ctx: Context, deployment: str, body: RollbackRequest) -> Deployment:
-    """Go back to an earlier revision: a new one equal to it is brought up."""
+    """Go back to an earlier revision: a new one equal to it takes over at once, in the processes that run."""
     ctx.require("deployments.write")
     row = locked_row(ctx, deployment)
-    _refuse_deleting(row)
+    refuse_deleting(row)
     ctx.check_revision(row)
     revisions = revision_rows(ctx, row)
     target = _rollback_target(row, revisions, body.revision)
-    version = _servable(ctx, target.model_version_id)
-    new = _supersede(ctx, row, revisions, version, ServingLimits.model_validate(target.limits))
+    wish = _wish_of(ctx, target)
+    new = supersede(ctx, row, revisions, wish, AllAtOnce(), towards=target)
     ctx.emit(
         "modelops.serving.rollback_requested", row.id, name=row.name, to_revision=target.number, revision=new.number
     )
@@ -169,83 +187,31 @@ def find_deployment(ctx: Context, name_or_id: str) -> Deployment:
     return read_deployment(ctx, deployment_row(ctx, name_or_id))
 
 
-def _servable(ctx: Context, ref: str) -> ModelVersion:
-    version = models.resolve_version(ctx, ref)
-    if version.stage is Stage.RETIREMENT:
-        raise DeploymentError(
-            f"Version {version.version} of '{version.name}' is retired.",
-            hint="Retired versions are not deployed again; choose another one.",
-        )
-    if version.undeployable is not None:
-        raise DeploymentError(
-            f"Version {version.version} of '{version.name}' cannot be deployed. {version.undeployable}",
-            hint="Register a version that can; `mops models list-versions` tells which ones there are.",
-        )
-    return version
-
-
-def _refuse_deleting(row: DeploymentRow) -> None:
-    if row.deleting:
-        raise DeploymentError(f"The deployment '{row.name}' is being deleted.", hint="Make a new one once it is gone.")
-
-
 def _reconfigure(ctx: Context, row: DeploymentRow, body: DeploymentUpdate) -> None:
-    """Make a new revision where model or limits are to be others than wanted, or what was wanted failed."""
-    if body.model is None and body.limits is None:
+    """Make a new revision where what is wished is not what is wanted, or what was wanted failed."""
+    if body.model is None and body.limits is None and body.traffic is None:
         return
     revisions = revision_rows(ctx, row)
     wanted = revisions[row.wanted_revision]
-    limits = body.limits or ServingLimits.model_validate(wanted.limits)
-    version = _servable(ctx, body.model or wanted.model_version_id)
-    same = version.id == wanted.model_version_id and limits == ServingLimits.model_validate(wanted.limits)
-    if not same or wanted.state == RevisionState.FAILED:
-        _supersede(ctx, row, revisions, version, limits)
+    kept = variants_of(wanted) if body.traffic is None else None
+    wish = wish_for(
+        ctx,
+        body.model or wanted.model_version_id,
+        body.limits or ServingLimits.model_validate(wanted.limits),
+        body.traffic or policy_of(wanted),
+        kept,
+    )
+    if not same_wish(wish, wanted) or wanted.state in (RevisionState.FAILED, RevisionState.ABORTED):
+        supersede(ctx, row, revisions, wish, body.strategy or default_strategy(row))
     elif row.failure is not None:  # what serves is what is wanted: the failed attempt is over and done with
         row.failure = None
-        _begin(row)
+        begin(row)
 
 
-def _supersede(
-    ctx: Context, row: DeploymentRow, revisions: dict[int, RevisionRow], version: ModelVersion, limits: ServingLimits
-) -> RevisionRow:
-    """Want a new revision; one that was still being brought up is dropped."""
-    number = max(revisions) + 1
-    before = revisions[row.wanted_revision]
-    if before.state == RevisionState.PENDING:
-        before.state = RevisionState.SUPERSEDED
-        before.reason = f"Revision {number} replaced it before it was ready."
-    row.wanted_revision = number
-    row.failure = None
-    _begin(row)
-    return _add_revision(ctx, row, number, version, limits)
-
-
-def _begin(row: DeploymentRow) -> None:
-    """Note that a change is under way: nobody has watched it yet."""
-    row.state, row.reason = DeploymentState.PROGRESSING, None
-    row.waited_s, row.seen_at = 0.0, None
-
-
-def _add_revision(
-    ctx: Context, row: DeploymentRow, number: int, version: ModelVersion, limits: ServingLimits
-) -> RevisionRow:
-    revision = RevisionRow(
-        id=new_id("rev"),
-        project_id=row.project_id,
-        deployment_id=row.id,
-        number=number,
-        model_version_id=version.id,
-        model=version.name,
-        model_version=version.version,
-        limits=limits.model_dump(mode="json"),
-        state=RevisionState.PENDING,
-        placed=False,
-        created_at=ctx.clock.now(),
-        created_by=ctx.actor.id,
-    )
-    ctx.session.add(revision)
-    ctx.session.flush()
-    return revision
+def _wish_of(ctx: Context, revision: RevisionRow) -> Wish:
+    """Return the wish for a revision once more; its versions may have been retired since."""
+    limits = ServingLimits.model_validate(revision.limits)
+    return wish_for(ctx, revision.model_version_id, limits, policy_of(revision), variants_of(revision))
 
 
 def _rollback_target(row: DeploymentRow, revisions: dict[int, RevisionRow], number: int | None) -> RevisionRow:

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 
 from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from modelops.contracts.errors import DeploymentError, NotFound, TooLarge
 from modelops.contracts.ports import Deployer
+from modelops.contracts.tracing import Tracing, calling, untraced
 from modelops.domains.identity import service as identity
 from modelops.domains.serving.errors import NoReplicaReady
 from modelops.domains.serving.gateway import TOKEN_TTL_S, Answer, Gateway
-from modelops.domains.serving.rows import deployment_row, observed, revision_rows
+from modelops.domains.serving.rows import deployment_row, home_of, observed, policy_of, revision_rows
 from modelops.domains.serving.schemas import DeploymentState, ReplicaLog, RevisionState, ServingLimits
 from modelops.domains.serving.workloads import workload_name
-from modelops.kernel.problems import BadRequest
 from modelops.kernel.scope import Scope
 
 _PERMISSION = "deployments.predict"
@@ -26,13 +25,14 @@ _UNWILLING = frozenset({DeploymentState.STOPPED, DeploymentState.FAILED, Deploym
 
 @dataclass(frozen=True)
 class Target:
-    """Where a deployment answers now."""
+    """Where a deployment answers now. `deciding` are the headers that may decide which of its variants does."""
 
     name: str
     state: DeploymentState
     reason: str | None
     endpoints: tuple[str, ...]
     max_body_bytes: int
+    deciding: frozenset[str]
 
 
 async def predict(scope: Scope, deployment: str) -> Response:
@@ -61,8 +61,9 @@ def get_replica_log(
         number = by_default if revision is None else revision
         if number not in revisions:
             raise NotFound(f"The deployment '{row.name}' has no revision {number}.")
-        placed, kept = revisions[number].placed, revisions[number].log_tail or {}
-        workload = workload_name(row.id, number)
+        home = home_of(revisions[number])
+        placed, kept = revisions[home].placed, revisions[number].log_tail or {}
+        workload = workload_name(row.id, home)
     if placed:
         content = scope.place.ports[Deployer].log(workload, index, offset=offset, limit=limit)
     else:
@@ -87,11 +88,14 @@ def _target(scope: Scope, deployment: str) -> Target:
     with scope.work(write=False) as ctx:
         ctx.require(_PERMISSION)
         row = deployment_row(ctx, deployment)
-        revision = revision_rows(ctx, row)[row.active_revision or row.wanted_revision]
+        revisions = revision_rows(ctx, row)
+        revision = revisions[row.active_revision or row.wanted_revision]
+        policies = [policy_of(one) for one in (revision, revisions[row.wanted_revision])]
+        home = None if row.active_revision is None else home_of(revision)
         serving = [
             replica
             for replica in observed(row)
-            if replica.revision == row.active_revision and replica.index < row.replicas and replica.endpoint
+            if replica.revision == home and replica.index < row.replicas and replica.endpoint
         ]
         # One that was too busy to say that it is ready is still better than none.
         chosen = [replica for replica in serving if replica.ready] or serving
@@ -101,6 +105,9 @@ def _target(scope: Scope, deployment: str) -> Target:
             reason=row.reason,
             endpoints=tuple(replica.endpoint for replica in chosen if replica.endpoint),
             max_body_bytes=ServingLimits.model_validate(revision.limits).max_body_bytes,
+            deciding=frozenset(
+                name for one in policies for name in (one.sticky_header, one.override_header) if name is not None
+            ),
         )
 
 
@@ -108,17 +115,14 @@ async def _body(scope: Scope, limit: int) -> bytes:
     """Read the body, as long as the deployment's own limit lets it be."""
     scope.accept_upload()
     chunks, size = [], 0
-    try:
-        async for chunk in scope.request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge(
-                    f"The body is larger than {limit:,} bytes, the limit of this deployment.",
-                    hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
-                )
-            chunks.append(chunk)
-    except ClientDisconnect as gone:
-        raise BadRequest("The connection ended before the whole body was sent.") from gone
+    async for chunk in scope.request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(
+                f"The body is larger than {limit:,} bytes, the limit of this deployment.",
+                hint="Send fewer rows at once, or raise the deployment's `max_body_bytes`.",
+            )
+        chunks.append(chunk)
     return b"".join(chunks)
 
 
@@ -140,9 +144,17 @@ def _ask(scope: Scope, target: Target, path: str, body: bytes) -> Answer:
     gateway: Gateway = scope.place.ports[Gateway]
     token = gateway.token(scope.project_id, scope.place.clock.monotonic(), lambda: _issue(scope))
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-    headers |= {name: value for name in _PASSED_ON if (value := scope.request.headers.get(name))}
+    passed_on = (*target.deciding, *_PASSED_ON)
+    headers |= {name.lower(): value for name in passed_on if (value := scope.request.headers.get(name))}
     headers["x-request-id"] = getattr(scope.request.state, "request_id", "") or headers.get("x-request-id", "")
-    return gateway.call(target.endpoints, path, body, headers, scope.place.settings.request_timeout_s)
+    tracing = scope.place.ports.get(Tracing)
+    if tracing is not None and "traceparent" not in headers:
+        headers["traceparent"] = untraced()
+    with calling(f"call {path}", headers, {"modelops.deployment": target.name}) as span:
+        answer = gateway.call(target.endpoints, path, body, headers, scope.place.settings.request_timeout_s)
+        if span is not None:
+            span.note({"http.response.status_code": answer.status})
+        return answer
 
 
 def _issue(scope: Scope) -> str:

@@ -1,14 +1,19 @@
 """The workload of a revision: its name, and its spec as it was fixed once and for all."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from modelops.contracts.ports import Limits, WorkloadSpec
+from modelops.contracts.tracing import PASSED_ON
 from modelops.domains.serving.schemas import RevisionDocument, ServingLimits
 
 LOG_BYTES = 4 * 1024 * 1024
 """How much of a replica's output is kept."""
+
+_PASSED_ON = (*PASSED_ON, "SERVING_MAX_CONCURRENCY", "SERVING_NVML_ENABLED")
+"""What a replica takes over from the platform's environment, as it is when its revision is first brought up."""
 
 _OURS = re.compile(r"dep_[0-9a-f]{32}-r[0-9]+")
 
@@ -24,7 +29,7 @@ def is_ours(workload: str) -> bool:
 
 
 def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float) -> dict[str, Any]:
-    """Return the spec to keep: everything about the workload but its token and the number of its replicas.
+    """Return the spec to keep: everything about the workload but its files and the number of its replicas.
 
     Args:
         python: The interpreter that the runtime runs in.
@@ -37,19 +42,28 @@ def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float
             "MODELOPS_CACHE": str(home / "cache"),
             "MODELOPS_SPOOL": str(home / "spool" / document.deployment_id),
             "MODELOPS_DRAIN_S": f"{max(drain_s, 0.1):g}",
+            "TENANT_ID": document.tenant_id,
+            "PROJECT_ID": document.project_id,
+            "DEPLOYMENT_ID": document.deployment_id,
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         },
-        "document": document.model_dump_json(),
     }
 
 
-def workload_spec(name: str, replicas: int, spec: dict[str, Any], token: str, limits: ServingLimits) -> WorkloadSpec:
-    """Return a kept spec as the deployer takes it."""
+def workload_spec(
+    name: str, replicas: int, spec: dict[str, Any], document: str, token: str, limits: ServingLimits
+) -> WorkloadSpec:
+    """Return a kept spec as the deployer takes it.
+
+    Args:
+        document: What a replica that starts now is to serve; those that run are told themselves.
+    """
     return WorkloadSpec(
         name=name,
         replicas=replicas,
         argv=tuple(spec["argv"]),
         env=spec["env"],
-        files={"revision.json": spec["document"], "token": token},
+        files={"revision.json": document, "token": token},
         limits=Limits(
             cpus=limits.cpus,
             memory_bytes=limits.memory_mb * 1024**2 if limits.memory_mb else None,

@@ -5,6 +5,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
+from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,17 +18,19 @@ from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound
 from modelops.runtime.serving.answers import problem_body, problem_headers, reply_headers
 from modelops.runtime.serving.bodies import read_body, whole_number
 from modelops.runtime.serving.engine.asks import Outcome
+from modelops.runtime.serving.limits import deadline_of
 from modelops.runtime.serving.metrics import CONTENT_TYPE, Counts
 from modelops.runtime.serving.openinference.metadata import model_metadata, server_metadata
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.served import Door, Kind, Served
 from modelops.runtime.serving.shadows import follow
 from modelops.runtime.serving.steering import Steering
+from modelops.runtime.serving.tracing import RequestSpan, span_of
 from modelops.runtime.serving.variant import Variant, Way
 
 TIMEOUT_HEADER, JSON_LENGTH_HEADER = "x-request-timeout-ms", "inference-header-content-length"
 _JSON = "application/json"
-_COUNTS = "modelops.counts"
+_COUNTS, _TRACE = "modelops.counts", "modelops.trace"
 _TOO_LARGE = "Send fewer rows at once, or raise the deployment's `max_body_bytes`."
 
 _log = logging.getLogger(__name__)
@@ -79,29 +83,47 @@ async def _predict(replica: Replica, request: Request) -> Response:
     served = replica.current
     way = served.way(_door(served, request), headers).draw()
     with _held(way.variant, request):
-        timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
         body = await read_body(request, served.document.limits.max_body_bytes, _TOO_LARGE)
-        outcome = await asked(served, way, body, json_length, timeout_ms, began)
+        outcome = await asked(served, way, body, _told(request), began)
     if isinstance(outcome, MLOpsError):
         raise outcome
     content, reply = reply_headers(outcome)
     return Response(content, headers=reply)
 
 
-async def asked(
-    served: Served, way: Way, body: bytes, json_length: int | None, timeout_ms: int | None, began: float
-) -> Outcome:
-    """Ask a variant, and have those that are its shadows follow; the arguments are those of `Way.ask`."""
+class Told(NamedTuple):
+    """What came with a body: how much of it is JSON, how long its caller waits, its id, and the trace that it is part of."""
+
+    json_length: int | None
+    timeout_ms: int | None
+    request_id: str | None
+    trace: RequestSpan | None = None
+
+
+def _told(request: Request) -> Told:
+    headers = request.headers
+    timeout_ms, json_length = whole_number(headers, TIMEOUT_HEADER), whole_number(headers, JSON_LENGTH_HEADER)
+    return Told(json_length, timeout_ms, headers.get("x-request-id"), request.scope.get(_TRACE))
+
+
+async def asked(served: Served, way: Way, body: bytes, told: Told, began: float) -> Outcome:
+    """Ask a variant, and have those that are its shadows follow."""
     loop = asyncio.get_running_loop()
+    json_length, timeout_ms, request_id, trace = told
     future: asyncio.Future[Outcome] = loop.create_future()
     done: Callable[[Outcome], None] = future.set_result
     if served.shadows:
-        done = follow(served.shadows, way, body, json_length, done)
+        request_id = request_id or (None if way.log is None else uuid4().hex)
+        done = follow(served.shadows, way, body, json_length, request_id, done)
     given = (body, json_length, timeout_ms, began, done)
     if way.form.is_quick(body, json_length):
         ask = way.ask(*given)
     else:
         ask = await loop.run_in_executor(None, way.ask, *given)
+    if way.log is not None:
+        ask.logged = way.log.pick(request_id)
+    if trace is not None:
+        trace.watch(ask, way.variant.part)
     way.variant.engine.submit(ask)
     try:
         return await future
@@ -134,12 +156,16 @@ def _held(variant: Variant, request: Request) -> Iterator[None]:
 
 
 async def _explain(replica: Replica, request: Request) -> Response:
+    began = time.perf_counter()
     await replica.admit(request.headers.get("authorization"), predicting=True)
     served = replica.current
     variant = served.overridden(request.headers) or served.champion
     with _held(variant, request), replica.explanations:
         body = await read_body(request, served.document.limits.max_body_bytes, _TOO_LARGE)
-        return Response(await replica.explanations.run(replica.explain, variant, body), media_type=_JSON)
+        given = whole_number(request.headers, TIMEOUT_HEADER)
+        deadline = deadline_of(served.document.limits, given, began)
+        content = await replica.explanations.run(replica.explain, variant, body, deadline)
+    return Response(content, media_type=_JSON)
 
 
 async def _metrics(replica: Replica, request: Request) -> Response:
@@ -193,7 +219,12 @@ def _measured(replica: Replica, path: str, handler: Handler) -> Callable[[Reques
 
     async def endpoint(request: Request) -> Response:
         began = replica.asked_at = time.perf_counter()
+        trace = None
+        if replica.tracing is not None:
+            trace = request.scope[_TRACE] = span_of(replica.tracing, request, path, began)
         response = await _answered(replica, request, handler)
+        if trace is not None:
+            trace.end(response.status_code)
         if replica.draining:
             response.headers["connection"] = "close"
         counts: Counts = request.scope.get(_COUNTS) or replica.current.champion.part.counts

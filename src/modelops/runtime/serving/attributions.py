@@ -14,6 +14,7 @@ import numpy as np
 
 from modelops.contracts.errors import DeploymentError
 from modelops.domains.models.flavours import Predictor
+from modelops.runtime.serving.turns import Pace, Turns
 
 _ELEMENTWISE = frozenset(
     {
@@ -35,29 +36,31 @@ _TREES = (
     "HistGradientBoosting",
     "RandomForest",
 )
-_EXACT_UP_TO = 10
-_PERMUTATIONS = 10
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """`base` has shape (outputs,), `values` (rows, outputs, features), and `outputs`, what they add up to, (rows, outputs)."""
+    """`base` has shape (outputs,), `values` (rows, outputs, features), and `outputs`, what they add up to, (rows, outputs).
+    `errors`, the values' standard errors, has their shape; None where they are exact."""
 
     base: Any
     values: Any
     outputs: Any
+    errors: Any = None
 
 
 class Method(Protocol):
-    """A way to explain one model. `explains` names the space of its outputs, `outputs` the outputs."""
+    """A way to explain one model. `explains` names the space of its outputs, `outputs` the outputs; `evaluations` is for
+    how many rows the model is asked to explain one."""
 
     name: str
     explains: str
     outputs: list[str]
     max_rows: int
+    evaluations: int
 
-    def attribute(self, matrix: Any) -> Attribution:
-        """Explain the rows of a float64 matrix, shape (rows, features)."""
+    def attribute(self, matrix: Any, turns: Turns) -> Attribution:
+        """Explain the rows of a float64 matrix, shape (rows, features), in turns."""
         ...
 
 
@@ -73,7 +76,7 @@ class Target:
 class TreeShap:
     """Exact SHAP values of trees, by the paths that training data took (TreeExplainer, `tree_path_dependent`)."""
 
-    name, max_rows = "tree", 1_000
+    name, max_rows, evaluations = "tree", 1_000, 1
 
     def __init__(self, predictor: Predictor) -> None:
         with warnings.catch_warnings():
@@ -84,12 +87,19 @@ class TreeShap:
         self._target = _tree_target(predictor, final)
         self._explainer = TreeExplainer(final, feature_perturbation="tree_path_dependent")
         self.explains, self.outputs = self._target.explains, self._target.outputs
+        self._pace = Pace()
 
-    def attribute(self, matrix: Any) -> Attribution:
+    def attribute(self, matrix: Any, turns: Turns) -> Attribution:
         """Explain the rows."""
-        raw = self._explainer.shap_values(self._transform(matrix), check_additivity=False)
+
+        def work(start: int, stop: int) -> tuple[Any, Any]:
+            part = matrix[start:stop]
+            raw = self._explainer.shap_values(self._transform(part), check_additivity=False)
+            return _rows_outputs_features(raw), self._target.ask(part)
+
+        values, outputs = zip(*self._pace.run(turns, len(matrix), work), strict=True)
         base = np.atleast_1d(np.asarray(self._explainer.expected_value, dtype=np.float64)).ravel()
-        return Attribution(base, _rows_outputs_features(raw), self._target.ask(matrix))
+        return Attribution(base, np.concatenate(values), np.concatenate(outputs))
 
     @staticmethod
     def suits(predictor: Predictor) -> bool:
@@ -102,7 +112,7 @@ class TreeShap:
 class LinearShap:
     """Exact SHAP values of linear models with independent features: weight times distance from the background's mean."""
 
-    name, max_rows = "linear", 1_000
+    name, max_rows, evaluations = "linear", 1_000, 1
 
     def __init__(self, predictor: Predictor, background: Any) -> None:
         self._transform, final = _steps(predictor)
@@ -112,8 +122,8 @@ class LinearShap:
         self._base = self._weights @ self._mean + np.atleast_1d(final.intercept_)
         self.explains, self.outputs = self._target.explains, self._target.outputs
 
-    def attribute(self, matrix: Any) -> Attribution:
-        """Explain the rows."""
+    def attribute(self, matrix: Any, _turns: Turns) -> Attribution:
+        """Explain the rows; all at once, which takes less than a turn."""
         distance = self._transform(matrix) - self._mean
         return Attribution(self._base, distance[:, None, :] * self._weights[None, :, :], self._target.ask(matrix))
 
@@ -122,39 +132,6 @@ class LinearShap:
         """Tell whether the model has weights, perhaps behind steps that take each feature by itself."""
         final = _final(predictor)
         return hasattr(final, "coef_") and hasattr(final, "intercept_") and _is_elementwise(predictor)
-
-
-class AgnosticShap:
-    """SHAP values of any model, by replacing features with those of background rows.
-
-    Exact over all coalitions up to 10 features; beyond, antithetic permutations, which estimate each value and still add
-    up exactly.
-    """
-
-    max_rows = 100
-
-    def __init__(self, target: Target, background: Any) -> None:
-        self._target, self._background = target, background
-        self.name = "exact" if background.shape[1] <= _EXACT_UP_TO else "permutation"
-        self.explains, self.outputs = target.explains, target.outputs
-
-    def attribute(self, matrix: Any) -> Attribution:
-        """Explain the rows. The same rows get the same values each time."""
-        from shap.explainers import Exact, Permutation
-        from shap.maskers import Independent
-
-        masker = Independent(self._background, max_samples=len(self._background))
-        state = np.random.get_state()
-        try:
-            if self.name == "exact":
-                found = Exact(self._target.ask, masker)(matrix, silent=True)
-            else:
-                rounds = _PERMUTATIONS * (2 * matrix.shape[1] + 1)
-                found = Permutation(self._target.ask, masker, seed=0)(matrix, max_evals=rounds, silent=True)
-        finally:
-            np.random.set_state(state)
-        base = np.asarray(found.base_values, dtype=np.float64).reshape(len(matrix), -1)[0]
-        return Attribution(base, _rows_outputs_features(found.values), self._target.ask(matrix))
 
 
 def target_of(predictor: Predictor, decode: Callable[[Any], Any]) -> Target:

@@ -53,6 +53,11 @@ class ReplicaConfig:
     worker: Worker | None
 
     @property
+    def orphan_after_s(self) -> float:
+        """Return after how long others' telemetry is taken over: who wrote it has likely died."""
+        return 10 * self.flush_s
+
+    @property
     def packages(self) -> Path:
         """The folder that verified packages are put in, each in one of its own."""
         return self.workdir / ("packages" if self.worker is None else f"packages-{self.worker.index}")

@@ -1,6 +1,5 @@
 """Forms that a prediction can be asked for in. Each reads a body into rows, and writes what the model says of them."""
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelops.runtime.serving.engine.asks import Render
@@ -11,14 +10,8 @@ QUICK_BYTES = 64 * 1024
 """Reading a longer body takes some milliseconds."""
 
 
-@dataclass(slots=True)
-class Prepared:
-    """A body that was read: rows, their number, whether they are lists of numbers still, and how to answer them."""
-
-    rows: Any
-    count: int
-    listed: bool
-    render: Render
+Prepared = tuple[Any, int, bool, Render]
+"""A body that was read: rows, their number, whether they are lists of numbers still, and how to answer them."""
 
 
 class Form(Protocol):
@@ -54,4 +47,4 @@ class PlainForm:
     def prepare(self, body: bytes, json_length: int | None) -> Prepared:
         """Read a body; this form has no parts that are not JSON."""
         rows, count, listed = self._parser.parse(body)
-        return Prepared(rows, count, listed, self._render)
+        return rows, count, listed, self._render

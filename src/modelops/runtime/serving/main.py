@@ -1,6 +1,7 @@
 """A replica's life: read, verify, load, listen, drain."""
 
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -8,6 +9,7 @@ from types import FrameType
 
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.config import read_config, read_document
+from modelops.runtime.serving.quietly import is_at_work
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.server import serve
 from modelops.runtime.serving.workers import run_workers
@@ -19,10 +21,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        return _run()
+        code = _run()
     except MLOpsError as wrong:
         sys.stderr.write(f"modelops-runtime: {wrong}\n")
         return 1
+    if is_at_work():  # a thread within a library's code does not survive the interpreter's end
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def _run() -> int:

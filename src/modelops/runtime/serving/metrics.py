@@ -3,7 +3,7 @@
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import add
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from modelops.domains.monitoring.schemas import LATENCY_BOUNDS_S
 from modelops.domains.serving.schemas import RevisionDocument
+from modelops.runtime.serving.gpus import Gpus
 
 _LABELS = ("tenant", "project", "deployment", "revision", "variant")
 _BOUNDS = (*(str(bound) for bound in LATENCY_BOUNDS_S), "+Inf")
@@ -26,6 +27,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREDICTION_PATHS = ("/predict", "/v2/models/infer")
 
 _MOST_TOLD_APART = 48
+_NOTHING: Mapping[str, str] = {}
 _OF_VARIANTS = (
     (GaugeMetricFamily, "serving_inflight_requests", "Requests that a model is working on.", "inflight"),
     (GaugeMetricFamily, "serving_queue_depth", "Requests admitted that wait for the model.", "queue_depth"),
@@ -36,6 +38,12 @@ _OF_VARIANTS = (
         "rejected",
     ),
     (CounterMetricFamily, "serving_tap_dropped_rows", "Rows that monitoring did not see.", "tap_dropped"),
+    (
+        CounterMetricFamily,
+        "serving_prediction_log_dropped_rows",
+        "Rows that were to be logged and are not.",
+        "log_dropped",
+    ),
     (
         CounterMetricFamily,
         "serving_shadow_dropped_requests",
@@ -51,10 +59,12 @@ class Durations(msgspec.Struct):
     counts: list[int] = msgspec.field(default_factory=lambda: [0] * len(_BOUNDS))
     total: float = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count one."""
-        self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
-        self.total += seconds
+    def observe(self, seconds: Iterable[float]) -> None:
+        """Count some."""
+        counts = self.counts
+        for each in seconds:
+            counts[bisect_left(LATENCY_BOUNDS_S, each)] += 1
+            self.total += each
 
     def add(self, other: "Durations") -> None:
         """Count all that another counted."""
@@ -70,6 +80,7 @@ class Counts(msgspec.Struct):
     waits: Durations = msgspec.field(default_factory=Durations)
     rejected: int = 0
     tap_dropped: int = 0
+    log_dropped: int = 0
     shadow_dropped: int = 0
     inflight: int = 0
     queue_depth: int = 0
@@ -80,8 +91,7 @@ class Counts(msgspec.Struct):
 
     def waited(self, seconds: Iterable[float]) -> None:
         """Count how long requests waited for the model."""
-        for each in seconds:
-            self.waits.observe(each)
+        self.waits.observe(seconds)
 
     def timed(self) -> Durations:
         """Return how long predictions took, on whichever path."""
@@ -102,6 +112,7 @@ class Counts(msgspec.Struct):
         self.waits.add(other.waits)
         self.rejected += other.rejected
         self.tap_dropped += other.tap_dropped
+        self.log_dropped += other.log_dropped
         self.shadow_dropped += other.shadow_dropped
         self.inflight += other.inflight
         self.queue_depth += other.queue_depth
@@ -127,10 +138,17 @@ class Metrics:
 
     Args:
         before: Where to go on; None for zero.
+        environ: What says by which names the replica goes, where the document does not.
     """
 
-    def __init__(self, document: RevisionDocument, before: ProcessCounts | None = None) -> None:
-        self._own = [document.tenant_id, document.project_id, document.deployment]
+    def __init__(
+        self,
+        document: RevisionDocument,
+        before: ProcessCounts | None = None,
+        environ: Mapping[str, str] = _NOTHING,
+        gpus: Gpus | None = None,
+    ) -> None:
+        self._own, self._gpus = _own_labels(document, environ), gpus
         self._lock = threading.Lock()
         before = before or ProcessCounts()
         self._variants = dict(before.variants)
@@ -154,6 +172,11 @@ class Metrics:
         with self._lock:
             counts.tap_dropped += rows
 
+    def drop_logged(self, counts: Counts, rows: int) -> None:
+        """Count rows that were to be logged and are not."""
+        with self._lock:
+            counts.log_dropped += rows
+
     def lose(self, batches: int) -> None:
         """Count telemetry batches given up."""
         with self._lock:
@@ -166,7 +189,7 @@ class Metrics:
     def render(self, processes: Sequence[ProcessCounts]) -> bytes:
         """Return what the replica's processes counted together, in Prometheus' text format."""
         registry = CollectorRegistry()
-        registry.register(_Families(self._own, processes))
+        registry.register(_Families(self._own, processes, self._gpus))
         return generate_latest(registry)
 
 
@@ -181,7 +204,9 @@ class Tally:
     def answered(self, status: str, seconds: float) -> None:
         """Count an answer."""
         self._statuses[status] = self._statuses.get(status, 0) + 1
-        self._latency.observe(seconds)
+        latency = self._latency
+        latency.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        latency.total += seconds
 
 
 def added_up(processes: Iterable[ProcessCounts]) -> dict[Key, Counts]:
@@ -196,8 +221,8 @@ def added_up(processes: Iterable[ProcessCounts]) -> dict[Key, Counts]:
 class _Families(Collector):
     """Counts as Prometheus' families, for one exposition."""
 
-    def __init__(self, own: list[str], processes: Sequence[ProcessCounts]) -> None:
-        self._own, self._processes = own, processes
+    def __init__(self, own: list[str], processes: Sequence[ProcessCounts], gpus: Gpus | None) -> None:
+        self._own, self._processes, self._gpus = own, processes, gpus
         found = added_up(processes).items()
         self._counts = [
             ([*own, str(key.revision), key.variant], counts) for key, counts in found if key.revision is not None
@@ -230,6 +255,8 @@ class _Families(Collector):
         )
         lost.add_metric(self._own, sum(process.batches_lost for process in self._processes))
         yield lost
+        if self._gpus is not None:
+            yield from self._gpus.families(_LABELS[:3], self._own)
         yield from _processes([process.pid for process in self._processes])
 
     def _family(self, kind: type[Metric], name: str, text: str, member: str) -> Metric:
@@ -238,6 +265,17 @@ class _Families(Collector):
             family.add_metric(labels, getattr(counts, member))
         found: Metric = family
         return found
+
+
+def _own_labels(document: RevisionDocument, environ: Mapping[str, str]) -> list[str]:
+    """Return tenant, project and deployment. The environment stands above the document, but a deployment goes by its name
+    where both mean the same."""
+    deployment = environ.get("DEPLOYMENT_ID")
+    return [
+        environ.get("TENANT_ID") or document.tenant_id,
+        environ.get("PROJECT_ID") or document.project_id,
+        document.deployment if deployment in (None, "", document.deployment_id) else deployment,
+    ]
 
 
 def _cumulated(durations: Durations) -> list[Any]:

@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelops.contracts.errors import DeploymentError, MLOpsError
-from modelops.domains.models.compiling import open_compiled
 from modelops.domains.models.flavours import Predictor, flavour
 from modelops.domains.models.instances import check_instances
 from modelops.domains.models.packages import Statement, verify_files, verify_statement
 from modelops.domains.models.schemas import ServingForm
 from modelops.domains.monitoring.schemas import Reference
 from modelops.domains.serving.schemas import RevisionDocument, VariantDocument
+from modelops.runtime.serving.compiled import open_form
 from modelops.runtime.serving.config import ReplicaConfig
 from modelops.runtime.serving.download import fetch_package
 
@@ -68,7 +68,7 @@ def load_package(config: ReplicaConfig, document: RevisionDocument, variant: Var
             hint="Install the packages it was saved with (the version's `requirements`), in the same versions.",
         ) from wrong
     _check_features(variant, predictor)
-    served = open_compiled(folder, predictor, variant.signature, sample)
+    served = open_form(config.cache, folder, variant, predictor, sample)
     _log.info("the model runs as %s: %s", served.record.runs, served.record.why)
     return Package(predictor=served.predictor, sample=sample, reference=reference, form=served.record)
 

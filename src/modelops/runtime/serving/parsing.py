@@ -4,6 +4,8 @@ Lists of numbers, by far the most of what comes, are decoded straight into float
 goes the careful way, which also finds the words to refuse it with; both ways take the same bodies, and give the same rows.
 """
 
+import struct
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -35,12 +37,14 @@ class Parser:
     def __init__(self, signature: ModelSignature, max_rows: int, *, columns: bool) -> None:
         inputs = signature.inputs
         self._signature, self._max_rows, self._columns = signature, max_rows, columns
-        self._width = len(inputs)
+        self._width, self._widths = len(inputs), {len(inputs)}
         self._whole = [index for index, feature in enumerate(inputs) if feature.type is FeatureType.INTEGER]
         self._required = [index for index, feature in enumerate(inputs) if feature.required]
-        self._decode: msgspec.json.Decoder[Any] | None = None
+        self._pack = struct.Struct(f"{self._width}d").pack
+        self._decode: Callable[[bytes], Any] | None = None
         if not columns and inputs and all(feature.type in _NUMERIC for feature in inputs):
-            self._decode = msgspec.json.Decoder(_Numbers if len(self._required) == len(inputs) else _NumbersOrNull)
+            form = _Numbers if len(self._required) == len(inputs) else _NumbersOrNull
+            self._decode = msgspec.json.Decoder(form).decode
 
     def parse(self, body: bytes) -> tuple[Any, int, bool]:
         """Return rows, their number, and whether they are lists of numbers still, whose values nobody has looked at.
@@ -48,12 +52,25 @@ class Parser:
         Raises:
             InvalidInput: the body is not of this form, or rows do not fit the signature.
         """
-        rows = self._quickly(body)
-        if rows is not None:
-            return rows, len(rows), True
+        if self._decode is not None:
+            try:
+                rows = self._decode(body).instances
+            except (msgspec.DecodeError, UnicodeDecodeError):  # also what is JSON, and not of this form
+                rows = ()
+            count = len(rows)
+            if 0 < count <= self._max_rows and set(map(len, rows)) == self._widths:
+                return rows, count, True
         instances = instances_of(body)
         checked = check_instances(self._signature, instances, self._max_rows, columns=self._columns)
         return checked, len(instances), False
+
+    def matrix(self, rows: list[list[float | None]]) -> Any:
+        """Return listed rows as a float64 array of shape (rows, features)."""
+        try:
+            packed = bytearray().join([self._pack(*row) for row in rows])  # twice as fast as NumPy's way through lists
+        except struct.error:  # there is null among them
+            return np.array(rows, dtype=np.float64)
+        return np.frombuffer(packed).reshape(len(rows), self._width)
 
     def fits(self, matrix: Any) -> bool:
         """Tell whether the values in what were lists of numbers, shape (rows, features), fit; null is NaN there."""
@@ -72,21 +89,6 @@ class Parser:
         """
         return check_instances(self._signature, rows)
 
-    def _quickly(self, body: bytes) -> list[list[float | None]] | None:
-        if self._decode is None:
-            return None
-        try:
-            rows: list[list[float | None]] = self._decode.decode(body).instances
-        except (msgspec.DecodeError, UnicodeDecodeError):  # also what is JSON, and not of this form
-            return None
-        if not 0 < len(rows) <= self._max_rows:
-            return None
-        width = self._width
-        for row in rows:
-            if len(row) != width:
-                return None
-        return rows
-
 
 def instances_of(body: bytes) -> Any:
     """Return the member `instances` of a body.
@@ -94,13 +96,22 @@ def instances_of(body: bytes) -> Any:
     Raises:
         InvalidInput: the body is not JSON, or no object with this one member.
     """
+    document = json_of(body)
+    if not isinstance(document, dict) or set(document) != {"instances"}:
+        raise InvalidInput('The body must be an object with the one member "instances", a list of rows.')
+    return document["instances"]
+
+
+def json_of(body: bytes) -> Any:
+    """Return what a body holds.
+
+    Raises:
+        InvalidInput: it is not JSON.
+    """
     try:
-        document = from_json(body, allow_inf_nan=False)
+        return from_json(body, allow_inf_nan=False)
     except ValueError as wrong:
         raise InvalidInput(
             f"The body is not JSON: {wrong}.",
             hint='Send {"instances": [[…], …]}; JSON has no NaN or Infinity, use null.',
         ) from wrong
-    if not isinstance(document, dict) or set(document) != {"instances"}:
-        raise InvalidInput('The body must be an object with the one member "instances", a list of rows.')
-    return document["instances"]

@@ -2,25 +2,26 @@
 
 import asyncio
 import contextlib
-import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 _SWITCH_S, _USUAL_SWITCH_S = 0.0005, sys.getswitchinterval()
-_NICENESS = 10
 
 
 _at_work: set[asyncio.Future[Any]] = set()
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 async def quietly(name: str, work: Callable[[], T]) -> T:
     """Run work on a thread of its own, which lets the event loop go first.
 
-    A daemon: a model that never comes to an end of loading must not keep the process from ending.
+    A daemon: a model that never comes to an end of loading must not keep the process from ending. It is not given a lower
+    priority: a thread that waits for the processor with the interpreter's lock in its hand holds the loop up.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -36,7 +37,6 @@ async def quietly(name: str, work: Callable[[], T]) -> T:
     def run() -> None:
         result, error = None, None
         try:
-            _step_back()
             result = work()
         except Exception as wrong:
             error = wrong
@@ -48,7 +48,9 @@ async def quietly(name: str, work: Callable[[], T]) -> T:
     _at_work.add(future)
     sys.setswitchinterval(_SWITCH_S)
     try:
-        threading.Thread(target=run, name=name, daemon=True).start()
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        _threads.add(thread)
+        thread.start()
         return await future
     finally:
         _at_work.discard(future)
@@ -56,8 +58,6 @@ async def quietly(name: str, work: Callable[[], T]) -> T:
             sys.setswitchinterval(_USUAL_SWITCH_S)
 
 
-def _step_back() -> None:
-    """Have the system prefer other threads to this one, where it can."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+def is_at_work() -> bool:
+    """Tell whether work goes on, though nobody may wait for it any more."""
+    return any(thread.is_alive() for thread in _threads)

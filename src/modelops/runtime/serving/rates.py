@@ -18,6 +18,8 @@ class Rates:
 
     def __init__(self, per_s: float | None, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = 1 / per_s if per_s else 0.0
+        self.hold = per_s is not None
+        """Whether there is a limit."""
         self._tolerance = self._interval * (burst - 1)
         self._clock = clock
         self._due: dict[str, float] = {}

@@ -3,9 +3,10 @@
 import asyncio
 import itertools
 import logging
+import os
+import shutil
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -15,18 +16,23 @@ from modelops.domains.serving.schemas import RevisionDocument, VariantDocument
 from modelops.runtime.serving.access import Gatekeeper, jwks_fetcher, require_permission
 from modelops.runtime.serving.config import ReplicaConfig
 from modelops.runtime.serving.failures import ModelFailed
+from modelops.runtime.serving.gpus import gpus_of
 from modelops.runtime.serving.lanes import Lane
 from modelops.runtime.serving.limits import rates_of
+from modelops.runtime.serving.logsender import LogSender
 from modelops.runtime.serving.metrics import Metrics, ProcessCounts
 from modelops.runtime.serving.package import load_package
-from modelops.runtime.serving.parsing import instances_of
 from modelops.runtime.serving.served import Served
 from modelops.runtime.serving.sharing import read_counts, write_counts
 from modelops.runtime.serving.spool import Spool
 from modelops.runtime.serving.telemetry import Sender
+from modelops.runtime.serving.tracing import tracing_of
+from modelops.runtime.serving.turns import Turns
 from modelops.runtime.serving.variant import Part, Telling, Variant
+from modelops.runtime.serving.wishes import wish_of
 
 _EXPLANATIONS_AT_ONCE = 4
+_BUSY_S = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -37,25 +43,31 @@ class Replica:
     Attributes:
         current: What it serves; another one after a swap.
         retiring: What it served before, and somebody waits for still.
+        followers: Who is told what is served after a swap, in the same step of the event loop.
     """
 
     def __init__(self, config: ReplicaConfig, document: RevisionDocument) -> None:
         self.config = config
         worker = config.worker
-        self.metrics = Metrics(document, None if worker is None else read_counts(config.workdir, worker.index))
+        self._gpus = gpus_of(os.environ)
+        before = None if worker is None else read_counts(config.workdir, worker.index)
+        self.metrics = Metrics(document, before, os.environ, self._gpus)
         self.explanations = Lane("explain", 1, _EXPLANATIONS_AT_ONCE)
         self.gate = Gatekeeper(
             document.token_keys, document.audience, document.project_id, jwks_fetcher(document.platform_url)
         )
-        orphan_after_s = 10 * config.flush_s
-        spool = Spool(config.spool, config.source, document.deployment_id, orphan_after_s=orphan_after_s)
-        self.sender = Sender(config, document.platform_url, spool, self.metrics)
-        self._telling = Telling(self.metrics, spool, itertools.count())
+        deployment, url = document.deployment_id, document.platform_url
+        spool = Spool(config.spool, config.source, deployment, orphan_after_s=config.orphan_after_s)
+        self.sender = Sender(config, url, spool, self.metrics, LogSender(config, url, deployment, self.metrics))
+        self.tracing = tracing_of(document, config.replica, os.environ)
+        self._turns = Turns(self._is_busy)
+        self._telling = Telling(self.metrics, spool, itertools.count(), self._turns, is_timed=self.tracing is not None)
         self._folders = itertools.count()
         self.rates = rates_of(config, document)
         self.retiring: list[Variant] = []
         self.current = Served(document, [self.load(document, variant) for variant in document.variants])
         self._adopt()
+        self.followers: list[Callable[[Served], None]] = []
         self.draining = False
         self.asked_at = time.perf_counter()
 
@@ -70,10 +82,14 @@ class Replica:
         Raises:
             MLOpsError: in a sentence for the deployment's owner, why it cannot be served.
         """
-        folder = self._folder()
-        package = load_package(self.config, document, variant, folder)
-        loaded = Variant(self.config, document, variant, package, folder, self._telling)
-        loaded.warm_up()
+        folder = self.config.packages / str(next(self._folders))
+        try:
+            package = load_package(self.config, document, variant, folder)
+            loaded = Variant(self.config, document, variant, package, folder, self._telling)
+            loaded.warm_up()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return loaded
 
     def swap(self, document: RevisionDocument, parts: Sequence[tuple[Variant, Part]]) -> list[Variant]:
@@ -92,6 +108,8 @@ class Replica:
             self.gate.fetch_by(jwks_fetcher(document.platform_url))
         self.current = Served(document, [variant for variant, _ in parts])
         self._adopt()
+        for follow in self.followers:
+            follow(self.current)
         return [variant for variant in before.variants if variant not in self.current.variants]
 
     def retired(self, variant: Variant) -> None:
@@ -108,10 +126,15 @@ class Replica:
 
     def close(self) -> None:
         """Flush telemetry and end the threads."""
+        self._turns.end()
         self.explanations.close()
         for variant in (*self.retiring, *self.current.variants):
             variant.close()
         self.sender.close()
+        if self.tracing is not None:
+            self.tracing.close()
+        if self._gpus is not None:
+            self._gpus.close()
 
     async def admit(self, authorization: str | None, *, predicting: bool) -> None:
         """Check a caller's access token, and its permission and rate where it wants something of a model."""
@@ -143,17 +166,26 @@ class Replica:
         if self.config.worker is not None:
             write_counts(self.config.workdir, self.config.worker.index, self._counted())
 
-    def explain(self, variant: Variant, body: bytes) -> bytes:
-        """Answer a request for explanations. Runs on the one thread that explains."""
-        instances = instances_of(body)
+    def explain(self, variant: Variant, body: bytes, deadline: float | None) -> bytes:
+        """Answer a request for explanations. Runs on the one thread that explains.
+
+        Args:
+            deadline: When nobody wants the reply any more, in seconds of `time.perf_counter`.
+        """
+        instances, wish = wish_of(body)
+        self._turns.deadline = deadline
         try:
-            members = variant.explainer.explain(instances)
+            members = variant.explainer.explain(instances, wish)
         except MLOpsError:
             raise
         except Exception as wrong:
             _log.exception("explaining failed")
             raise ModelFailed(f"Explaining failed with {type(wrong).__name__}: {str(wrong)[:300]}.") from wrong
         return to_json({**members, **variant.part.origin})
+
+    def _is_busy(self) -> bool:
+        """Tell whether predictions are under way, or were a moment ago."""
+        return time.perf_counter() - self.asked_at < _BUSY_S
 
     def _counted(self) -> ProcessCounts:
         for variant in (*self.retiring, *self.current.variants):
@@ -165,7 +197,3 @@ class Replica:
         for variant in self.current.variants:
             part = variant.part
             self.metrics.adopt(part.document.revision, part.variant.name, part.counts)
-
-    def _folder(self) -> Path:
-        """Return a folder for one more package."""
-        return self.config.packages / str(next(self._folders))

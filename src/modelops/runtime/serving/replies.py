@@ -2,14 +2,10 @@
 
 from typing import Any
 
-import msgspec
 from pydantic_core import to_json
 
 from modelops.domains.serving.schemas import VariantDocument
 from modelops.runtime.serving.engine.asks import Answers
-from modelops.runtime.serving.failures import ModelFailed
-
-_encode = msgspec.json.Encoder().encode
 
 
 def origin_of(variant: VariantDocument, revision: int, replica: str) -> dict[str, Any]:
@@ -31,8 +27,8 @@ class PlainReplies:
     """
 
     def __init__(self, origin: dict[str, Any], classes: list[Any] | None) -> None:
-        self._tail = b"," + to_json({"classes": classes, **origin})[1:]
-        self._tail_without = b',"probabilities":null,' + to_json({"classes": None, **origin})[1:]
+        self._tail = b"]," + to_json({"classes": classes, **origin})[1:]
+        self._tail_without = b'],"probabilities":null,' + to_json({"classes": None, **origin})[1:]
 
     def render(self, answers: Answers, start: int, stop: int) -> bytes:
         """Return the reply for some rows of a batch.
@@ -40,26 +36,10 @@ class PlainReplies:
         Raises:
             ModelFailed: something in the predictions is no JSON value.
         """
-        predictions = encode(answers.values[start:stop])
-        probabilities = answers.probabilities
+        values, probabilities = answers.values, answers.probabilities
+        one = stop - start == 1
+        predictions = values[start] if one else b",".join(values[start:stop])
         if probabilities is None:
-            return b'{"predictions":' + predictions + self._tail_without
-        return b"".join(
-            (b'{"predictions":', predictions, b',"probabilities":', _encode(probabilities[start:stop]), self._tail)
-        )
-
-
-def encode(value: Any) -> bytes:
-    """Return a value as JSON.
-
-    Raises:
-        ModelFailed: it is none.
-    """
-    try:
-        return _encode(value)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    try:
-        return to_json(value)  # it also writes integers of more than 64 bits
-    except ValueError as wrong:
-        raise ModelFailed(f"The model predicted what is no JSON value: {str(wrong)[:300]}.") from wrong
+            return b"".join((b'{"predictions":[', predictions, self._tail_without))
+        shares = probabilities[start] if one else b",".join(probabilities[start:stop])
+        return b"".join((b'{"predictions":[', predictions, b'],"probabilities":[', shares, self._tail))

@@ -49,7 +49,7 @@ class Served:
         variants: The champion first.
         answering: Those that callers get answers of: all but the shadows.
         doors: By the path as it stands in a request's first line.
-        sticky, override: The headers of those meanings in lower case; None where there is none, or nothing to choose.
+        sticky, override: The headers of those meanings in lower case; None where there is none, or no key to go by.
     """
 
     def __init__(self, document: RevisionDocument, variants: Sequence[Variant]) -> None:
@@ -62,8 +62,8 @@ class Served:
         champion = max(0.0, 100.0 - sum(self._shares.values()))
         self._shares = {document.champion.name: champion, **self._shares}
         self._only = self.champion if not any(list(self._shares.values())[1:]) else None
-        routing, several = document.routing, len(self.answering) > 1
-        self.override = routing.override_header.lower() if several and routing.override_header else None
+        routing = document.routing
+        self.override = routing.override_header.lower() if routing.override_header else None
         self.sticky = routing.sticky_header.lower() if self._only is None and routing.sticky_header else None
         self.doors = {"/predict": Door(Kind.PLAIN, None)}
         for variant in self.answering.values():

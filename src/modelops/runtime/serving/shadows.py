@@ -31,8 +31,8 @@ class Shadow:
         """Tell whether it is to be asked a request."""
         return self._share >= 100 or random.random() * 100 < self._share  # noqa: S311
 
-    def copy(self, of: Way, body: bytes, json_length: int | None) -> None:
-        """Ask it, soon, what another variant was asked."""
+    def copy(self, of: Way, body: bytes, json_length: int | None, request_id: str | None) -> None:
+        """Ask it, soon, what another variant was asked, and log it if that was logged."""
         variant = self._variant
         if variant.copies >= _MOST_COPIES or variant.copied_bytes + len(body) > _MOST_BYTES:
             variant.part.counts.shadow_dropped += 1
@@ -40,9 +40,9 @@ class Shadow:
         variant.copies += 1
         variant.copied_bytes += len(body)
         way = variant.plain if of is of.variant.plain else variant.open
-        asyncio.get_running_loop().call_soon(self._ask, way, body, json_length)
+        asyncio.get_running_loop().call_soon(self._ask, way, body, json_length, request_id)
 
-    def _ask(self, way: Way, body: bytes, json_length: int | None) -> None:
+    def _ask(self, way: Way, body: bytes, json_length: int | None, request_id: str | None) -> None:
         began = time.perf_counter()
 
         def done(outcome: Outcome) -> None:
@@ -53,7 +53,10 @@ class Shadow:
             way.tally.answered(status, time.perf_counter() - began)
 
         def read() -> Ask:
-            return way.ask(body, json_length, None, began, done)
+            ask = way.ask(body, json_length, None, began, done)
+            if way.log is not None:
+                ask.logged = way.log.pick(request_id)
+            return ask
 
         def submit(reading: asyncio.Future[Ask]) -> None:
             _submit(way, reading.result, done)
@@ -64,8 +67,14 @@ class Shadow:
             asyncio.get_running_loop().run_in_executor(None, read).add_done_callback(submit)
 
 
-def follow(shadows: Sequence[Shadow], way: Way, body: bytes, json_length: int | None, done: Done) -> Done:
-    """Return what takes the outcome of a request in place of `done`, and afterwards has shadows asked the same."""
+def follow(
+    shadows: Sequence[Shadow], way: Way, body: bytes, json_length: int | None, request_id: str | None, done: Done
+) -> Done:
+    """Return what takes the outcome of a request in place of `done`, and afterwards has shadows asked the same.
+
+    Args:
+        request_id: By this, all variants log the request, or none does.
+    """
     drawn = [shadow for shadow in shadows if shadow.is_drawn()]
     if not drawn:
         return done
@@ -73,7 +82,7 @@ def follow(shadows: Sequence[Shadow], way: Way, body: bytes, json_length: int | 
     def answered(outcome: Outcome) -> None:
         done(outcome)
         for shadow in drawn:
-            shadow.copy(way, body, json_length)
+            shadow.copy(way, body, json_length, request_id)
 
     return answered
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import shutil
@@ -161,9 +162,9 @@ class Swapper:
             return
         newer = await self._look()
         if self._replica.draining or (newer is not None and newer.mark != wanted.mark):
-            self._begin(self._retire(loaded.fresh))
+            self._retire(loaded.fresh)
             return
-        self._begin(self._retire(self._replica.swap(document, loaded.parts)))
+        self._retire(self._replica.swap(document, loaded.parts))
         gc.freeze()  # as at the start; what loading left behind was collected on its thread
         _log.info("revision %d is served", document.revision)
         await self._handled(wanted, None)
@@ -177,19 +178,20 @@ class Swapper:
         if all(one is not None and one.handled == wanted.mark and one.failure is None for one in told):
             await _apart(keep_as_served, self._workdir, wanted.document)
 
-    async def _retire(self, variants: Sequence[Variant]) -> None:
+    def _retire(self, variants: Sequence[Variant]) -> None:
         """End variants once nobody waits for them any more, and free what they held."""
-        if not variants:
-            return
-        self._replica.retiring.extend(variants)
-        pause = _FIRST_PAUSE_S
         for variant in variants:
-            while variant.is_busy:
-                await asyncio.sleep(pause)
-                pause = min(1.5 * pause, _LONGEST_PAUSE_S)
-            await quietly("retire", variant.close)
-            self._replica.retired(variant)
-            await quietly("retire", partial(_free, variant))
+            self._replica.retiring.append(variant)
+            self._begin(self._end(variant))
+
+    async def _end(self, variant: Variant) -> None:
+        pause = _FIRST_PAUSE_S
+        while variant.is_busy:
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_PAUSE_S)
+        await quietly("retire", variant.close)
+        self._replica.retired(variant)
+        await quietly("retire", partial(_free, variant))
 
     async def _told(self) -> list[Progress | None]:
         others = range(self._count)
@@ -274,15 +276,28 @@ def _served(served: Served) -> list[dict[str, object]]:
 def _free(variant: Variant) -> None:
     """Free what a variant that has ended holds."""
     shutil.rmtree(variant.folder, ignore_errors=True)
-    with contextlib.suppress(TypeError):  # not everything can be referred to weakly
-        left = weakref.ref(variant.package.predictor.model)
-        variant.let_go()
-        if left() is not None:  # it is in a circle, and what was frozen is not looked at
-            gc.unfreeze()
-            gc.collect()
-            gc.freeze()
-        return
+    model = _weakly(variant.package.predictor.model)
     variant.let_go()
+    if model() is not None:  # it is in a circle, and what was frozen is not looked at
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+    _give_back()
+
+
+def _weakly(model: object) -> Callable[[], object]:
+    """Return what tells whether a model is still there; of one that cannot be referred to weakly, nothing is known."""
+    try:
+        return weakref.ref(model)
+    except TypeError:
+        return lambda: None
+
+
+def _give_back() -> None:
+    """Have the C library give freed memory back to the system, where it is one that keeps it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 async def _apart(work: Callable[..., T], *given: object) -> T:

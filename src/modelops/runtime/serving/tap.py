@@ -13,6 +13,7 @@ from modelops.domains.serving.schemas import RevisionDocument, VariantDocument
 from modelops.runtime.serving.metrics import Counts, Durations, Metrics
 from modelops.runtime.serving.observing import Observer
 from modelops.runtime.serving.predicting import Answer
+from modelops.runtime.serving.predictionlog import PredictionLog
 from modelops.runtime.serving.spool import Lost, Spool
 
 _CAPACITY_BYTES = 64 * 1024 * 1024
@@ -74,6 +75,8 @@ class Tap:
         self._taken_bytes = self._lost_rows = 0  # written by the thread
         self._complained = False
         self._started_at = clock()
+        self.log: PredictionLog | None = None
+        """What else is written by the tap's thread."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tap", daemon=True)
 
@@ -115,10 +118,14 @@ class Tap:
             ended = self._ended.wait(pause)
             waited += pause
             self._sketch()
+            if self.log is not None:
+                self.log.write()
             if ended or waited >= self._flush_s:
                 self._flush(self._marks())
                 waited = 0.0
             if ended:
+                if self.log is not None:
+                    self.log.close()
                 return
 
     def _sketch(self) -> None:

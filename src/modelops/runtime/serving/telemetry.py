@@ -10,6 +10,7 @@ import httpx
 from modelops.contracts.errors import DeploymentError
 from modelops.domains.monitoring.schemas import SketchBatch, SketchBatches
 from modelops.runtime.serving.config import ReplicaConfig
+from modelops.runtime.serving.logsender import LogSender
 from modelops.runtime.serving.metrics import Metrics
 from modelops.runtime.serving.spool import Spool
 
@@ -23,7 +24,10 @@ _log = logging.getLogger(__name__)
 class Sender:
     """A thread that empties the spool. A batch is removed only after the platform has said that it took it."""
 
-    def __init__(self, config: ReplicaConfig, platform_url: str, spool: Spool, metrics: Metrics) -> None:
+    def __init__(
+        self, config: ReplicaConfig, platform_url: str, spool: Spool, metrics: Metrics, logs: LogSender | None = None
+    ) -> None:
+        self._logs = logs
         self._config, self._spool, self._metrics = config, spool, metrics
         self.send_to(platform_url)
         self._ended = threading.Event()
@@ -31,6 +35,8 @@ class Sender:
 
     def send_to(self, platform_url: str) -> None:
         """Send to this platform from now on."""
+        if self._logs is not None:
+            self._logs.send_to(platform_url)
         self._url = f"{platform_url.rstrip('/')}/v1/monitoring/sketches"
 
     def start(self) -> None:
@@ -57,6 +63,8 @@ class Sender:
             while batches := self._spool.waiting(_AT_ONCE):
                 if not self._send(client, batches):
                     return False
+            if self._logs is not None:
+                return self._logs.send_all(client)
         except (httpx.HTTPError, DeploymentError, OSError) as wrong:
             _log.warning("telemetry waits in the spool: %s: %s", type(wrong).__name__, wrong)
             return False

@@ -1,5 +1,6 @@
 """One served model: its package, and everything that asks it, counts it and explains it."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,29 +21,35 @@ from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.explain import Explainer
 from modelops.runtime.serving.forms import Form, PlainForm
 from modelops.runtime.serving.limits import limits_of
+from modelops.runtime.serving.logged import About
 from modelops.runtime.serving.metrics import Counts, Metrics, Tally
 from modelops.runtime.serving.openinference.form import OpenForm
 from modelops.runtime.serving.package import Package
 from modelops.runtime.serving.parsing import Parser
+from modelops.runtime.serving.predictionlog import PredictionLog, about_of, log_of
 from modelops.runtime.serving.replies import PlainReplies, origin_of
 from modelops.runtime.serving.spool import Spool
 from modelops.runtime.serving.tap import Tap
+from modelops.runtime.serving.turns import Turns
 
 _WARM_UPS = 8
 
 
 @dataclass(frozen=True)
 class Telling:
-    """What a replica's variants tell through: its counts, its spool, and the numbers of its telemetry batches."""
+    """What a replica's variants share: its counts, its spool, the numbers of its telemetry batches, and the turns in which
+    they explain. `is_timed` tells that batches are timed, for traces."""
 
     metrics: Metrics
     spool: Spool
     sequence: Iterator[int]
+    turns: Turns
+    is_timed: bool
 
 
 @dataclass(frozen=True)
 class Part:
-    """A variant's part in one revision: under which name and limits it is asked, and how it answers."""
+    """A variant's part in one revision: under which name and limits it is asked, how it answers, and what is logged of that."""
 
     document: RevisionDocument
     variant: VariantDocument
@@ -50,16 +57,18 @@ class Part:
     plain: PlainForm
     open: OpenForm
     counts: Counts
+    about: About | None
 
 
 class Way:
     """How a request reaches a variant in one form. What it holds changes when the variant takes part in another revision."""
 
-    __slots__ = ("form", "tally", "timeout_ms", "variant")
+    __slots__ = ("form", "log", "patience_s", "tally", "variant")
 
     form: Form
     tally: Tally
-    timeout_ms: int | None
+    patience_s: float
+    log: PredictionLog | None
 
     def __init__(self, variant: "Variant") -> None:
         self.variant = variant
@@ -67,7 +76,9 @@ class Way:
     def become(self, form: Form, part: Part) -> None:
         """Answer as in another revision from now on."""
         self.form, self.tally = form, part.counts.tally(form.label)
-        self.timeout_ms = part.document.limits.request_timeout_ms
+        limit_ms = part.document.limits.request_timeout_ms
+        self.patience_s = math.inf if limit_ms is None else limit_ms / 1000
+        self.log = None if part.about is None else self.variant.log
 
     def draw(self) -> "Way":
         """Return itself: there is nothing to choose."""
@@ -90,20 +101,11 @@ class Way:
         Raises:
             InvalidInput: the body is not of the form, or its rows do not fit the signature.
         """
-        prepared = self.form.prepare(body, json_length)
-        limit = self.timeout_ms
-        if timeout_ms is None or (limit is not None and limit < timeout_ms):
-            timeout_ms = limit
-        return Ask(
-            prepared.rows,
-            prepared.count,
-            len(body),
-            prepared.render,
-            done,
-            listed=prepared.listed,
-            began=began,
-            deadline=None if timeout_ms is None else began + timeout_ms / 1000,
-        )
+        rows, count, listed, render = self.form.prepare(body, json_length)
+        patience_s = self.patience_s
+        if timeout_ms is not None:
+            patience_s = min(timeout_ms / 1000, patience_s)
+        return Ask(rows, count, len(body), render, done, listed, began, began + patience_s)
 
 
 class Variant:
@@ -130,7 +132,7 @@ class Variant:
         self.package, self.folder = package, folder
         self._closing, self._closed = threading.Lock(), False
         self.users = self.copies = self.copied_bytes = 0
-        self.explainer = Explainer(package.predictor, variant.signature, package.sample)
+        self.explainer = Explainer(package.predictor, variant.signature, package.sample, telling.turns)
         self.plain, self.open = Way(self), Way(self)
         self.part = part = self.part_in(document, variant)
         self.tap = Tap(
@@ -144,9 +146,11 @@ class Variant:
             config.flush_s,
             telling.sequence,
         )
-        self._batcher = Batcher(package.predictor, _parser(part.variant, package, document.limits.max_rows))
+        parser = _parser(part.variant, package, document.limits.max_rows)
+        self._batcher = Batcher(package.predictor, parser, is_timed=telling.is_timed)
         self._pace = Pace()
         self.engine = Engine(self._batcher, limits_of(config, document), self._pace, part.counts, self.tap)
+        self.log: PredictionLog | None = None
         self._take(part)
 
     def part_in(self, document: RevisionDocument, variant: VariantDocument) -> Part:
@@ -162,16 +166,21 @@ class Variant:
             PlainForm(parser, PlainReplies(origin, predictor.classes)),
             OpenForm(variant, predictor, parser, document.limits.max_rows, told),
             self._metrics.of(document.revision, variant.name),
+            about_of(self._config, document, variant, predictor.classes),
         )
 
     def become(self, part: Part) -> None:
         """Take another part; what is in the engine by now is counted there, too."""
         self.part = part
         self.tap.become(part.document.revision, part.variant, part.counts)
-        self.engine.become(limits_of(self._config, part.document), part.counts)
         self._take(part)
 
     def _take(self, part: Part) -> None:
+        if part.about is not None:
+            self.log = self.tap.log = self.log or log_of(self._config, self._metrics)
+        if self.log is not None:
+            self.log.become(part.about, part.counts)
+        self.engine.become(limits_of(self._config, part.document), part.counts, self.log)
         self.plain.become(part.plain, part)
         self.open.become(part.open, part)
         # A shadow is never asked on the event loop: its slowness must not touch callers of others.
@@ -192,11 +201,10 @@ class Variant:
         for _ in range(_WARM_UPS):
             ask = self.plain.ask(body, None, None, time.perf_counter(), _nowhere)
             watch = Watch()
-            results = self._batcher.work([ask])
-            self._pace.observe(watch.on_loop(), 1, 1)
-            outcome = results.outcomes[ask]
-            if isinstance(outcome, MLOpsError):
-                raise outcome
+            self._batcher.work([ask])
+            self._pace.observe(watch.seconds(), 1, 1)
+            if isinstance(ask.outcome, MLOpsError):
+                raise ask.outcome
 
     @property
     def is_busy(self) -> bool:

@@ -7,7 +7,7 @@ reads the record, and nothing else.
 `write_compiled` is for who registers a model that is in memory; `open_compiled` for who serves a package.
 """
 
-from modelops.domains.models.compiling.compiler import Compiled, compile_model
-from modelops.domains.models.compiling.packaged import open_compiled, write_compiled, write_plain
+from modelops.domains.models.compiling.compiler import Compiled, compile_model, libraries
+from modelops.domains.models.compiling.packaged import open_compiled, write_compiled, write_form, write_plain
 
-__all__ = ["Compiled", "compile_model", "open_compiled", "write_compiled", "write_plain"]
+__all__ = ["Compiled", "compile_model", "libraries", "open_compiled", "write_compiled", "write_form", "write_plain"]

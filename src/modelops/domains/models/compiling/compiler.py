@@ -80,7 +80,7 @@ def unfit(predictor: Predictor, signature: ModelSignature) -> str | None:
 
 def plain(predictor: Predictor, why: str, refused: list[RefusedForm] | None = None) -> Compiled:
     """Return a model as it is, and say why."""
-    record = ServingForm(runs=CompiledForm.PLAIN, why=why[:2_000], refused=refused or [], libraries=_libraries())
+    record = ServingForm(runs=CompiledForm.PLAIN, why=why[:2_000], refused=refused or [], libraries=libraries())
     return Compiled(predictor, record)
 
 
@@ -137,7 +137,7 @@ def _tried(
         f"It says what the model says on {count:,} rows, and takes {first.compiled_us} us for one row instead of "
         f"{first.plain_us} us."
     )
-    record = ServingForm(runs=form, why=why, refused=refused, rows_compared=count, speed=speed, libraries=_libraries())
+    record = ServingForm(runs=form, why=why, refused=refused, rows_compared=count, speed=speed, libraries=libraries())
     return Compiled(compiled, record, graph)
 
 
@@ -154,7 +154,8 @@ def _graph(plan: Plan) -> bytes:
         raise _Refused(f"It needs '{missing.name}', which is not installed: pip install modelops[onnx]") from missing
 
 
-def _libraries() -> dict[str, str]:
+def libraries() -> dict[str, str]:
+    """Return the versions of the libraries that a form depends on."""
     found = {}
     for name in _LIBRARIES:
         try:

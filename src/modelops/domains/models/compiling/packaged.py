@@ -26,13 +26,22 @@ def write_compiled(
 ) -> ServingForm:
     """Compile a model, and write what came of it into its package: the record, and the graph where there is one."""
     compiled = compile_model(predictor, signature, sample)
-    _write(folder, compiled.record, compiled.graph)
+    write_form(folder, compiled.record, compiled.graph)
     return compiled.record
 
 
 def write_plain(folder: Path, why: str) -> None:
     """Write into a package that its model is to be served as it is."""
-    _write(folder, ServingForm(runs=CompiledForm.PLAIN, why=why), None)
+    write_form(folder, ServingForm(runs=CompiledForm.PLAIN, why=why), None)
+
+
+def write_form(folder: Path, record: ServingForm, graph: bytes | None) -> None:
+    """Write a form into a folder, as `open_compiled` reads it."""
+    path = folder / COMPILED_RECORD
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    if graph is not None:
+        (folder / COMPILED_GRAPH).write_bytes(graph)
 
 
 def open_compiled(
@@ -80,11 +89,3 @@ def _keep_to_one_thread(model: Any) -> None:
 def _not_taken(predictor: Predictor, record: ServingForm, why: str) -> Compiled:
     _log.warning("the package's form %s is not taken: %s", record.runs, why)
     return plain(predictor, f"The package's form '{record.runs}' does not hold here. {why}", record.refused)
-
-
-def _write(folder: Path, record: ServingForm, graph: bytes | None) -> None:
-    path = folder / COMPILED_RECORD
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(record.model_dump_json(indent=1), encoding="utf-8")
-    if graph is not None:
-        (folder / COMPILED_GRAPH).write_bytes(graph)

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
+
 from modelops.contracts.errors import MLOpsError
+from modelops.runtime.serving.jsontext import encode_each
 from modelops.runtime.serving.predicting import Answer, plain
 
 
@@ -19,7 +22,7 @@ Outcome = bytes | Framed | MLOpsError
 """The body of a reply, or why there is none."""
 
 
-class Ask:
+class Ask(msgspec.Struct, eq=False):
     """A request's rows on their way through the engine.
 
     Attributes:
@@ -28,68 +31,68 @@ class Ask:
         listed: Whether `rows` are lists still; the engine turns those of a whole batch into one array.
         count: How many rows.
         size: The bytes that the request holds in memory while it waits, roughly.
-        deadline: When nobody wants the reply any more, in seconds of `time.perf_counter`; None for never.
+        deadline: When nobody wants the reply any more, in seconds of `time.perf_counter`; infinite for never.
         began: When the request came, on the same clock.
         render: Makes the reply's body from the answers to a batch and the place of the own rows in it.
         done: Takes the outcome, on the event loop, exactly once unless `gone`.
         gone: Whether the caller has left: it is neither asked nor answered any more.
+        outcome: What came of it, before `done` is told.
+        logged: Under which id it is logged; None where it is not.
     """
 
-    __slots__ = ("began", "count", "deadline", "done", "gone", "listed", "render", "rows", "size")
-
-    def __init__(
-        self,
-        rows: Any,
-        count: int,
-        size: int,
-        render: "Render",
-        done: Callable[[Outcome], None],
-        *,
-        listed: bool,
-        began: float,
-        deadline: float | None,
-    ) -> None:
-        self.rows, self.count, self.size, self.listed = rows, count, size, listed
-        self.render, self.done = render, done
-        self.began, self.deadline = began, deadline
-        self.gone = False
+    rows: Any
+    count: int
+    size: int
+    render: "Render"
+    done: Callable[[Outcome], None]
+    listed: bool
+    began: float
+    deadline: float
+    gone: bool = False
+    outcome: Outcome | None = None
+    logged: str | None = None
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model saw and said at once: rows as a predictor takes them, the answer, and how many rows."""
+    """What a model saw and said at once: rows as a predictor takes them, the answer, how many rows, and whose they are, in
+    that order."""
 
     rows: Any
     answer: Answer
     count: int
+    asks: "list[Ask]"
 
 
 class Answers:
-    """The answer to a batch, and the same as lists of JSON values, which are made once for all of its requests."""
+    """The answer to a batch, and the same as JSON, a text a row, which is made once for all of its requests.
 
-    __slots__ = ("_probabilities", "_values", "answer")
+    `asked` is when the model was asked and when it had answered, in seconds of `time.perf_counter`, where that is noted.
+    """
 
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self._values: list[Any] | None = None
-        self._probabilities: list[Any] | None = None
+    __slots__ = ("_probabilities", "_values", "answer", "asked")
+
+    def __init__(self, answer: Answer, asked: tuple[float, float] | None = None) -> None:
+        self.answer, self.asked = answer, asked
+        self._values: list[bytes] | None = None
+        self._probabilities: list[bytes] | None = None
 
     @property
-    def values(self) -> list[Any]:
-        """Return the predictions as JSON values.
+    def values(self) -> list[bytes]:
+        """Return the predictions as JSON.
 
         Raises:
             ModelFailed: something in them is no JSON value.
         """
         if self._values is None:
-            self._values = plain(self.answer.values)
+            self._values = encode_each(plain(self.answer.values))
         return self._values
 
     @property
-    def probabilities(self) -> list[Any] | None:
-        """Return the probabilities, a list a row; None where the model gives none."""
+    def probabilities(self) -> list[bytes] | None:
+        """Return each row's probabilities as JSON; None where the model gives none."""
         if self._probabilities is None and self.answer.probabilities is not None:
-            self._probabilities = self.answer.probabilities.tolist()
+            self._probabilities = encode_each(self.answer.probabilities.tolist())
         return self._probabilities
 
 

@@ -1,6 +1,7 @@
 """A batch: the rows of several requests put together, asked for at once, and taken apart again."""
 
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.domains.models.flavours import Predictor
-from modelops.runtime.serving.engine.asks import Answers, Ask, Outcome, Seen
+from modelops.runtime.serving.engine.asks import Answers, Ask, Seen
 from modelops.runtime.serving.parsing import Parser
 from modelops.runtime.serving.predicting import ask as ask_model
 from modelops.runtime.serving.predicting import way_to_ask
@@ -18,20 +19,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Results:
-    """The outcomes of a batch by request, and what the model saw and said. `failed` counts requests that failed for a
-    reason of the model's or ours, `refused` those whose rows do not fit."""
+    """What the model saw and said in a batch. `failed` counts requests that failed for a reason of the model's or ours,
+    `refused` those whose rows do not fit."""
 
-    outcomes: dict[Ask, Outcome] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     failed: int = 0
     refused: int = 0
 
 
 class Batcher:
-    """Asks one model for batches. Holds no state of its own between them."""
+    """Asks one model for batches. Holds no state of its own between them.
 
-    def __init__(self, predictor: Predictor, parser: Parser) -> None:
-        self._parser, self._asked = parser, way_to_ask(predictor)
+    Args:
+        is_timed: Note when the model was asked.
+    """
+
+    def __init__(self, predictor: Predictor, parser: Parser, *, is_timed: bool = False) -> None:
+        self._parser, self._asked, self._is_timed = parser, way_to_ask(predictor), is_timed
         self._classes = None if predictor.classes is None else len(predictor.classes)
 
     def work(self, asks: list[Ask]) -> Results:
@@ -49,9 +53,10 @@ class Batcher:
         if not asks:
             return
         count = sum(ask.count for ask in asks)
+        began = time.perf_counter() if self._is_timed else 0.0
         try:
             answer = ask_model(self._asked, self._classes, rows, count)
-            outcomes = _apart(asks, Answers(answer))
+            _take_apart(asks, Answers(answer, (began, time.perf_counter()) if began else None))
         except MLOpsError as wrong:
             if len(asks) == 1:
                 _log.warning("a request failed: %s", wrong.detail, exc_info=wrong.__cause__)
@@ -61,13 +66,12 @@ class Batcher:
             self._work(asks[:middle], results)
             self._work(asks[middle:], results)
             return
-        results.outcomes.update(outcomes)
-        results.seen.append(Seen(rows, answer, count))
+        results.seen.append(Seen(rows, answer, count, asks))
 
     def _together(self, asks: list[Ask], results: Results) -> tuple[list[Ask], Any]:
         """Return the requests whose rows fit the signature, and the rows of all of them."""
         if all(ask.listed for ask in asks):
-            matrix = np.array([row for ask in asks for row in ask.rows], dtype=np.float64)
+            matrix = self._parser.matrix([row for ask in asks for row in ask.rows])
             if self._parser.fits(matrix):
                 return asks, matrix
         fitting = []
@@ -77,7 +81,7 @@ class Batcher:
                     ask.rows, ask.listed = self._parser.check(ask.rows), False
                 fitting.append(ask)
             except InvalidInput as wrong:
-                results.outcomes[ask] = wrong
+                ask.outcome = wrong
                 results.refused += 1
         return fitting, _joined([ask.rows for ask in fitting])
 
@@ -86,8 +90,8 @@ class Batcher:
         if not isinstance(wrong, MLOpsError):
             wrong = MLOpsError("The runtime failed.", hint="The replica's log has the traceback.")
         for ask in asks:
-            if ask not in results.outcomes:
-                results.outcomes[ask] = wrong
+            if ask.outcome is None:
+                ask.outcome = wrong
                 results.failed += 1
 
 
@@ -99,10 +103,12 @@ def _joined(parts: list[Any]) -> Any:
     return np.concatenate(parts)
 
 
-def _apart(asks: list[Ask], answers: Answers) -> dict[Ask, Outcome]:
-    outcomes: dict[Ask, Outcome] = {}
-    start = 0
+def _take_apart(asks: list[Ask], answers: Answers) -> None:
+    """Write every request's reply, or none: a failure leaves all of them without an outcome."""
+    start, replies = 0, []
     for ask in asks:
-        outcomes[ask] = ask.render(answers, start, start + ask.count)
-        start += ask.count
-    return outcomes
+        stop = start + ask.count
+        replies.append(ask.render(answers, start, stop))
+        start = stop
+    for ask, reply in zip(asks, replies, strict=True):
+        ask.outcome = reply

@@ -7,12 +7,13 @@ from collections import deque
 
 from modelops.contracts.errors import Unavailable
 from modelops.domains.serving.schemas import ServingLimits
-from modelops.runtime.serving.engine.asks import Ask, Outcome
+from modelops.runtime.serving.engine.asks import Ask
 from modelops.runtime.serving.engine.batches import Batcher, Results
 from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.engine.worker import Worker
 from modelops.runtime.serving.failures import DeadlineExceeded
 from modelops.runtime.serving.metrics import Counts
+from modelops.runtime.serving.predictionlog import PredictionLog
 from modelops.runtime.serving.tap import Tap
 
 _log = logging.getLogger(__name__)
@@ -42,9 +43,9 @@ class Engine:
         self._worker: Worker | None = None
         self._busy = False
 
-    def become(self, limits: ServingLimits, counts: Counts) -> None:
-        """Go by other limits from now on, and count elsewhere."""
-        self._counts = counts
+    def become(self, limits: ServingLimits, counts: Counts, log: PredictionLog | None = None) -> None:
+        """Go by other limits from now on, count elsewhere, and log there, if anywhere."""
+        self._counts, self._log = counts, log
         self._most_requests, self._most_rows = limits.max_concurrency, limits.max_queue_rows
         self._most_bytes, self._batch_rows = limits.max_queue_bytes, limits.max_rows
         self._wait_s = limits.batch_wait_ms / 1000
@@ -114,7 +115,7 @@ class Engine:
         if self._pace.suits_loop(rows):
             watch = Watch()
             results = self._batcher.work(batch)
-            self._finish(batch, rows, results, watch.on_loop())
+            self._finish(batch, rows, results, watch.seconds())
             return
         if self._worker is None:
             self._worker = Worker(asyncio.get_running_loop(), self._batcher)
@@ -133,7 +134,7 @@ class Engine:
         waiting = self._waiting
         while waiting and (not batch or rows + waiting[0].count <= most):
             ask = waiting.popleft()
-            if ask.gone or (ask.deadline is not None and ask.deadline <= now):
+            if ask.gone or ask.deadline <= now:
                 self._drop(ask)
                 continue
             batch.append(ask)
@@ -145,13 +146,15 @@ class Engine:
         self._pace.observe(seconds, len(batch), rows)
         self._requests -= len(batch)
         self._rows -= rows
-        self._bytes -= sum(ask.size for ask in batch)
-        outcomes = results.outcomes
+        self._bytes -= sum([ask.size for ask in batch])
         for ask in batch:
-            _tell(ask, outcomes[ask])
+            if not ask.gone:
+                _tell(ask)
         self._tap.count(len(batch) - results.refused, results.failed)
         for seen in results.seen:
             self._tap.offer(seen.rows, seen.answer, seen.count)
+            if self._log is not None:
+                self._log.offer(seen.rows, seen.answer, seen.asks)
         if self._waiting:
             self._schedule()
 
@@ -159,7 +162,7 @@ class Engine:
         """Answer those whose time is over while others keep the model busy."""
         self._sweep = None
         now = time.perf_counter()
-        late = [ask for ask in self._waiting if ask.gone or (ask.deadline is not None and ask.deadline <= now)]
+        late = [ask for ask in self._waiting if ask.gone or ask.deadline <= now]
         for ask in late:
             self._waiting.remove(ask)
             self._drop(ask)
@@ -170,13 +173,13 @@ class Engine:
         self._requests -= 1
         self._rows -= ask.count
         self._bytes -= ask.size
-        _tell(ask, DeadlineExceeded("The request waited longer than its time limit; the model was not asked."))
+        if not ask.gone:
+            ask.outcome = DeadlineExceeded("The request waited longer than its time limit; the model was not asked.")
+            _tell(ask)
 
 
-def _tell(ask: Ask, outcome: Outcome) -> None:
-    if ask.gone:
-        return
+def _tell(ask: Ask) -> None:
     try:
-        ask.done(outcome)
+        ask.done(ask.outcome)  # type: ignore[arg-type]  # it has one by now
     except Exception:  # the others of the batch want their replies
         _log.exception("a reply could not be written")

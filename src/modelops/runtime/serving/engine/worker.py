@@ -38,6 +38,6 @@ class Worker:
             batch, back = work
             watch = Watch()
             results = self._batcher.work(batch)
-            seconds = watch.beside_loop()
+            seconds = watch.seconds()
             with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
                 self._loop.call_soon_threadsafe(back, results, seconds)

@@ -4,12 +4,14 @@ A head is read by the same parser as in the ordinary lane, once; a caller's next
 for byte.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import httptools
 
+from modelops.contracts.tracing import read_traceparent
 from modelops.runtime.serving.served import Door, Draw
 from modelops.runtime.serving.variant import Way
 
@@ -32,10 +34,11 @@ class Head:
         length: The body's length in bytes.
         keep_alive: Whether the connection goes on after the reply.
         caller: Who asks, once the token was verified.
-        expires: Until when the token holds, in seconds since the epoch; 0 until it was verified.
+        expires: Until when the token holds, in seconds of `time.perf_counter`; -inf until it was verified.
         generation: The gatekeeper's generation in which it was.
         way: Where such requests go; None where that is drawn for each.
         draw: What draws it then.
+        sampled: Whether its `traceparent` wants it traced; None where it does not say.
     """
 
     door: Door
@@ -46,8 +49,9 @@ class Head:
     timeout_ms: int | None
     json_length: int | None
     keep_alive: bool
+    sampled: bool | None
     caller: str = ""
-    expires: float = 0.0
+    expires: float = -math.inf
     generation: int = -1
     way: Way | None = None
     draw: Draw | None = None
@@ -88,6 +92,7 @@ def read_head(raw: bytes, doors: Mapping[str, Door], choosing: Sequence[str] = (
         timeout_ms=_number(timeout),
         json_length=_number(json_length),
         keep_alive=parser.should_keep_alive(),
+        sampled=_sampled(values.get(b"traceparent")),
     )
 
 
@@ -114,6 +119,11 @@ class _Reader:
 
     def on_body(self, _body: bytes) -> None:
         self.surprised = True
+
+
+def _sampled(traceparent: bytes | None) -> bool | None:
+    caller = read_traceparent(traceparent.decode("latin-1")) if traceparent else None
+    return None if caller is None else caller.sampled
 
 
 def _number(text: bytes | None) -> int | None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -29,22 +30,20 @@ class FastLane:
     """
 
     def __init__(self, replica: Replica) -> None:
-        self._replica = replica
+        self.replica, self._gate, self._tracing = replica, replica.gate, replica.tracing
+        self.is_picked = False
+        """Whether the request that was just turned away is to be traced: the ordinary lane must not draw again."""
         self._heads: dict[bytes, Head] = {}
         self._usual: tuple[Headers | None, bytes] = (None, b"")
         self._renew(replica.current)
+        replica.followers.append(self._renew)
 
     def _renew(self, served: Served) -> None:
         """Go by what is served now; what heads mean is found out anew."""
-        self._served = served
+        self._served, self._shadows = served, served.shadows
         self._longest = min(QUICK_BYTES, served.document.limits.max_body_bytes)
         self._choosing = [name for name in (served.override, served.sticky) if name is not None]
         self._heads.clear()
-
-    @property
-    def draining(self) -> bool:
-        """Return whether the replica was asked to end."""
-        return self._replica.draining
 
     def usual_head(self, defaults: Headers) -> bytes:
         """Return the head of a prediction's reply, but for the length.
@@ -58,20 +57,22 @@ class FastLane:
             self._usual = defaults, head
         return head
 
-    def head_of(self, data: bytes) -> tuple[Head, bytes] | None:
-        """Return the head and body of a request that is whole, plain and by a verified caller; else None."""
-        if self._served is not self._replica.current:
-            self._renew(self._replica.current)
-        end = data.find(b"\r\n\r\n", 0, MOST_BYTES) + 4
-        if end < 4:
-            return None
+    def head_of(self, data: bytes, began: float) -> tuple[Head, bytes] | None:
+        """Return the head and body of a request that is whole, plain and by a verified caller; else None.
+
+        Args:
+            began: The present, in seconds of `time.perf_counter`.
+        """
+        # From the end, as it is nearer. An empty line within the body would make of the head what is none.
+        end = data.rfind(b"\r\n\r\n", 0, MOST_BYTES) + 4
         raw = data[:end]
         head = self._heads.get(raw) or read_head(raw, self._served.doors, self._choosing)
         if head is None or len(data) - end != head.length or head.length > self._longest:
             return None
-        if (head.expires <= time.time() or head.generation != self._replica.gate.generation) and not self._verify(
-            raw, head
-        ):
+        if (head.expires <= began or head.generation != self._gate.generation) and not self._verify(raw, head, began):
+            return None
+        if self._tracing is not None and self._tracing.wants(head.sampled):
+            self.is_picked = True
             return None
         return head, data[end:]
 
@@ -81,18 +82,23 @@ class FastLane:
         Raises:
             MLOpsError: it is refused, as in the ordinary lane.
         """
-        replica = self._replica
+        replica = self.replica
         replica.asked_at = began
-        replica.rates.check(head.caller)
-        if self._served.shadows:
-            done = follow(self._served.shadows, way, body, head.json_length, done)
+        if replica.rates.hold:
+            replica.rates.check(head.caller)
+        request_id = head.request_id
+        if self._shadows:
+            request_id = request_id or (None if way.log is None else uuid4().hex)
+            done = follow(self._shadows, way, body, head.json_length, request_id, done)
         ask = way.ask(body, head.json_length, head.timeout_ms, began, done)
+        if way.log is not None:
+            ask.logged = way.log.pick(request_id)
         way.variant.engine.submit(ask)
         return ask
 
-    def _verify(self, raw: bytes, head: Head) -> bool:
+    def _verify(self, raw: bytes, head: Head, began: float) -> bool:
         """Note what is known of the head's token; tell whether it holds and permits predictions."""
-        replica = self._replica
+        replica = self.replica
         try:
             claims: dict[str, Any] | None = replica.gate.known(head.authorization)
             if claims is None:
@@ -103,7 +109,7 @@ class FastLane:
             return False
         head.way, head.draw = (found, None) if isinstance(found, Way) else (None, found)
         head.caller, head.generation = str(claims["sub"]), replica.gate.generation
-        head.expires = claims["exp"] + LEEWAY_S
+        head.expires = claims["exp"] + LEEWAY_S - time.time() + began
         if len(self._heads) >= _MOST_HEADS:
             self._heads.clear()
         self._heads[raw] = head

@@ -13,6 +13,7 @@ from modelops.runtime.serving.connections import Room
 from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import Head
 from modelops.runtime.serving.fastlane.lane import FastLane, reply_head
+from modelops.runtime.serving.tracing import PICKED
 from modelops.runtime.serving.variant import Way
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ _HEAD_S = 20.0
 
 _READ_S = 120.0
 """How long a request may take to arrive whole, and a reply to be taken."""
+
+_LENGTHS = tuple(b"%d\r\n\r\n" % size for size in range(4096))
+"""What stands at the end of a reply's head, by the body's length."""
 
 
 class LaneProtocol(HttpToolsProtocol):
@@ -72,10 +76,11 @@ class LaneProtocol(HttpToolsProtocol):
             self._held.append(data)
             self.transport.pause_reading()
             return
-        if data[:5] == b"POST " and self._is_free():
-            found = self.lane.head_of(data)
+        if not (self._inside or self._is_answering() or self.lane.replica.draining or self.flow.write_paused):
+            began = time.perf_counter()
+            found = self.lane.head_of(data, began)
             if found is not None:
-                self._answer(*found)
+                self._answer(*found, began)
                 return
         super().data_received(data)
 
@@ -84,6 +89,9 @@ class LaneProtocol(HttpToolsProtocol):
         self._inside = self._in_head = True
         self._active_at = time.perf_counter()
         super().on_message_begin()
+        if self.lane.is_picked:
+            self.lane.is_picked = False
+            self.scope[PICKED] = True  # type: ignore[literal-required]
 
     def on_headers_complete(self) -> None:
         """Note that the head is there."""
@@ -109,28 +117,18 @@ class LaneProtocol(HttpToolsProtocol):
         if self._head is None:
             super().shutdown()
 
-    def _is_free(self) -> bool:
-        """Tell whether a request may begin here, and its reply be written at once."""
-        return not (
-            self._inside
-            or self._is_answering()
-            or self.lane.draining
-            or self.flow.write_paused
-            or self.transport.is_closing()
-        )
-
     def _is_answering(self) -> bool:
         """Tell whether the ordinary lane owes a reply."""
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
-    def _answer(self, head: Head, body: bytes) -> None:
+    def _answer(self, head: Head, body: bytes, began: float) -> None:
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self._head, self._began = head, time.perf_counter()
+        self._head, self._began = head, began
         self._way = way = head.way or head.draw.draw()  # type: ignore[union-attr]  # one of both is there
         try:
-            self._ask = self.lane.ask(head, way, body, self._began, self._done)
+            self._ask = self.lane.ask(head, way, body, began, self._done)
         except MLOpsError as wrong:
             self._done(wrong)
         except Exception:
@@ -140,14 +138,13 @@ class LaneProtocol(HttpToolsProtocol):
     def _done(self, outcome: Outcome) -> None:
         head, way, lane = self._head, self._way, self.lane
         self._head = self._way = self._ask = None
-        if head is None or way is None or self.transport.is_closing():
+        if head is None or way is None:
             return
-        closing = self._ending or not head.keep_alive or lane.draining
+        closing = self._ending or not head.keep_alive or lane.replica.draining
         if type(outcome) is bytes and not closing:
-            status = "200"
-            self.transport.write(
-                b"%b%d\r\n\r\n%b" % (lane.usual_head(self.server_state.default_headers), len(outcome), outcome)
-            )
+            status, size = "200", len(outcome)
+            length = _LENGTHS[size] if size < len(_LENGTHS) else b"%d\r\n\r\n" % size
+            self.transport.write(b"".join((lane.usual_head(self.server_state.default_headers), length, outcome)))
         else:
             status = self._write(outcome, head, way.form.label, closing=closing)
         now = self._active_at = time.perf_counter()

@@ -46,4 +46,4 @@ class OpenForm:
         request = read_request(body[:length])
         render = Reply(self._model, self._version, self._classes, self._told, request)
         rows, count, listed = self._inputs.rows(request, body[length:])
-        return Prepared(rows, count, listed, render)
+        return rows, count, listed, render

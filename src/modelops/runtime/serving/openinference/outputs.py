@@ -6,9 +6,9 @@ import numpy as np
 
 from modelops.contracts.errors import InvalidInput
 from modelops.runtime.serving.engine.asks import Answers, Framed
+from modelops.runtime.serving.jsontext import encode
 from modelops.runtime.serving.openinference.messages import InferReply, InferRequest, OutputTensor
 from modelops.runtime.serving.openinference.tensors import to_bytes, to_typed
-from modelops.runtime.serving.replies import encode
 
 PREDICTIONS, PROBABILITIES = "predictions", "probabilities"
 

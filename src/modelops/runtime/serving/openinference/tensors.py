@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from modelops.contracts.errors import InvalidInput
-from modelops.runtime.serving.replies import encode
+from modelops.runtime.serving.jsontext import encode
 
 NUMBERS = {
     "INT8": "<i1",

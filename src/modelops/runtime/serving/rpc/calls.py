@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from modelops.contracts.errors import InvalidInput, MLOpsError
-from modelops.runtime.serving.app import TIMEOUT_HEADER, asked
+from modelops.runtime.serving.app import TIMEOUT_HEADER, Told, asked
 from modelops.runtime.serving.engine.asks import Framed
 from modelops.runtime.serving.failures import ModelFailed
 from modelops.runtime.serving.openinference.metadata import model_metadata, server_metadata
@@ -116,7 +116,8 @@ class _Calls:
             await replica.admit(headers.get("authorization"), predicting=True)
             served = replica.current
             counted = _way(served, request, headers)
-            answer = await _asked(served, counted, request, _timeout_ms(headers, context), began)
+            about = (_timeout_ms(headers, context), headers.get("x-request-id"))
+            answer = await _asked(served, counted, request, about, began)
         except Exception as wrong:  # who leaves is not counted
             status = wrong.status if isinstance(wrong, MLOpsError) else 500
             counted.tally.answered(str(status), time.perf_counter() - began)
@@ -139,11 +140,11 @@ def _way(served: Served, request: Any, headers: dict[str, str]) -> Way:
     return served.way(Door(Kind.OPEN, None if plain else named), headers).draw()
 
 
-async def _asked(served: Served, way: Way, request: Any, timeout_ms: int | None, began: float) -> Any:
+async def _asked(served: Served, way: Way, request: Any, about: tuple[int | None, str | None], began: float) -> Any:
     way.variant.users += 1  # which keeps it from ending meanwhile
     try:
         body, json_length = body_of(request)
-        outcome = await asked(served, way, body, json_length, timeout_ms, began)
+        outcome = await asked(served, way, body, Told(json_length, *about), began)
     finally:
         way.variant.users -= 1
     if isinstance(outcome, MLOpsError):
