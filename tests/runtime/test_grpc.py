@@ -225,3 +225,11 @@ def test_several_processes_share_the_port(bench, model):
 def test_without_being_asked_for_there_is_no_port(bench, model):
     replica = bench.serve(bench.document(bench.package(sklearn_flavour, model), infer_signature(X)))
     assert json.loads((replica.workdir / "endpoint.json").read_text()).keys() == {"url"}
+
+
+def test_without_the_library_it_is_told_what_to_install(bench, model, tmp_path):
+    (tmp_path / "grpc.py").write_text("raise ModuleNotFoundError(\"No module named 'grpc'\", name='grpc')")
+    files = bench.package(sklearn_flavour, model)
+    document = bench.document(files, infer_signature(X), limits=GRPC)
+    said = bench.refused(document, PYTHONPATH=str(tmp_path))
+    assert "needs 'grpc', which is not installed. pip install modelops[grpc]" in said

@@ -339,8 +339,9 @@ def test_who_may_steer_and_with_what(bench, models):
     other = first.model_copy(update={"deployment_id": "dep_2"})
     answer = status("PUT", other.model_dump_json(), **steers)
     assert (answer.status_code, "dep_2" in answer.json()["detail"]) == (422, True)
-    larger = first.model_copy(update={"limits": ServingLimits(cpus=2), "revision": 2})
-    assert status("PUT", larger.model_dump_json(), **steers).status_code == 409
+    for limits in (ServingLimits(cpus=2), ServingLimits(grpc=True)):
+        other = first.model_copy(update={"limits": limits, "revision": 2})
+        assert status("PUT", other.model_dump_json(), **steers).status_code == 409
     assert replica.status().serving == 1
 
 

@@ -13,6 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from modelops import ModelChain, ModelEnsemble, ModelRegistry
 from modelops.contracts.errors import InvalidInput
+from modelops.domains.models.compiling.parity import Differs
 
 FRAME, TARGET = load_iris(return_X_y=True, as_frame=True)
 X, Y = FRAME.to_numpy(), TARGET.to_numpy()
@@ -181,6 +182,27 @@ def test_registered_versions_are_put_together_without_a_file_sent(registry, monk
     np.testing.assert_allclose(loaded.predict_proba(X), wanted)
     assert version.description == "d"
     registry.client.models.verify_version("both")
+
+
+def test_members_are_asked_as_they_were_saved_where_their_forms_do_not_add_up(registry, monkeypatch):
+    ModelEnsemble(models(FRAME), backend=registry).register("both", sample=FRAME)
+    fast = registry.load_model("both")
+    assert {member.runs for member in fast.members} != {"plain"}
+
+    def differs(*_):
+        raise Differs("On the sample, row 3.")
+
+    monkeypatch.setattr("modelops.domains.models.ensembles.flavour.check_parity", differs)
+    saved = registry.load_model("both")
+    assert {member.runs for member in saved.members} == {"plain"}
+    assert not hasattr(saved, "bounded")
+    np.testing.assert_allclose(saved.predict_proba(X), fast.predict_proba(X))
+
+
+def test_a_vote_is_on_one_label():
+    wide = RandomForestRegressor(3, random_state=0).fit(X, np.column_stack([Y, Y]))
+    with pytest.raises(RuntimeError, match=r"the member 0 \(RandomForestRegressor\) gave several values a row"):
+        ModelEnsemble([wide, models()[0]], method="vote").predict(X)
 
 
 def test_a_chain_of_a_transformer_a_model_and_a_function(registry):

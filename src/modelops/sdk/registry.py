@@ -64,7 +64,8 @@ class ModelRegistry:
         Args:
             name: The model's name; the model is made if it is new.
             model: A model of a library that an installed flavour is for (scikit-learn, XGBoost, LightGBM, PyOD, ONNX,
-                PyTorch, Keras), the `Path` of an MLflow model folder, or any callable that takes rows.
+                PyTorch, Keras), a `ModelEnsemble` or `ModelChain`, the `Path` of an MLflow model folder, or any callable
+                that takes rows.
             experiment_id: The id of the run that made it; or an experiment, by name or id, whose newest run did.
             stage: Development or Registration.
             sample: Inputs it was trained on, shape (rows, features): a frame, an array, an Arrow table or records. The

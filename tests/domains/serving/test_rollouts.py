@@ -141,9 +141,10 @@ def test_what_starts_later_has_what_serves(open_story):
     assert story.control.shares() == [(2, {"champion": (100.0, 2)})] * 2
 
 
-def test_other_processes_are_needed_for_other_process_limits(open_story):
+@pytest.mark.parametrize("limits", [ServingLimits(cpus=2), ServingLimits(memory_mb=512), ServingLimits(grpc=True)])
+def test_other_processes_are_needed_for_other_process_limits(open_story, limits):
     story = open_story()
-    found = story.update(limits=ServingLimits(cpus=2))
+    found = story.update(limits=limits)
     assert story.turn(2).active_revision == 2
     assert story.world.names() == [f"{found.id}-r2"]
     with pytest.raises(DeploymentError, match="needs new ones"):

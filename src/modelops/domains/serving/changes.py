@@ -140,7 +140,7 @@ def supersede(
     if isinstance(strategy, Canary) and home is None:
         raise DeploymentError(
             "A canary answers within the processes that serve, and this change needs new ones.",
-            hint="Change `cpus` and `memory_mb` by themselves, with the strategy `all_at_once` or `blue_green`.",
+            hint="Change `cpus`, `memory_mb` and `grpc` by themselves, with the strategy `all_at_once` or `blue_green`.",
         )
     before, why = revisions[row.wanted_revision], f"Revision {number} replaced it before it was ready."
     if (rollout := pending_rollout(ctx, row, revisions)) is not None:
@@ -208,7 +208,6 @@ def _home(
         homes.insert(0, kept)
     for home in homes:
         made = ServingLimits.model_validate(home.limits)
-        as_large = (made.cpus, made.memory_mb) == (wish.limits.cpus, wish.limits.memory_mb)
-        if home.placed and as_large and "digest" in (home.spec or {}):
+        if home.placed and made.of_processes == wish.limits.of_processes and "digest" in (home.spec or {}):
             return home.number
     return None

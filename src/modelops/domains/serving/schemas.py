@@ -40,6 +40,12 @@ class ServingLimits(Schema):
         int, Field(ge=1, le=1_000_000, description="Requests of one caller at once beyond the rate.")
     ] = 100
     grpc: Annotated[bool, Field(description="A second port, for the Open Inference Protocol over gRPC.")] = False
+
+    @property
+    def of_processes(self) -> tuple[int, int | None, bool]:
+        """What a running process cannot change of itself."""
+        return self.cpus or 1, self.memory_mb, self.grpc
+
     log_sample: Annotated[float, Field(ge=0, le=1, description="The share of requests that are logged.")] = 0.0
     log_inputs: Annotated[bool, Field(description="Log what was sent: it may be personal data.")] = True
     log_outputs: Annotated[bool, Field(description="Log predictions and probabilities.")] = True

@@ -215,10 +215,9 @@ class Swapper:
                 raise InvalidInput(
                     f"The document's {name} is '{getattr(document, name)}', and this replica's is '{getattr(now, name)}'."
                 )
-        before, after = now.limits, document.limits
-        if ((before.cpus or 1), before.memory_mb) != ((after.cpus or 1), after.memory_mb):
+        if now.limits.of_processes != document.limits.of_processes:
             raise Conflict(
-                "Other `cpus` or `memory_mb` need other processes: a running replica cannot change its own.",
+                "Other `cpus`, `memory_mb` or `grpc` need other processes: a running replica cannot change its own.",
                 hint="Start replicas with the new limits beside this one, and end it afterwards.",
             )
 
