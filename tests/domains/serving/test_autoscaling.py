@@ -175,6 +175,14 @@ class TestScaling:
         for asked in range(1, 40):
             assert story.looks(1, requests=asked) == [1]
 
+    def test_requests_are_seen_though_somebody_else_looked_since(self, story):
+        story.ready()
+        for asked in range(1, 40):
+            story.clock.advance(0.5)
+            story.replicas.metrics = lambda path, asked=asked: exposition(requests=asked)
+            story.serving.read_live_stats("d")
+            assert story.looks(1, requests=asked) == [1]
+
     def test_bounds_that_change_hold_at_once(self, story):
         story.ready()
         story.looks(3, inflight=4)

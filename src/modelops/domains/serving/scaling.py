@@ -84,11 +84,12 @@ class ScalingReconciler:
         if state.wanted == 0:
             return Rescale(state, Decision(state.policy.bound(0), "A revision is to be brought up."))
         watched: Observations = ports[Observations]
-        before = watched.before(state.deployment_id, state.at - _RATES_OVER_S)
-        reading = read_replicas(ports[Gateway], state.endpoints, state.token, state.at)
-        watched.add(state.deployment_id, reading)
         demand = watched.demand(state.deployment_id)
         last = demand.samples[-1].at if demand.samples else state.at
+        # Others look, too; what was asked since this loop's own last look must not be lost in between.
+        before = watched.before(state.deployment_id, last)
+        reading = read_replicas(ports[Gateway], state.endpoints, state.token, state.at)
+        watched.add(state.deployment_id, reading)
         asked = state.busy or watched.asked_at(state.deployment_id) >= last
         decision = demand.decide(state.policy, sample_of(reading, before, state.wanted, asked))
         return None if decision.replicas == state.wanted else Rescale(state, decision)
