@@ -243,6 +243,17 @@ def test_the_last_of_many_documents_wins(bench, models, wait_until):
     assert load.failures == []
 
 
+def test_who_sends_a_document_again_and_again_does_not_keep_it_from_being_served(bench, models):
+    replica = Steered(bench, document(bench, models["a"], 1))
+    sample = {"columns": ["x"], "rows": [[1.0]]}
+    replica.put(document(bench, bench.package(functions.flavour, Raising(), sample=sample), 2))
+    assert replica.settled().failure is not None
+    wanted = document(bench, models["b"], 3)
+    while replica.put(wanted).loading:
+        time.sleep(0.001)
+    assert replica.status().serving == 3
+
+
 def test_the_same_document_again_changes_nothing(bench, models):
     first = document(bench, models["a"], 1)
     replica = Steered(bench, first)

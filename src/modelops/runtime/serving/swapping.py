@@ -79,7 +79,8 @@ class Swapper:
         async with self._putting:
             wanted = await _apart(read_wanted, self._workdir)
             if wanted is not None and wanted.document == document:
-                if not any(progress.failure for progress in await self._told() if progress is not None):
+                told = [progress for progress in await self._told() if progress is not None]
+                if not any(progress.failure for progress in told if progress.handled == wanted.mark):
                     return
             elif wanted is None and document == self._replica.document:
                 return
