@@ -21,6 +21,7 @@ from modelops.domains.serving.strategies import (
     ErrorRate,
     Rolling,
 )
+from modelops.domains.serving.tables import RevisionRow
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
 
@@ -150,6 +151,19 @@ def test_other_processes_are_needed_for_other_process_limits(open_story, limits)
     with pytest.raises(DeploymentError, match="needs new ones"):
         story.serving.update_deployment("d", model="m:1", limits=ServingLimits(cpus=3), strategy=BY_TIME)
     assert story.serving.get_deployment("d").wanted_revision == 2
+
+
+def test_what_an_older_platform_started_is_replaced(open_story):
+    story = open_story()
+    with story.platform.place.work() as ctx:
+        row = ctx.session.query(RevisionRow).one()
+        row.spec = {name: value for name, value in row.spec.items() if name not in ("runtime", "digest")}
+    with pytest.raises(DeploymentError, match="needs new ones"):
+        story.serving.update_deployment("d", model="m:2", strategy=BY_TIME)
+    story.update()
+    found = story.turn(2)
+    assert (found.state, found.active_revision) == (DeploymentState.READY, 2)
+    assert story.world.names() == [f"{found.id}-r2"]
 
 
 def test_a_document_that_a_replica_refuses_is_taken_back_everywhere(open_story):

@@ -167,7 +167,7 @@ def test_updates_lose_no_request(platform, iris, models):
         iris.deploy("iris:2", replicas=2)
         iris.scale(1)
         iris.rollback()
-        wait_for(lambda: {replica.revision for replica in iris.status.replica_status} == {iris.status.active_revision})
+        wait_for(lambda: {replica.serving for replica in iris.status.replica_status} == {iris.status.active_revision})
         time.sleep(0.5)
     finally:
         stop.set()

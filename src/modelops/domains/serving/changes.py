@@ -23,6 +23,7 @@ from modelops.domains.serving.schemas import (
 from modelops.domains.serving.strategies import AllAtOnce, BlueGreen, Canary
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
 from modelops.domains.serving.variants import mismatch
+from modelops.domains.serving.workloads import runs_our_runtime
 from modelops.kernel.context import Context
 
 
@@ -140,7 +141,8 @@ def supersede(
     if isinstance(strategy, Canary) and home is None:
         raise DeploymentError(
             "A canary answers within the processes that serve, and this change needs new ones.",
-            hint="Change `cpus`, `memory_mb` and `grpc` by themselves, with the strategy `all_at_once` or `blue_green`.",
+            hint="Change `cpus`, `memory_mb` and `grpc` by themselves, and move what an older version of the platform started "
+            "to processes of this one, with the strategy `all_at_once` or `blue_green`.",
         )
     before, why = revisions[row.wanted_revision], f"Revision {number} replaced it before it was ready."
     if (rollout := pending_rollout(ctx, row, revisions)) is not None:
@@ -208,6 +210,6 @@ def _home(
         homes.insert(0, kept)
     for home in homes:
         made = ServingLimits.model_validate(home.limits)
-        if home.placed and made.of_processes == wish.limits.of_processes and "digest" in (home.spec or {}):
+        if home.placed and made.of_processes == wish.limits.of_processes and runs_our_runtime(home.spec or {}):
             return home.number
     return None

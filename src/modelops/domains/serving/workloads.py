@@ -2,6 +2,7 @@
 
 import os
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ def is_ours(workload: str) -> bool:
     return _OURS.fullmatch(workload) is not None
 
 
+def runs_our_runtime(spec: dict[str, Any]) -> bool:
+    """Tell whether a workload's processes are of this version of the platform, and so understand its documents."""
+    return bool(spec.get("runtime") == version("modelops"))
+
+
 def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float) -> dict[str, Any]:
     """Return the spec to keep: everything about the workload but its files and the number of its replicas.
 
@@ -37,6 +43,7 @@ def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float
         drain_s: How long a replica that ends may finish its requests.
     """
     return {
+        "runtime": version("modelops"),
         "argv": [python, "-m", "modelops.runtime", "serve"],
         "env": {
             "MODELOPS_CACHE": str(home / "cache"),
