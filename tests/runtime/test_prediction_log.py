@@ -229,7 +229,7 @@ def test_who_is_logged_at_a_share_is_at_any_greater(name, one, other):
 
 
 def metrics():
-    return Metrics(SimpleNamespace(tenant_id="t", project_id="p", deployment="d"))
+    return Metrics(SimpleNamespace(tenant_id="t", project_id="p", deployment="d", deployment_id="dep_1"))
 
 
 def logging_into(folder, **changes):
