@@ -314,6 +314,16 @@ def test_a_file_that_was_cut_off_is_read_up_to_its_last_batch(tmp_path_factory, 
     assert len(list(folder.path.iterdir())) == bool(whole)
 
 
+def test_what_is_not_ours_is_left_alone_or_thrown_away(tmp_path):
+    (tmp_path / "notes.arrow").write_bytes(b"mine")
+    (tmp_path / "torn-0.part").write_bytes(b"\xff" * 64)
+    folder = LogFolder(tmp_path, "me")
+    folder.adopt()
+
+    assert folder.finished() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.arrow"]
+
+
 def test_a_file_that_is_written_to_is_left_alone(tmp_path):
     folder = LogFolder(tmp_path, "me")
     file = folder.begin(batch(OF, np.ones((1, 2))).schema)
