@@ -229,7 +229,7 @@ def test_who_is_logged_at_a_share_is_at_any_greater(name, one, other):
 
 
 def metrics():
-    return Metrics(SimpleNamespace(tenant_id="t", project_id="p", deployment="d"))
+    return Metrics(SimpleNamespace(tenant_id="t", project_id="p", deployment="d", deployment_id="dep_1"))
 
 
 def logging_into(folder, **changes):
@@ -312,6 +312,16 @@ def test_a_file_that_was_cut_off_is_read_up_to_its_last_batch(tmp_path_factory, 
     whole = sum(size <= cut for size in sizes)
     assert [rows_of(path) for path in folder.finished()] == ([4 * whole] if whole else [])
     assert len(list(folder.path.iterdir())) == bool(whole)
+
+
+def test_what_is_not_ours_is_left_alone_or_thrown_away(tmp_path):
+    (tmp_path / "notes.arrow").write_bytes(b"mine")
+    (tmp_path / "torn-0.part").write_bytes(b"\xff" * 64)
+    folder = LogFolder(tmp_path, "me")
+    folder.adopt()
+
+    assert folder.finished() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.arrow"]
 
 
 def test_a_file_that_is_written_to_is_left_alone(tmp_path):

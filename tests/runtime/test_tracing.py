@@ -1,15 +1,19 @@
 """Traces of a replica, at a collector: what is traced, what its spans tell, and that it costs nothing else."""
 
+import grpc
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from tests.runtime.collector import Collector
+from tests.runtime.test_grpc import call, headers, infer_request
 
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.tracing import open_tracing, read_traceparent, untraced
 from modelops.domains.models.flavours.sklearn import flavour
 from modelops.domains.models.signatures import infer_signature
+from modelops.domains.serving.schemas import ServingLimits
 
 X, y = load_iris(return_X_y=True)
 ROWS = {"instances": X[:3].tolist()}
@@ -96,6 +100,26 @@ def test_a_collector_that_is_gone_hinders_nobody(bench, document, collector):
 
     assert [replica.client.post("/predict", json=ROWS).status_code for _ in range(20)] == [200] * 20
     assert replica.terminate() == 0
+
+
+def test_a_call_by_grpc_is_traced_and_logged_alike(bench, collector):
+    files = bench.package(flavour, LogisticRegression(max_iter=1000).fit(X, y))
+    document = bench.document(files, infer_signature(X), limits=ServingLimits(grpc=True, log_sample=1))
+    replica = serve(bench, document, collector)
+    metadata = {**headers(replica), "traceparent": SAMPLED, "x-request-id": "g-1"}
+
+    assert call(replica, "ModelInfer", infer_request(), metadata).model_name == "tumours"
+    refused = call(replica, "ModelInfer", infer_request(), {"traceparent": SAMPLED})
+    assert refused.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert replica.terminate() == 0
+
+    whole, failed = (span for span in collector.spans if span.kind == SERVER)
+    assert whole.name == failed.name == "inference.GRPCInferenceService/ModelInfer"
+    assert (whole.trace, whole.parent, whole.attributes["modelops.request_id"]) == (TRACE, CALLER, "g-1")
+    assert [span.name for span in collector.spans if span.parent == whole.id] == ["parse", "queue", "model", "render"]
+    assert [span.attributes["http.response.status_code"] for span in (whole, failed)] == [200, 401]
+    (body,) = bench.platform.logs.values()
+    assert pa.ipc.open_stream(body).read_all()["request_id"].to_pylist() == ["g-1", "g-1"]
 
 
 def test_traceparents_are_read_as_w3c_says():

@@ -69,6 +69,8 @@ class LogFolder:
     def _by_age(self) -> list[tuple[float, int, Path]]:
         aged: list[tuple[float, int, Path]] = []
         for path in self.path.glob("*.arrow"):
+            if _FINISHED.fullmatch(path.name) is None:  # nothing of ours
+                continue
             with contextlib.suppress(FileNotFoundError):  # a sibling has sent it
                 facts = path.stat()
                 aged.append((facts.st_mtime, facts.st_size, path))
@@ -133,14 +135,13 @@ def _salvage(path: Path, opened: BinaryIO) -> None:
     rows, complete = 0, path.with_suffix(".salvage")
     try:
         reader = pa.ipc.open_stream(opened)
-        with complete.open("wb") as target, pa.ipc.new_stream(target, reader.schema, options=_OPTIONS) as writer:
-            for batch in _whole(reader):
-                writer.write_batch(batch)
-                rows += batch.num_rows
-    except pa.ArrowInvalid:  # it ended before its schema was written
-        complete.unlink(missing_ok=True)
+    except (pa.ArrowException, ValueError, OSError):  # it ended before its schema was written
         path.unlink()
         return
+    with complete.open("wb") as target, pa.ipc.new_stream(target, reader.schema, options=_OPTIONS) as writer:
+        for batch in _whole(reader):
+            writer.write_batch(batch)
+            rows += batch.num_rows
     if rows:
         complete.replace(_finished(path, rows))
     complete.unlink(missing_ok=True)
@@ -152,5 +153,5 @@ def _whole(reader: Any) -> Iterator[Any]:
     while True:
         try:
             yield reader.read_next_batch()
-        except (StopIteration, pa.ArrowInvalid, OSError):
+        except (StopIteration, pa.ArrowException, ValueError, OSError):
             return

@@ -36,13 +36,28 @@ def span_of(tracing: Tracing, request: Request, path: str, began: float) -> "Req
         path: What stands for the request's path in metrics.
         began: When the request came, in seconds of `time.perf_counter`.
     """
-    caller, method = read_traceparent(request.headers.get("traceparent")), request.method
-    if PICKED not in request.scope and not tracing.wants(None if caller is None else caller.sampled):
+    about = {"http.request.method": request.method, "http.route": path}
+    return _begun(tracing, f"{request.method} {path}", about, request.headers, began, is_picked=PICKED in request.scope)
+
+
+def span_of_call(
+    tracing: Tracing, service: str, method: str, headers: Mapping[str, str], began: float
+) -> "RequestSpan | None":
+    """Return the span of a gRPC call that is traced; `began` is as of `span_of`."""
+    about = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+    return _begun(tracing, f"{service}/{method}", about, headers, began, is_picked=False)
+
+
+def _begun(
+    tracing: Tracing, name: str, about: Mapping[str, str], headers: Mapping[str, str], began: float, *, is_picked: bool
+) -> "RequestSpan | None":
+    caller = read_traceparent(headers.get("traceparent"))
+    if not is_picked and not tracing.wants(None if caller is None else caller.sampled):
         return None
     offset_ns = time.time_ns() - time.perf_counter_ns()
-    span = tracing.serve(f"{method} {path}", caller, offset_ns + int(began * 1e9))
-    span.note({"http.request.method": method, "http.route": path})
-    if request_id := request.headers.get("x-request-id"):
+    span = tracing.serve(name, caller, offset_ns + int(began * 1e9))
+    span.note(about)
+    if request_id := headers.get("x-request-id"):
         span.note({"modelops.request_id": request_id})
     return RequestSpan(span, began, offset_ns)
 

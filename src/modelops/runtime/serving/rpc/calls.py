@@ -18,6 +18,7 @@ from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.rpc.messages import MESSAGES, SERVICE
 from modelops.runtime.serving.rpc.tensors import body_of, reply_of
 from modelops.runtime.serving.served import Door, Kind, Served
+from modelops.runtime.serving.tracing import RequestSpan, span_of_call
 from modelops.runtime.serving.variant import Variant, Way
 
 _CODES = {
@@ -110,19 +111,25 @@ class _Calls:
     async def model_infer(self, request: Any, context: Any) -> Any:
         began, replica = time.perf_counter(), self._replica
         replica.asked_at = began
-        counted = replica.current.champion.open
+        counted, headers = replica.current.champion.open, _headers(context)
+        trace = None
+        if replica.tracing is not None:
+            trace = span_of_call(replica.tracing, SERVICE, "ModelInfer", headers, began)
         try:
-            headers = _headers(context)
             await replica.admit(headers.get("authorization"), predicting=True)
             served = replica.current
             counted = _way(served, request, headers)
-            about = (_timeout_ms(headers, context), headers.get("x-request-id"))
+            about = (_timeout_ms(headers, context), headers.get("x-request-id"), trace)
             answer = await _asked(served, counted, request, about, began)
         except Exception as wrong:  # who leaves is not counted
             status = wrong.status if isinstance(wrong, MLOpsError) else 500
             counted.tally.answered(str(status), time.perf_counter() - began)
+            if trace is not None:
+                trace.end(status)
             raise
         counted.tally.answered("200", time.perf_counter() - began)
+        if trace is not None:
+            trace.end(200)
         return answer
 
     async def _named(self, model: str, version: str, context: Any) -> Variant:
@@ -140,7 +147,9 @@ def _way(served: Served, request: Any, headers: dict[str, str]) -> Way:
     return served.way(Door(Kind.OPEN, None if plain else named), headers).draw()
 
 
-async def _asked(served: Served, way: Way, request: Any, about: tuple[int | None, str | None], began: float) -> Any:
+async def _asked(
+    served: Served, way: Way, request: Any, about: tuple[int | None, str | None, RequestSpan | None], began: float
+) -> Any:
     way.variant.users += 1  # which keeps it from ending meanwhile
     try:
         body, json_length = body_of(request)
