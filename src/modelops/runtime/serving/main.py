@@ -1,5 +1,6 @@
 """A replica's life: read, verify, load, listen, drain."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -9,6 +10,7 @@ from types import FrameType
 
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.config import read_config, read_document
+from modelops.runtime.serving.progress import catch_up
 from modelops.runtime.serving.quietly import is_at_work
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.server import serve
@@ -33,6 +35,9 @@ def main() -> int:
 
 def _run() -> int:
     config = read_config()
+    if config.worker is None:
+        with contextlib.suppress(OSError, ValueError):  # then it starts with what it served before, and swaps
+            catch_up(config.workdir)
     document = read_document(config)
     if config.worker is None:
         (config.workdir / "endpoint.json").unlink(missing_ok=True)

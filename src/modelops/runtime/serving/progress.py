@@ -90,5 +90,13 @@ def keep_as_served(workdir: Path, document: RevisionDocument) -> None:
     write_atomically(workdir / "revision.json", document.model_dump_json().encode())
 
 
+def catch_up(workdir: Path) -> None:
+    """Have the replica start with what all of its processes served last, though they ended before that was kept."""
+    wanted = read_wanted(workdir)
+    told = [_decoder.decode(path.read_bytes()) for path in workdir.glob("progress-*.json")]
+    if wanted is not None and told and all(one.handled == wanted.mark and one.failure is None for one in told):
+        keep_as_served(workdir, wanted.document)
+
+
 def _path(workdir: Path, process: int) -> Path:
     return workdir / f"progress-{process}.json"

@@ -173,8 +173,9 @@ class Swapper:
     async def _handled(self, wanted: Wanted, failure: str | None) -> None:
         """Tell that this process is done with what was wanted; the last one to serve it has the replica start with it."""
         replica = self._replica
-        self._progress = Progress(replica.document.revision, _served(replica.current), wanted.mark, failure)
-        await self._tell()
+        done = Progress(replica.document.revision, _served(replica.current), wanted.mark, failure)
+        await _apart(write_progress, self._workdir, self._index, done)
+        self._progress = done  # nobody is told before it would outlive the process
         told = await self._told()
         if all(one is not None and one.handled == wanted.mark and one.failure is None for one in told):
             await _apart(keep_as_served, self._workdir, wanted.document)
