@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from modelops.domains.models.schemas import Feature, ModelSignature
-from modelops.runtime.serving.logbatches import batch_of
-from modelops.runtime.serving.logged import About, Entry, Logged
+from modelops.runtime.serving.logs.batches import batch_of
+from modelops.runtime.serving.logs.logged import About, Entry, Logged
 from modelops.runtime.serving.predicting import Answer
 
 FACTS = {"replica": "r-0", "variant": "champion", "model": "numbers", "version": 1, "model_version_id": "mver_1"}

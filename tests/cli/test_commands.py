@@ -12,7 +12,7 @@ from tests.api.world import CSV, fill
 from typer.testing import CliRunner
 
 from modelops.cli.root import app
-from modelops.domains.serving.strategies import Canary
+from modelops.domains.serving.courses.strategies import Canary
 from modelops.sdk.registry import ModelRegistry
 from modelops.testing.process import platform_process
 

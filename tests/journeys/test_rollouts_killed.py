@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from modelops.cli.root import app
-from modelops.domains.serving.courses import RolloutState
+from modelops.domains.serving.courses.courses import RolloutState
+from modelops.domains.serving.courses.strategies import Canary, CanaryStep
 from modelops.domains.serving.schemas import DeploymentState
-from modelops.domains.serving.strategies import Canary, CanaryStep
 from modelops.sdk.registry import ModelRegistry
 from modelops.testing.process import platform_process
 from modelops.testing.waiting import wait_for

@@ -7,7 +7,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 from modelops.domains.models.rules import COMPILED_GRAPH, COMPILED_RECORD
-from modelops.runtime.serving.compiled import _digest as digest_of_form
+from modelops.runtime.serving.packages.compiled import _digest as digest_of_form
 from modelops.sdk.packaging import write_package
 
 ROWS = np.random.default_rng(0).normal(size=(60, 3))

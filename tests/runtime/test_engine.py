@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from modelops.contracts.errors import InvalidInput, MLOpsError, RateLimited, Unavailable
 from modelops.domains.models.schemas import Feature, FeatureType, ModelSignature
 from modelops.domains.serving.schemas import ServingLimits
+from modelops.runtime.serving.counting.metrics import Counts, Durations, Metrics, added_up
 from modelops.runtime.serving.engine.asks import Ask
 from modelops.runtime.serving.engine.batches import Batcher
 from modelops.runtime.serving.engine.engine import Engine
 from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.failures import DeadlineExceeded, ModelFailed
-from modelops.runtime.serving.metrics import Counts, Durations, Metrics, added_up
 from modelops.runtime.serving.parsing import Parser
 from modelops.runtime.serving.rates import Rates
 

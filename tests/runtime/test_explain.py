@@ -38,10 +38,10 @@ from modelops.domains.models.flavours.sklearn import SklearnPredictor
 from modelops.domains.models.flavours.xgboost import XGBoostPredictor
 from modelops.domains.models.signatures import infer_signature
 from modelops.domains.serving.schemas import ExplainMethod
-from modelops.runtime.serving.explain import Explainer
+from modelops.runtime.serving.explaining.explain import Explainer
+from modelops.runtime.serving.explaining.turns import Pace, Turns
+from modelops.runtime.serving.explaining.wishes import Wish, wish_of
 from modelops.runtime.serving.failures import DeadlineExceeded
-from modelops.runtime.serving.turns import Pace, Turns
-from modelops.runtime.serving.wishes import Wish, wish_of
 
 CANCER, TUMOUR = load_breast_cancer(return_X_y=True)
 DIABETES, PROGRESS = load_diabetes(return_X_y=True)
@@ -297,7 +297,7 @@ def test_a_row_is_explained_once():
 
 
 def test_what_is_kept_is_bounded(monkeypatch):
-    monkeypatch.setattr("modelops.runtime.serving.explained._MOST_ROWS", 2)
+    monkeypatch.setattr("modelops.runtime.serving.explaining.explained._MOST_ROWS", 2)
     explainer = explainer_of(lambda rows: rows[:, 0], IRIS)
 
     explainer.explain(IRIS[:5].tolist())
@@ -380,7 +380,7 @@ def test_long_work_gives_way_and_ends_when_nobody_wants_it():
 def test_a_turn_is_short_where_its_items_cost_and_long_where_its_calls_do(monkeypatch, seconds):
     """A model of 20 us a row, and of so much a call besides."""
     now = [0.0]
-    monkeypatch.setattr("modelops.runtime.serving.turns.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("modelops.runtime.serving.explaining.turns.time.perf_counter", lambda: now[0])
     sizes = []
 
     def work(start, stop):

@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from modelops.domains.models.flavours.sklearn import flavour
 from modelops.domains.models.signatures import infer_signature
-from modelops.runtime.serving import gpus
-from modelops.runtime.serving.gpus import gpus_of
+from modelops.runtime.serving.counting import gpus
+from modelops.runtime.serving.counting.gpus import gpus_of
 
 X, y = load_iris(return_X_y=True)
 FAKE = str(Path(__file__).parent / "fakes" / "nvml")

@@ -24,14 +24,14 @@ from tests.runtime.test_swaps import Steered
 from modelops.domains.models.flavours.sklearn import flavour
 from modelops.domains.models.schemas import Feature, FeatureType, ModelSignature
 from modelops.domains.models.signatures import infer_signature
-from modelops.domains.serving.logtables import read_contents
+from modelops.domains.serving.logs.logtables import read_contents
 from modelops.domains.serving.schemas import ServingLimits
-from modelops.runtime.serving.logbatches import batch_of
-from modelops.runtime.serving.logfiles import LogFolder, identity_of, rows_of
-from modelops.runtime.serving.logged import About, Entry, Logged
-from modelops.runtime.serving.metrics import Counts, Metrics
+from modelops.runtime.serving.counting.metrics import Counts, Metrics
+from modelops.runtime.serving.logs.batches import batch_of
+from modelops.runtime.serving.logs.files import LogFolder, identity_of, rows_of
+from modelops.runtime.serving.logs.log import PredictionLog, is_picked
+from modelops.runtime.serving.logs.logged import About, Entry, Logged
 from modelops.runtime.serving.predicting import Answer
-from modelops.runtime.serving.predictionlog import PredictionLog, is_picked
 
 X, y = load_iris(return_X_y=True)
 ALL = ServingLimits(log_sample=1)
@@ -270,7 +270,7 @@ def test_where_the_disk_is_full_it_is_counted(tmp_path, monkeypatch):
 
 
 def test_what_waits_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("modelops.runtime.serving.predictionlog._CAPACITY_BYTES", 100)
+    monkeypatch.setattr("modelops.runtime.serving.logs.log._CAPACITY_BYTES", 100)
     log, counts = logging_into(LogFolder(tmp_path, "me"))
     for _ in range(5):
         offer(log, 3)

@@ -12,7 +12,7 @@ from tests.runtime.wires import InProcess
 from modelops.domains.models.flavours import callable as functions
 from modelops.domains.models.schemas import Feature, ModelSignature
 from modelops.domains.serving.schemas import Predictions
-from modelops.runtime.serving.routing import drawn, variant_of
+from modelops.runtime.serving.variants.routing import drawn, variant_of
 
 NAMES = ["champion", "b", "c", "d"]
 KEYS = [f"customer-{number}" for number in range(3_000)]

@@ -11,13 +11,13 @@ import pytest
 
 from modelops.domains.models.schemas import Feature, ModelSignature
 from modelops.domains.monitoring.schemas import SketchBatch
-from modelops.runtime.serving import tap as tapping
 from modelops.runtime.serving.config import read_config
-from modelops.runtime.serving.metrics import Metrics
+from modelops.runtime.serving.counting.metrics import Metrics
 from modelops.runtime.serving.predicting import Answer
-from modelops.runtime.serving.spool import Lost, Spool
-from modelops.runtime.serving.tap import Tap
-from modelops.runtime.serving.telemetry import Sender
+from modelops.runtime.serving.telemetry import tap as tapping
+from modelops.runtime.serving.telemetry.sender import Sender
+from modelops.runtime.serving.telemetry.spool import Lost, Spool
+from modelops.runtime.serving.telemetry.tap import Tap
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 ONE_NUMBER = ModelSignature(inputs=[Feature(name="x")])

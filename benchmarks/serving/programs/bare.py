@@ -6,7 +6,8 @@ Only the benchmark does this, to learn what the guards cost. A setting for it do
 import math
 import sys
 
-from modelops.runtime.serving import access, main, tap
+from modelops.runtime.serving import access, main
+from modelops.runtime.serving.telemetry import tap
 
 CLAIMS = {
     "sub": "anybody",

@@ -12,8 +12,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from modelops.contracts.errors import DeploymentError, InvalidInput, NotFound
-from modelops.domains.serving.autoscaling import Autoscaling, Off
-from modelops.domains.serving.courses import Strategy
+from modelops.domains.serving.courses.courses import Strategy
+from modelops.domains.serving.courses.strategies import AllAtOnce as AllAtOnce
+from modelops.domains.serving.courses.strategies import Analysis as Analysis
+from modelops.domains.serving.courses.strategies import BlueGreen as BlueGreen
+from modelops.domains.serving.courses.strategies import BusinessMetric as BusinessMetric
+from modelops.domains.serving.courses.strategies import Canary as Canary
+from modelops.domains.serving.courses.strategies import CanaryStep as CanaryStep
+from modelops.domains.serving.courses.strategies import ErrorRate as ErrorRate
+from modelops.domains.serving.courses.strategies import Latency as Latency
+from modelops.domains.serving.courses.strategies import PredictionShift as PredictionShift
+from modelops.domains.serving.courses.strategies import Rolling as Rolling
+from modelops.domains.serving.policies.autoscaling import Autoscaling, Off
 from modelops.domains.serving.rollouts import Rollout
 from modelops.domains.serving.schemas import (
     Challenger,
@@ -25,16 +35,6 @@ from modelops.domains.serving.schemas import (
     Shadow,
     TrafficPolicy,
 )
-from modelops.domains.serving.strategies import AllAtOnce as AllAtOnce
-from modelops.domains.serving.strategies import Analysis as Analysis
-from modelops.domains.serving.strategies import BlueGreen as BlueGreen
-from modelops.domains.serving.strategies import BusinessMetric as BusinessMetric
-from modelops.domains.serving.strategies import Canary as Canary
-from modelops.domains.serving.strategies import CanaryStep as CanaryStep
-from modelops.domains.serving.strategies import ErrorRate as ErrorRate
-from modelops.domains.serving.strategies import Latency as Latency
-from modelops.domains.serving.strategies import PredictionShift as PredictionShift
-from modelops.domains.serving.strategies import Rolling as Rolling
 from modelops.sdk.client import Client
 
 _MISSED = frozenset({DeploymentState.FAILED, DeploymentState.ROLLED_BACK})

@@ -9,7 +9,7 @@ from modelops.contracts.ports import Deployer, Phase, ReplicaObservation, Worklo
 from modelops.domains.models.flavours import sklearn
 from modelops.domains.models.packages import files_of
 from modelops.domains.models.schemas import Feature, ModelSignature, PackageFile, VersionCreate
-from modelops.domains.serving.control import ReplicaControl, Reply
+from modelops.domains.serving.replicas.control import ReplicaControl, Reply
 from modelops.domains.serving.schemas import ReplicaRevision, RevisionDocument, ServedVariant
 from modelops.kernel.work import PlatformUrl
 

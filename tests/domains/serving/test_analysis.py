@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from modelops.domains.serving.analysis import analyse, in_words, overall
-from modelops.domains.serving.courses import Outcome
-from modelops.domains.serving.readings import OutputCounts, Pair, Reading, Sample
-from modelops.domains.serving.strategies import Analysis, BusinessMetric, ErrorRate, Latency, PredictionShift
+from modelops.domains.serving.analysis.analysis import analyse, in_words, overall
+from modelops.domains.serving.analysis.readings import OutputCounts, Pair, Reading, Sample
+from modelops.domains.serving.courses.courses import Outcome
+from modelops.domains.serving.courses.strategies import Analysis, BusinessMetric, ErrorRate, Latency, PredictionShift
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 BOUNDS = (0.001, 0.01, 0.1, 1.0)

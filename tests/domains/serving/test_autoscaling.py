@@ -4,8 +4,8 @@ import pytest
 from tests.domains.serving.metering import Replicas, exposition
 
 from modelops.contracts.errors import DeploymentError, InvalidInput, PermissionDenied
-from modelops.domains.serving.autoscaling import Autoscaling
 from modelops.domains.serving.errors import ScalesItself
+from modelops.domains.serving.policies.autoscaling import Autoscaling
 from modelops.domains.serving.schemas import DeploymentState, ServingLimits
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform

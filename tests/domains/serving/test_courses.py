@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from modelops.contracts.errors import DeploymentError
-from modelops.domains.serving.courses import (
+from modelops.domains.serving.courses.courses import (
     FINAL,
     Course,
     Hold,
@@ -21,7 +21,15 @@ from modelops.domains.serving.courses import (
     resume,
     strategy_of,
 )
-from modelops.domains.serving.strategies import AllAtOnce, Analysis, BlueGreen, Canary, CanaryStep, Rolling, stages
+from modelops.domains.serving.courses.strategies import (
+    AllAtOnce,
+    Analysis,
+    BlueGreen,
+    Canary,
+    CanaryStep,
+    Rolling,
+    stages,
+)
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from modelops.domains.serving.autoscaling import Autoscaling
-from modelops.domains.serving.demand import GAP_S, TOLERANCE, Demand, Sample
+from modelops.domains.serving.policies.autoscaling import Autoscaling
+from modelops.domains.serving.policies.demand import GAP_S, TOLERANCE, Demand, Sample
 
 TICK_S = 0.5
 

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.domains.serving.metering import exposition
 
-from modelops.domains.serving.figures import Counted, Reading, Spread, Told, summed, together
-from modelops.domains.serving.observations import KEPT_S, Observations
-from modelops.domains.serving.reading import told_by
-from modelops.domains.serving.scaling import sample_of
+from modelops.domains.serving.replicas.figures import Counted, Reading, Spread, Told, summed, together
+from modelops.domains.serving.replicas.reading import told_by
+from modelops.domains.serving.scaling.observations import KEPT_S, Observations
+from modelops.domains.serving.scaling.scaling import sample_of
 from modelops.domains.serving.schemas import ReplicaStats
 
 BOUNDS = (0.01, 0.1)

@@ -10,9 +10,9 @@ import pytest
 from tests.domains.serving.metering import ANSWER, Replicas
 
 from modelops.contracts.errors import NotFound
-from modelops.domains.serving.autoscaling import Autoscaling
 from modelops.domains.serving.errors import NoReplicaReady, ReplicaBroke
 from modelops.domains.serving.holding import Holding
+from modelops.domains.serving.policies.autoscaling import Autoscaling
 from modelops.domains.serving.schemas import DeploymentState, ServingLimits
 from modelops.server.listener import Listener
 from modelops.testing.platform import running_platform

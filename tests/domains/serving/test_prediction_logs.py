@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tests.logged import about, batch, send, stream
 
 from modelops.contracts.errors import InvalidInput, NotFound, PermissionDenied
-from modelops.domains.serving.logtables import read_contents, write_together
-from modelops.domains.serving.retention import PredictionLogReconciler, holds
+from modelops.domains.serving.logs.logtables import read_contents, write_together
+from modelops.domains.serving.logs.retention import PredictionLogReconciler, holds
 from modelops.domains.serving.schemas import LogFormat, ServingLimits
 
 ROWS = [[1.0, 2.0], [3.0, float("nan")], [5.0, 6.0], [7.0, 8.0]]

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from modelops.adapters.local.deployer import LocalDeployer
 from modelops.contracts.clock import SystemClock
-from modelops.domains.serving.courses import Outcome, RolloutState
+from modelops.domains.serving.courses.courses import Outcome, RolloutState
 from modelops.domains.serving.errors import IncompatibleVariant
 from modelops.domains.serving.schemas import DeploymentState
 from modelops.sdk.registry import ModelRegistry

@@ -8,11 +8,8 @@ import pytest
 from modelops.contracts.errors import DeploymentError, InvalidInput, NotFound, PermissionDenied
 from modelops.contracts.ports import Deployer, Phase
 from modelops.domains.monitoring.schemas import LATENCY_BOUNDS_S, SketchBatch, SketchBatches
-from modelops.domains.serving.control import ReplicaControl
-from modelops.domains.serving.courses import Hold, Outcome, RolloutState
-from modelops.domains.serving.errors import NoRollout
-from modelops.domains.serving.schemas import DeploymentState, RevisionState, ServingLimits
-from modelops.domains.serving.strategies import (
+from modelops.domains.serving.courses.courses import Hold, Outcome, RolloutState
+from modelops.domains.serving.courses.strategies import (
     Analysis,
     BlueGreen,
     BusinessMetric,
@@ -21,6 +18,9 @@ from modelops.domains.serving.strategies import (
     ErrorRate,
     Rolling,
 )
+from modelops.domains.serving.errors import NoRollout
+from modelops.domains.serving.replicas.control import ReplicaControl
+from modelops.domains.serving.schemas import DeploymentState, RevisionState, ServingLimits
 from modelops.domains.serving.tables import RevisionRow
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform

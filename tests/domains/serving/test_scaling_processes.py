@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from tests.domains.serving.test_serving_processes import listening, swept
 
 from modelops.contracts.errors import Unavailable
-from modelops.domains.serving.autoscaling import Autoscaling
 from modelops.domains.serving.errors import NoReplicaReady
+from modelops.domains.serving.policies.autoscaling import Autoscaling
 from modelops.domains.serving.schemas import DeploymentState
 from modelops.sdk.registry import ModelRegistry
 from modelops.sdk.serving import ModelDeployment, deploy_model

@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from modelops.domains.serving.autoscaling import Autoscaling
+from modelops.domains.serving.policies.autoscaling import Autoscaling
 from modelops.domains.serving.scalings import change_of, policy_of
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from modelops.contracts.errors import NotFound
 from modelops.contracts.ports import Deployer, WorkloadSpec
+from modelops.domains.serving.courses.strategies import BlueGreen
 from modelops.domains.serving.schemas import DeploymentState, RevisionDocument, RevisionState
-from modelops.domains.serving.strategies import BlueGreen
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from modelops.domains.serving.significance import chi_squared_sf, kolmogorov_sf, normal_sf, student_sf
+from modelops.domains.serving.analysis.significance import chi_squared_sf, kolmogorov_sf, normal_sf, student_sf
 
 
 @given(st.floats(-37, 37))

@@ -13,7 +13,7 @@ import pytest
 
 from modelops.contracts.errors import DeploymentError, InvalidInput, TooLarge, Unavailable
 from modelops.domains.serving.errors import NoReplicaReady, RuntimeTimeout
-from modelops.domains.serving.gateway import Gateway
+from modelops.domains.serving.replicas.gateway import Gateway
 from modelops.domains.serving.schemas import ServingLimits
 
 ANSWER = {

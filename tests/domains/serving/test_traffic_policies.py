@@ -4,9 +4,9 @@ import pytest
 
 from modelops.contracts.errors import DeploymentError, NotFound
 from modelops.domains.models.schemas import Feature, ModelSignature, PackageFile, Stage, VersionCreate
+from modelops.domains.serving.courses.strategies import AllAtOnce, Rolling
 from modelops.domains.serving.errors import IncompatibleVariant
 from modelops.domains.serving.schemas import TrafficPolicy
-from modelops.domains.serving.strategies import AllAtOnce, Rolling
 from modelops.sdk.serving import traffic_of
 
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from modelops.cli.root import app
 from modelops.contracts.errors import NotFound, Unavailable
-from modelops.domains.serving.autoscaling import Autoscaling
-from modelops.domains.serving.live import LiveStats, LiveVariant
+from modelops.domains.serving.live.live import LiveStats, LiveVariant
+from modelops.domains.serving.policies.autoscaling import Autoscaling
 from modelops.domains.serving.watching import line, spark, table, watch_deployments
 from modelops.server.listener import Listener
 from modelops.testing.waiting import wait_for

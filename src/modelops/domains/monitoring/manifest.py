@@ -3,7 +3,7 @@
 from modelops.contracts.roles import Role
 from modelops.domains.monitoring.readings import traffic_readings
 from modelops.domains.monitoring.routes import router
-from modelops.domains.serving.readings import TrafficReadings
+from modelops.domains.serving.analysis.readings import TrafficReadings
 from modelops.kernel.manifest import Manifest
 
 manifest = Manifest(

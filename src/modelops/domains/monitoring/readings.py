@@ -12,7 +12,7 @@ from modelops.domains.monitoring.schemas import LATENCY_BOUNDS_S, ColumnReferenc
 from modelops.domains.monitoring.service import read_reference
 from modelops.domains.monitoring.sketches import merge
 from modelops.domains.monitoring.tables import SketchBatchRow
-from modelops.domains.serving.readings import OutputCounts, Reading
+from modelops.domains.serving.analysis.readings import OutputCounts, Reading
 from modelops.domains.serving.schemas import RevisionVariant
 from modelops.kernel.context import Context
 

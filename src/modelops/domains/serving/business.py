@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ids import new_id
-from modelops.domains.serving.readings import Sample
+from modelops.domains.serving.analysis.readings import Sample
 from modelops.domains.serving.rollouts import BusinessValues, RecordedValues
 from modelops.domains.serving.rows import deployment_row, pending_rollout, revision_rows, variants_of
 from modelops.domains.serving.tables import BusinessValuesRow, DeploymentRow

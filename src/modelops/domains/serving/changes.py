@@ -8,7 +8,8 @@ from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import jsonable
 from modelops.domains.models import service as models
 from modelops.domains.models.schemas import ModelSignature, ModelVersion, Stage
-from modelops.domains.serving.courses import RolloutState, Strategy, end
+from modelops.domains.serving.courses.courses import RolloutState, Strategy, end
+from modelops.domains.serving.courses.strategies import AllAtOnce, BlueGreen, Canary
 from modelops.domains.serving.errors import IncompatibleVariant
 from modelops.domains.serving.history import add_rollout, write_course
 from modelops.domains.serving.rows import course_of, home_of, pending_rollout, policy_of, variants_of
@@ -20,7 +21,6 @@ from modelops.domains.serving.schemas import (
     TrafficPolicy,
     VariantRole,
 )
-from modelops.domains.serving.strategies import AllAtOnce, BlueGreen, Canary
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
 from modelops.domains.serving.variants import mismatch
 from modelops.domains.serving.workloads import runs_our_runtime

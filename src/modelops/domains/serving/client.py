@@ -10,10 +10,11 @@ from modelops.contracts.errors import NotFound
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Page
 from modelops.domains.data.transfer import save
-from modelops.domains.serving.autoscaling import Autoscaling, Off
-from modelops.domains.serving.courses import FINAL, RolloutState, Strategy
+from modelops.domains.serving.courses.courses import FINAL, RolloutState, Strategy
+from modelops.domains.serving.courses.strategies import AllAtOnce
 from modelops.domains.serving.errors import NotSettled
-from modelops.domains.serving.live import LiveStats
+from modelops.domains.serving.live.live import LiveStats
+from modelops.domains.serving.policies.autoscaling import Autoscaling, Off
 from modelops.domains.serving.rollouts import AbortRequest, BusinessValues, RecordedValues, Rollout
 from modelops.domains.serving.rules import SETTLED
 from modelops.domains.serving.schemas import (
@@ -30,7 +31,6 @@ from modelops.domains.serving.schemas import (
     ServingLimits,
     TrafficPolicy,
 )
-from modelops.domains.serving.strategies import AllAtOnce
 
 Rows = Sequence[Sequence[Any] | Mapping[str, Any]]
 """Rows to predict: lists of JSON values in the signature's order, or objects by feature name."""

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelops.domains.serving.analysis import analyse
+from modelops.domains.serving.analysis.analysis import analyse
+from modelops.domains.serving.analysis.readings import Pair, TrafficReadings
 from modelops.domains.serving.business import samples
-from modelops.domains.serving.readings import Pair, TrafficReadings
+from modelops.domains.serving.courses.strategies import Analysis, BusinessMetric, Canary
 from modelops.domains.serving.rollouts import AnalysisResult
 from modelops.domains.serving.rows import course_of, variants_of
-from modelops.domains.serving.strategies import Analysis, BusinessMetric, Canary
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow, RolloutRow
 from modelops.domains.serving.variants import CANDIDATE
 from modelops.kernel.context import Context

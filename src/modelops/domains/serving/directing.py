@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from modelops.domains.serving.control import ReplicaControl
+from modelops.domains.serving.replicas.control import ReplicaControl
 from modelops.domains.serving.rules import Control, to_tell
 from modelops.domains.serving.schemas import Replica
 from modelops.domains.serving.variants import digest_of

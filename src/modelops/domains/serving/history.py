@@ -4,10 +4,10 @@ from typing import Any
 
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import jsonable
-from modelops.domains.serving.courses import Course, Hold, RolloutState, Strategy
+from modelops.domains.serving.courses.courses import Course, Hold, RolloutState, Strategy
+from modelops.domains.serving.courses.strategies import stages
 from modelops.domains.serving.rollouts import AnalysisResult, Rollout, RolloutEntry, RolloutEvent
 from modelops.domains.serving.rows import course_of
-from modelops.domains.serving.strategies import stages
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow, RolloutRow
 from modelops.kernel.context import Context
 

@@ -4,15 +4,15 @@ import atexit
 
 from modelops.contracts.roles import Role
 from modelops.domains.models.ports import Downstream
-from modelops.domains.serving.control import ReplicaControl
-from modelops.domains.serving.gateway import Gateway
 from modelops.domains.serving.holding import Holding
 from modelops.domains.serving.lineage import deployments_of
-from modelops.domains.serving.observations import Observations
+from modelops.domains.serving.logs.retention import PredictionLogReconciler, holds
 from modelops.domains.serving.reconcilers import DeploymentReconciler, OrphanReconciler
-from modelops.domains.serving.retention import PredictionLogReconciler, holds
+from modelops.domains.serving.replicas.control import ReplicaControl
+from modelops.domains.serving.replicas.gateway import Gateway
 from modelops.domains.serving.routes import router
-from modelops.domains.serving.scaling import ScalingReconciler
+from modelops.domains.serving.scaling.observations import Observations
+from modelops.domains.serving.scaling.scaling import ScalingReconciler
 from modelops.kernel.manifest import Manifest
 
 _gateway = Gateway()

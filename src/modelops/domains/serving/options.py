@@ -6,10 +6,10 @@ from typing import Any
 
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.terminal import say, show, show_rows
-from modelops.domains.serving.courses import Strategy, strategy_of
+from modelops.domains.serving.courses.courses import Strategy, strategy_of
+from modelops.domains.serving.courses.strategies import AllAtOnce, BlueGreen, Canary, Rolling
 from modelops.domains.serving.rollouts import Rollout
 from modelops.domains.serving.schemas import TrafficPolicy
-from modelops.domains.serving.strategies import AllAtOnce, BlueGreen, Canary, Rolling
 
 _KINDS: dict[str, type[AllAtOnce] | type[Rolling] | type[Canary] | type[BlueGreen]] = {
     "all_at_once": AllAtOnce,

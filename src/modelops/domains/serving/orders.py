@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from modelops.contracts.ports import WorkloadSpec
 from modelops.domains.identity import service as identity
-from modelops.domains.serving.control import PERMISSION, TOKEN_TTL_S
 from modelops.domains.serving.directing import Order
 from modelops.domains.serving.documents import token_of
 from modelops.domains.serving.outcomes import stage_document
+from modelops.domains.serving.replicas.control import PERMISSION, TOKEN_TTL_S
 from modelops.domains.serving.rows import home_of
 from modelops.domains.serving.rules import Desired, controls
 from modelops.domains.serving.schemas import ServingLimits

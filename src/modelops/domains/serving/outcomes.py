@@ -8,13 +8,13 @@ from sqlalchemy import delete
 
 from modelops.contracts.schemas import jsonable
 from modelops.domains.identity import service as identity
-from modelops.domains.serving.courses import Course, RolloutState
+from modelops.domains.serving.courses.courses import Course, RolloutState
+from modelops.domains.serving.courses.strategies import BlueGreen
 from modelops.domains.serving.history import write_course
 from modelops.domains.serving.rollouts import AnalysisResult
 from modelops.domains.serving.rows import course_of, home_of, observed, scaling_of
 from modelops.domains.serving.rules import Desired, RevisionFacts, Verdict, restarted
 from modelops.domains.serving.schemas import DeploymentState, Replica, RevisionState
-from modelops.domains.serving.strategies import BlueGreen
 from modelops.domains.serving.tables import BusinessValuesRow, DeploymentRow, RevisionRow, RolloutRow
 from modelops.domains.serving.variants import blended
 from modelops.kernel.context import Context

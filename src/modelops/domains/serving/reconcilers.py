@@ -11,13 +11,13 @@ from sqlalchemy import select
 from modelops.contracts.errors import MLOpsError
 from modelops.contracts.ports import Deployer, Phase, ReplicaObservation, WorkloadSpec
 from modelops.domains.identity import service as identity
-from modelops.domains.serving.analysis import in_words
+from modelops.domains.serving.analysis.analysis import in_words
 from modelops.domains.serving.comparing import Comparison, compared, comparison
-from modelops.domains.serving.control import ReplicaControl
 from modelops.domains.serving.directing import Order, direct
 from modelops.domains.serving.documents import prepare_revision
 from modelops.domains.serving.orders import control_token, orders, specs
 from modelops.domains.serving.outcomes import Tails, desired_of, forget_deployment, write_replicas, write_verdict
+from modelops.domains.serving.replicas.control import ReplicaControl
 from modelops.domains.serving.rollouts import AnalysisResult
 from modelops.domains.serving.rows import observed, pending_rollout, revision_rows
 from modelops.domains.serving.rules import Look, judge, plan

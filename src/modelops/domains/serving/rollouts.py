@@ -6,9 +6,9 @@ from typing import Annotated
 from pydantic import Field
 
 from modelops.contracts.schemas import Schema, Slug, UtcTime
-from modelops.domains.serving.courses import Hold, Outcome, RolloutState
+from modelops.domains.serving.courses.courses import Hold, Outcome, RolloutState
+from modelops.domains.serving.courses.strategies import RolloutStrategy
 from modelops.domains.serving.schemas import VariantName
-from modelops.domains.serving.strategies import RolloutStrategy
 
 Figure = Annotated[float, Field(allow_inf_nan=False, ge=-1e60, le=1e60)]
 

@@ -6,7 +6,7 @@ from fastapi import Path, Query, Response
 
 from modelops.contracts.schemas import Page, UtcTime
 from modelops.domains.serving import service
-from modelops.domains.serving.live import LiveStats
+from modelops.domains.serving.live.live import LiveStats
 from modelops.domains.serving.rollouts import AbortRequest, BusinessValues, RecordedValues, Rollout
 from modelops.domains.serving.schemas import (
     Deployment,

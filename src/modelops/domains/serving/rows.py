@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import or_, select
 
-from modelops.domains.serving.autoscaling import Autoscaling
-from modelops.domains.serving.courses import Course, Hold, RolloutState, Strategy, strategy_of
+from modelops.domains.serving.courses.courses import Course, Hold, RolloutState, Strategy, strategy_of
+from modelops.domains.serving.courses.strategies import AllAtOnce
+from modelops.domains.serving.policies.autoscaling import Autoscaling
 from modelops.domains.serving.rules import ready_count
 from modelops.domains.serving.schemas import (
     Deployment,
@@ -18,7 +19,6 @@ from modelops.domains.serving.schemas import (
     TrafficPolicy,
     VariantRole,
 )
-from modelops.domains.serving.strategies import AllAtOnce
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow, RolloutRow
 from modelops.kernel.context import Context
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from modelops.contracts.ports import Phase
-from modelops.domains.serving.courses import Course, Outcome, RolloutState, advance, end
+from modelops.domains.serving.courses.courses import Course, Outcome, RolloutState, advance, end
+from modelops.domains.serving.courses.strategies import Rolling, stages
 from modelops.domains.serving.schemas import DeploymentState, Replica, RevisionState
-from modelops.domains.serving.strategies import Rolling, stages
 
 CRASHES = 3
 """A replica that ended so often before its revision was ready will not become ready."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import typer
 
 from modelops.contracts.terminal import values
-from modelops.domains.serving.autoscaling import SHORT_NAMES, Autoscaling, Off
+from modelops.domains.serving.policies.autoscaling import SHORT_NAMES, Autoscaling, Off
 
 _WHAT = "a part of a scaling policy"
 

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 from modelops.contracts.schemas import Digest, Json, Schema, Slug, Tags, Text, UtcTime
 from modelops.contracts.signing import Signature
 from modelops.domains.models.schemas import ModelRef, ModelSignature, PackageFile
-from modelops.domains.serving.autoscaling import MAX_REPLICAS, Autoscaling, Off
-from modelops.domains.serving.strategies import AllAtOnce, RolloutStrategy
+from modelops.domains.serving.courses.strategies import AllAtOnce, RolloutStrategy
+from modelops.domains.serving.policies.autoscaling import MAX_REPLICAS, Autoscaling, Off
 
 Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
 

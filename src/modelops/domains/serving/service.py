@@ -5,12 +5,12 @@ from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page, jsonable
 from modelops.domains.serving.business import record_business_metric as record_business_metric
 from modelops.domains.serving.changes import Wish, add_revision, begin, refuse_deleting, same_wish, supersede, wish_for
+from modelops.domains.serving.courses.strategies import AllAtOnce
 from modelops.domains.serving.errors import NothingToRollBackTo
-from modelops.domains.serving.looking import read_live_stats as read_live_stats
-from modelops.domains.serving.predictionlogs import download_prediction_logs as download_prediction_logs
-from modelops.domains.serving.predictionlogs import list_prediction_logs as list_prediction_logs
-from modelops.domains.serving.predictionlogs import receive_prediction_log as receive_prediction_log
-from modelops.domains.serving.resizing import resize
+from modelops.domains.serving.live.looking import read_live_stats as read_live_stats
+from modelops.domains.serving.logs.predictionlogs import download_prediction_logs as download_prediction_logs
+from modelops.domains.serving.logs.predictionlogs import list_prediction_logs as list_prediction_logs
+from modelops.domains.serving.logs.predictionlogs import receive_prediction_log as receive_prediction_log
 from modelops.domains.serving.rows import (
     as_deployment,
     as_revision,
@@ -24,6 +24,7 @@ from modelops.domains.serving.rows import (
     variants_of,
 )
 from modelops.domains.serving.rules import served_before
+from modelops.domains.serving.scaling.resizing import resize
 from modelops.domains.serving.schemas import (
     Deployment,
     DeploymentCreate,
@@ -40,7 +41,6 @@ from modelops.domains.serving.steering import list_rollouts as list_rollouts
 from modelops.domains.serving.steering import pause_rollout as pause_rollout
 from modelops.domains.serving.steering import promote_rollout as promote_rollout
 from modelops.domains.serving.steering import resume_rollout as resume_rollout
-from modelops.domains.serving.strategies import AllAtOnce
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
 from modelops.domains.serving.traffic import explain as explain
 from modelops.domains.serving.traffic import get_replica_log as get_replica_log

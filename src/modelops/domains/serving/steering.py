@@ -5,7 +5,7 @@ from collections.abc import Callable
 from modelops.contracts.errors import NotFound
 from modelops.contracts.schemas import Page
 from modelops.domains.serving.changes import begin, refuse_deleting
-from modelops.domains.serving.courses import Course, RolloutState, abort, pause, promote, resume
+from modelops.domains.serving.courses.courses import Course, RolloutState, abort, pause, promote, resume
 from modelops.domains.serving.errors import NoRollout
 from modelops.domains.serving.history import as_rollout, write_course
 from modelops.domains.serving.rollouts import AbortRequest, Rollout

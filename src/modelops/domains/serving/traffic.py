@@ -13,10 +13,9 @@ from modelops.contracts.ports import Deployer
 from modelops.contracts.tracing import Tracing, calling, untraced
 from modelops.domains.identity import service as identity
 from modelops.domains.serving.errors import NoReplicaReady, ReplicaBroke
-from modelops.domains.serving.gateway import Answer, Gateway
 from modelops.domains.serving.holding import Holding
-from modelops.domains.serving.observations import Observations
-from modelops.domains.serving.resizing import wake
+from modelops.domains.serving.replicas.gateway import Answer, Gateway
+from modelops.domains.serving.replicas.tokens import PERMISSION, issue_token
 from modelops.domains.serving.rows import (
     deployment_row,
     endpoints_of,
@@ -26,8 +25,9 @@ from modelops.domains.serving.rows import (
     revision_rows,
     scaling_of,
 )
+from modelops.domains.serving.scaling.observations import Observations
+from modelops.domains.serving.scaling.resizing import wake
 from modelops.domains.serving.schemas import DeploymentState, ReplicaLog, RevisionState, ServingLimits
-from modelops.domains.serving.tokens import PERMISSION, issue_token
 from modelops.domains.serving.workloads import workload_name
 from modelops.kernel.context import Context
 from modelops.kernel.scope import Scope

@@ -14,7 +14,7 @@ from modelops.contracts.terminal import note
 
 if TYPE_CHECKING:
     from modelops.domains.serving.client import Serving
-    from modelops.domains.serving.live import LiveStats, LiveVariant
+    from modelops.domains.serving.live.live import LiveStats, LiveVariant
 
 _AT_ONCE = 8
 _MOST = 100

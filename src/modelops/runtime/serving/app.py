@@ -17,16 +17,16 @@ from starlette.routing import Route
 from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound
 from modelops.runtime.serving.answers import problem_body, problem_headers, reply_headers
 from modelops.runtime.serving.bodies import read_body, whole_number
+from modelops.runtime.serving.counting.metrics import CONTENT_TYPE, Counts
 from modelops.runtime.serving.engine.asks import Outcome
 from modelops.runtime.serving.limits import deadline_of
-from modelops.runtime.serving.metrics import CONTENT_TYPE, Counts
 from modelops.runtime.serving.openinference.metadata import model_metadata, server_metadata
 from modelops.runtime.serving.replica import Replica
-from modelops.runtime.serving.served import Door, Kind, Served
-from modelops.runtime.serving.shadows import follow
 from modelops.runtime.serving.steering import Steering
 from modelops.runtime.serving.tracing import RequestSpan, span_of
-from modelops.runtime.serving.variant import Variant, Way
+from modelops.runtime.serving.variants.served import Door, Kind, Served
+from modelops.runtime.serving.variants.shadows import follow
+from modelops.runtime.serving.variants.variant import Variant, Way
 
 TIMEOUT_HEADER, JSON_LENGTH_HEADER = "x-request-timeout-ms", "inference-header-content-length"
 _JSON = "application/json"

@@ -10,10 +10,10 @@ from types import FrameType
 
 from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.config import read_config, read_document
-from modelops.runtime.serving.progress import catch_up
-from modelops.runtime.serving.quietly import is_at_work
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.server import serve
+from modelops.runtime.serving.swaps.progress import catch_up
+from modelops.runtime.serving.swaps.quietly import is_at_work
 from modelops.runtime.serving.workers import run_workers
 
 

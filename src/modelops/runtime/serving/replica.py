@@ -15,21 +15,21 @@ from modelops.contracts.errors import MLOpsError
 from modelops.domains.serving.schemas import RevisionDocument, VariantDocument
 from modelops.runtime.serving.access import Gatekeeper, jwks_fetcher, require_permission
 from modelops.runtime.serving.config import ReplicaConfig
+from modelops.runtime.serving.counting.gpus import gpus_of
+from modelops.runtime.serving.counting.metrics import Metrics, ProcessCounts
+from modelops.runtime.serving.counting.sharing import read_counts, write_counts
+from modelops.runtime.serving.explaining.lanes import Lane
+from modelops.runtime.serving.explaining.turns import Turns
+from modelops.runtime.serving.explaining.wishes import wish_of
 from modelops.runtime.serving.failures import ModelFailed
-from modelops.runtime.serving.gpus import gpus_of
-from modelops.runtime.serving.lanes import Lane
 from modelops.runtime.serving.limits import rates_of
-from modelops.runtime.serving.logsender import LogSender
-from modelops.runtime.serving.metrics import Metrics, ProcessCounts
-from modelops.runtime.serving.package import load_package
-from modelops.runtime.serving.served import Served
-from modelops.runtime.serving.sharing import read_counts, write_counts
-from modelops.runtime.serving.spool import Spool
-from modelops.runtime.serving.telemetry import Sender
+from modelops.runtime.serving.logs.sender import LogSender
+from modelops.runtime.serving.packages.package import load_package
+from modelops.runtime.serving.telemetry.sender import Sender
+from modelops.runtime.serving.telemetry.spool import Spool
 from modelops.runtime.serving.tracing import tracing_of
-from modelops.runtime.serving.turns import Turns
-from modelops.runtime.serving.variant import Part, Telling, Variant
-from modelops.runtime.serving.wishes import wish_of
+from modelops.runtime.serving.variants.served import Served
+from modelops.runtime.serving.variants.variant import Part, Telling, Variant
 
 _EXPLANATIONS_AT_ONCE = 4
 _BUSY_S = 0.05

@@ -17,13 +17,13 @@ import uvicorn
 from modelops.contracts.errors import MissingExtra
 from modelops.runtime.serving.app import build_app
 from modelops.runtime.serving.connections import Room, raise_file_limit
+from modelops.runtime.serving.counting.sharing import SHARE_S
 from modelops.runtime.serving.fastlane.lane import FastLane
 from modelops.runtime.serving.fastlane.protocol import protocol_of
 from modelops.runtime.serving.listening import BACKLOG, announce, listen, reserve_port
 from modelops.runtime.serving.replica import Replica
-from modelops.runtime.serving.sharing import SHARE_S
 from modelops.runtime.serving.steering import Steering
-from modelops.runtime.serving.swapping import Swapper
+from modelops.runtime.serving.swaps.swaps import Swapper
 
 if TYPE_CHECKING:
     from modelops.runtime.serving.rpc.port import RpcPort

@@ -8,9 +8,9 @@ from modelops.contracts.errors import InvalidInput
 from modelops.domains.serving.schemas import RevisionDocument
 from modelops.runtime.serving.access import require_platform
 from modelops.runtime.serving.bodies import read_body
+from modelops.runtime.serving.counting.stats import stats_of
 from modelops.runtime.serving.replica import Replica
-from modelops.runtime.serving.stats import stats_of
-from modelops.runtime.serving.swapping import Swapper
+from modelops.runtime.serving.swaps.swaps import Swapper
 
 _MOST_BYTES = 16 * 1024 * 1024
 _JSON = "application/json"

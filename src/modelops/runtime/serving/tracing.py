@@ -9,7 +9,7 @@ from starlette.requests import Request
 from modelops.contracts.tracing import Span, Tracing, open_tracing, read_traceparent
 from modelops.domains.serving.schemas import RevisionDocument
 from modelops.runtime.serving.engine.asks import Answers, Ask, Framed
-from modelops.runtime.serving.variant import Part
+from modelops.runtime.serving.variants.variant import Part
 
 PICKED = "modelops.picked"
 """Where a request's ASGI scope says that it is to be traced."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from types import FrameType
 
 from modelops.runtime.serving.config import ReplicaConfig
+from modelops.runtime.serving.counting.sharing import forget_counts
 from modelops.runtime.serving.listening import address_of, announce, listen, reserve_port
-from modelops.runtime.serving.progress import forget_progress
-from modelops.runtime.serving.sharing import forget_counts
+from modelops.runtime.serving.swaps.progress import forget_progress
 
 _PATIENCE_S = 5.0
 """How long a worker may take to end beyond the time for its requests."""

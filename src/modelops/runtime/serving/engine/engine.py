@@ -7,14 +7,14 @@ from collections import deque
 
 from modelops.contracts.errors import Unavailable
 from modelops.domains.serving.schemas import ServingLimits
+from modelops.runtime.serving.counting.metrics import Counts
 from modelops.runtime.serving.engine.asks import Ask
 from modelops.runtime.serving.engine.batches import Batcher, Results
 from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.engine.worker import Worker
 from modelops.runtime.serving.failures import DeadlineExceeded
-from modelops.runtime.serving.metrics import Counts
-from modelops.runtime.serving.predictionlog import PredictionLog
-from modelops.runtime.serving.tap import Tap
+from modelops.runtime.serving.logs.log import PredictionLog
+from modelops.runtime.serving.telemetry.tap import Tap
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import httptools
 
 from modelops.contracts.tracing import read_traceparent
-from modelops.runtime.serving.served import Door, Draw
-from modelops.runtime.serving.variant import Way
+from modelops.runtime.serving.variants.served import Door, Draw
+from modelops.runtime.serving.variants.variant import Way
 
 MOST_BYTES = 4096
 """Longer heads take the ordinary lane."""

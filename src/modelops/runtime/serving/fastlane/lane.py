@@ -14,9 +14,9 @@ from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import MOST_BYTES, Head, read_head
 from modelops.runtime.serving.forms import QUICK_BYTES
 from modelops.runtime.serving.replica import Replica
-from modelops.runtime.serving.served import Served
-from modelops.runtime.serving.shadows import follow
-from modelops.runtime.serving.variant import Way
+from modelops.runtime.serving.variants.served import Served
+from modelops.runtime.serving.variants.shadows import follow
+from modelops.runtime.serving.variants.variant import Way
 
 _MOST_HEADS = 512
 Done = Callable[[Outcome], None]

@@ -14,7 +14,7 @@ from modelops.runtime.serving.engine.asks import Ask, Outcome
 from modelops.runtime.serving.fastlane.heads import Head
 from modelops.runtime.serving.fastlane.lane import FastLane, reply_head
 from modelops.runtime.serving.tracing import PICKED
-from modelops.runtime.serving.variant import Way
+from modelops.runtime.serving.variants.variant import Way
 
 _log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from modelops.runtime.serving.openinference.metadata import model_metadata, serv
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.rpc.messages import MESSAGES, SERVICE
 from modelops.runtime.serving.rpc.tensors import body_of, reply_of
-from modelops.runtime.serving.served import Door, Kind, Served
 from modelops.runtime.serving.tracing import RequestSpan, span_of_call
-from modelops.runtime.serving.variant import Variant, Way
+from modelops.runtime.serving.variants.served import Door, Kind, Served
+from modelops.runtime.serving.variants.variant import Variant, Way
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,

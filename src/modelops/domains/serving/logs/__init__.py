@@ -1,0 +1,1 @@
+"""Logged predictions on the platform: taken, kept for their time, handed out as one table."""

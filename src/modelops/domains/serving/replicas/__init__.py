@@ -1,0 +1,1 @@
+"""The platform's calls to replicas: predictions, documents, figures."""

@@ -1,0 +1,1 @@
+"""What makes the number of replicas follow the load."""

@@ -1,0 +1,1 @@
+"""Logged predictions: sampled, written as Arrow streams, sent to the platform once."""

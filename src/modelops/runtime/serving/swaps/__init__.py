@@ -1,0 +1,1 @@
+"""From one revision to another, in place, without a request that fails."""
