@@ -11,10 +11,12 @@ import pytest
 
 from modelops.domains.models.schemas import Feature, ModelSignature
 from modelops.domains.monitoring.schemas import SketchBatch
+from modelops.domains.monitoring.sketches import build_reference
 from modelops.runtime.serving.config import read_config
 from modelops.runtime.serving.counting.metrics import Metrics
 from modelops.runtime.serving.predicting import Answer
 from modelops.runtime.serving.telemetry import tap as tapping
+from modelops.runtime.serving.telemetry.observing import Observer
 from modelops.runtime.serving.telemetry.sender import Sender
 from modelops.runtime.serving.telemetry.spool import Lost, Spool
 from modelops.runtime.serving.telemetry.tap import Tap
@@ -124,11 +126,11 @@ def test_a_batch_that_the_platform_refuses_for_good_does_not_hold_up_others(benc
     assert b"serving_telemetry_lost_batches_total{" in metrics.render([metrics.counted()])
 
 
-def _tap(document, spool, metrics):
+def _tap(document, spool, metrics, reference=None):
     counts = metrics.of(document.revision, document.champion.name)
     metrics.adopt(document.revision, document.champion.name, counts)
     numbers = itertools.count()
-    return Tap(document, document.champion, None, "a", spool, metrics, counts, 60, numbers, clock=lambda: NOW)
+    return Tap(document, document.champion, reference, "a", spool, metrics, counts, 60, numbers, clock=lambda: NOW)
 
 
 def test_the_tap_counts_what_it_saw_and_what_it_dropped(document, spool, monkeypatch):
@@ -147,6 +149,25 @@ def test_the_tap_counts_what_it_saw_and_what_it_dropped(document, spool, monkeyp
     (written,) = spool.waiting(10).values()
     assert (written.rows, written.dropped_rows, written.requests, written.errors) == (10, 20, 4, 1)
     assert b'revision="7",tenant="ten_1",variant="champion"} 20.0' in metrics.render([metrics.counted()])
+
+
+def test_batches_are_sketched_together_and_one_that_does_not_fit_is_lost_by_itself(document, spool):
+    reference = build_reference(np.arange(100.0)[:, None], np.arange(100) % 2, input_names=["x"])
+    alone, together = Observer(document.champion.signature, reference), Observer(document.champion.signature, reference)
+    parts = [(np.full((size, 1), float(size)), Answer(np.ones(size, dtype=int), None), size) for size in (1, 3, 8)]
+    for part in parts:
+        alone.add([part])
+    together.add(parts)
+    assert together.take() == alone.take()
+
+    metrics = Metrics(document)
+    tap = _tap(document, spool, metrics, reference)
+    for rows, answer, size in (*parts, (np.ones((5, 2)), Answer(np.ones(5), None), 5), *parts):
+        tap.offer(rows, answer, size)
+    tap.start()
+    tap.close()
+    (written,) = spool.waiting(10).values()
+    assert (written.rows, written.dropped_rows) == (24, 5)
 
 
 def test_nothing_seen_is_nothing_written(document, spool):

@@ -1,9 +1,11 @@
 """From what a model saw and said to the sketches that monitoring counts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.schemas import ModelSignature
 from modelops.domains.monitoring.schemas import ColumnSketch, Reference
 from modelops.domains.monitoring.sketches import Sketcher
@@ -20,12 +22,17 @@ class Observer:
         if reference is not None:
             self._sketcher = Sketcher(reference)
 
-    def add(self, rows: Any, answer: Answer, count: int) -> None:
-        """Add `count` rows, as a predictor took them, and what it said."""
+    def add(self, batches: Sequence[tuple[Any, Answer, int]]) -> None:
+        """Add batches: the rows of each, as a predictor took them, what it said, and how many they are.
+
+        Raises:
+            InvalidInput: they do not fit the reference, or each other; nothing was counted.
+        """
         if self._sketcher is None:
-            self._rows += count
+            self._rows += sum(count for _, _, count in batches)
             return
-        self._sketcher.add(_matrix(rows), np.asarray(answer.values))
+        rows, said = [_matrix(rows) for rows, _, _ in batches], [np.asarray(answer.values) for _, answer, _ in batches]
+        self._sketcher.add(_joined(rows), _joined(said))
 
     def take(self) -> tuple[list[ColumnSketch], list[ColumnSketch], int]:
         """Return the sketches of inputs and outputs and the rows in them, and begin anew."""
@@ -34,6 +41,14 @@ class Observer:
             return [], [], rows
         inputs, outputs, rows = self._sketcher.take()
         return inputs, outputs, rows
+
+
+def _joined(parts: list[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    if len({part.dtype.kind for part in parts}) > 1:
+        raise InvalidInput("The batches have values of different kinds.")
+    return np.concatenate(parts)
 
 
 def _matrix(rows: Any) -> Any:

@@ -19,6 +19,9 @@ from modelops.runtime.serving.telemetry.spool import Lost, Spool
 _CAPACITY_BYTES = 64 * 1024 * 1024
 _POLL_S = 0.25
 
+_TOGETHER = 32
+"""How many batches are sketched at once, at most."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -29,6 +32,15 @@ class _Marks(NamedTuple):
     errors: int
     dropped: int
     timed: Durations
+
+
+class _Offer(NamedTuple):
+    """A batch: its rows as a predictor took them, what it said, how many rows, and their bytes."""
+
+    rows: Any
+    answer: Answer
+    length: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,7 @@ class Tap:
         self._source, self._spool, self._metrics, self._counts = source, spool, metrics, counts
         self._observer = Observer(variant.signature, reference)
         self._flush_s, self._clock, self._sequence = flush_s, clock, sequence
-        self._queue: deque[tuple[Any, Answer, int, int] | _Turn] = deque()
+        self._queue: deque[_Offer | _Turn] = deque()
         self._requests = self._errors = self._dropped = self._offered_bytes = 0  # written by the event loop
         self._told = _Marks(0, 0, 0, counts.timed())
         self._taken_bytes = self._lost_rows = 0  # written by the thread
@@ -103,7 +115,7 @@ class Tap:
             self._metrics.drop(self._counts, count)
             return
         self._offered_bytes += size
-        self._queue.append((rows, answer, count, size))
+        self._queue.append(_Offer(rows, answer, count, size))
 
     def close(self) -> None:
         """Sketch what waits, write the last batch, and end."""
@@ -136,16 +148,27 @@ class Tap:
                 self._told = taken.marks._replace(timed=taken.begins)
                 self._revision, self._variant = taken.revision, taken.variant
                 continue
-            rows, answer, count, size = taken
-            self._taken_bytes += size
-            try:
-                self._observer.add(rows, answer, count)
-            except Exception:
-                if not self._complained:  # what fails for one request likely fails for all: one traceback is enough
-                    _log.exception("rows could not be sketched; from now on they are only counted as dropped")
-                self._complained = True
-                self._lost_rows += count
-                self._metrics.drop(self._counts, count)
+            batches = [taken]
+            while len(batches) < _TOGETHER and self._queue and isinstance(following := self._queue[0], _Offer):
+                batches.append(following)
+                self._queue.popleft()
+            self._taken_bytes += sum(batch.size for batch in batches)
+            self._observe(batches)
+
+    def _observe(self, batches: list[_Offer]) -> None:
+        """Sketch batches, all at once, since most of the work is for each time and not for each row."""
+        try:
+            self._observer.add([(batch.rows, batch.answer, batch.length) for batch in batches])
+        except Exception:
+            if len(batches) > 1:
+                for batch in batches:
+                    self._observe([batch])
+                return
+            if not self._complained:  # what fails for one request likely fails for all: one traceback is enough
+                _log.exception("rows could not be sketched; from now on they are only counted as dropped")
+            self._complained = True
+            self._lost_rows += batches[0].length
+            self._metrics.drop(self._counts, batches[0].length)
 
     def _marks(self) -> _Marks:
         return _Marks(self._requests, self._errors, self._dropped, self._counts.timed())
