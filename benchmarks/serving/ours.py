@@ -22,6 +22,9 @@ from modelops.sdk.client import Client
 from modelops.sdk.registry import ModelRegistry
 
 LIMITS = ServingLimits(cpus=os.cpu_count(), max_concurrency=4_096)
+LARGE_BATCHES = ServingLimits(cpus=1, max_concurrency=4_096, batch_wait_ms=10)
+"""For a model that takes as long for a row as for a hundred: one process, and the wait that is opt-in. Ray Serve is set alike."""
+
 TOKEN_S = 3_600
 HEADER_LENGTH = "inference-header-content-length"
 
@@ -50,9 +53,9 @@ class Platform:
             print(f"{name} is served as {form.runs}: {form.why}", flush=True)
         return f"{name}:{version.version}"
 
-    def deploy(self, name: str, model: str, replicas: int = 1) -> Deployment:
+    def deploy(self, name: str, model: str, replicas: int = 1, limits: ServingLimits = LIMITS) -> Deployment:
         """Deploy a version, and wait until it serves."""
-        self.client.serving.create_deployment(name, model, replicas=replicas, limits=LIMITS)
+        self.client.serving.create_deployment(name, model, replicas=replicas, limits=limits)
         return self.settled(name)
 
     def remove(self, name: str) -> None:

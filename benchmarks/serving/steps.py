@@ -14,7 +14,7 @@ from benchmarks.serving import guards, swapping
 from benchmarks.serving.cells import Book
 from benchmarks.serving.loads import Rows
 from benchmarks.serving.models import Model, constant
-from benchmarks.serving.ours import NotYet, Platform, platform
+from benchmarks.serving.ours import LARGE_BATCHES, LIMITS, NotYet, Platform, platform
 from benchmarks.serving.peers import PEERS, RAW, Peer, serving
 from benchmarks.serving.servers import Server
 
@@ -151,7 +151,8 @@ def _ours(book: Book, folder: Path, forest: Model, linear: Model) -> None:
 
 
 def _one(book: Book, running: Platform, model: Model, name: str, what: str, *, compiled: bool) -> None:
-    deployed = running.deploy(name, running.register(name, model, compiled=compiled))
+    limits = LIMITS if compiled else LARGE_BATCHES
+    deployed = running.deploy(name, running.register(name, model, compiled=compiled), limits=limits)
     server = running.replica(deployed)
     for connections in CONNECTIONS:
         book.measure(server, what, model.rows, connections)
