@@ -18,6 +18,9 @@ from modelops.runtime.serving.telemetry.tap import Tap
 
 _log = logging.getLogger(__name__)
 
+_MOST_TICKS, _ENOUGH_ROWS = 16, 256
+"""How many further ticks are looked at before a batch goes, and how many rows make one large enough."""
+
 _SWEEP_S = 0.02
 """How late a request may be told that its time is over while the model is busy with others."""
 
@@ -25,8 +28,9 @@ _SWEEP_S = 0.02
 class Engine:
     """Takes requests, and answers them in batches. Belongs to one event loop; nothing in it may be called from elsewhere.
 
-    A batch is what came in one tick of the loop, and goes at the tick's end: nobody waits for company. While a slow model
-    works, on a thread of its own, the next batch gathers.
+    A batch is what came in one tick of the loop, and goes at the tick's end: nobody waits for company. Where several came, what
+    the following ticks bring is read first, until one brings nothing: it must be read anyway, and what a batch costs is
+    shared by more. While a slow model works, on a thread of its own, the next batch gathers.
 
     Args:
         limits: How much may wait, in requests, rows and bytes, and for how long a batch waits to grow.
@@ -42,6 +46,7 @@ class Engine:
         self._sweep: asyncio.TimerHandle | None = None
         self._worker: Worker | None = None
         self._busy = False
+        self._gathered = self._ticks = 0
 
     def become(self, limits: ServingLimits, counts: Counts, log: PredictionLog | None = None) -> None:
         """Go by other limits from now on, count elsewhere, and log there, if anywhere."""
@@ -108,7 +113,12 @@ class Engine:
             self._scheduled = loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._scheduled = None
+        came, self._gathered = len(self._waiting) - self._gathered, len(self._waiting)
+        if came > 0 and self._gathered > 1 and self._ticks < _MOST_TICKS and self._rows < _ENOUGH_ROWS:
+            self._ticks += 1
+            self._scheduled = asyncio.get_running_loop().call_soon(self._flush)
+            return
+        self._scheduled, self._gathered, self._ticks = None, 0, 0
         batch, rows = self._take()
         if not batch:
             return

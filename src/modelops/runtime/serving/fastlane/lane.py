@@ -34,7 +34,7 @@ class FastLane:
         self.is_picked = False
         """Whether the request that was just turned away is to be traced: the ordinary lane must not draw again."""
         self._heads: dict[bytes, Head] = {}
-        self._usual: tuple[Headers | None, bytes] = (None, b"")
+        self.usual: tuple[Headers | None, bytes] = (None, b"")
         self._renew(replica.current)
         replica.followers.append(self._renew)
 
@@ -51,14 +51,14 @@ class FastLane:
         Args:
             defaults: The headers of every reply; a new list takes the old one's place when they change.
         """
-        known, head = self._usual
+        known, head = self.usual
         if known is not defaults:
             head = reply_head(200, defaults, reply_headers(b"")[1])
-            self._usual = defaults, head
+            self.usual = defaults, head
         return head
 
-    def head_of(self, data: bytes, began: float) -> tuple[Head, bytes] | None:
-        """Return the head and body of a request that is whole, plain and by a verified caller; else None.
+    def head_of(self, data: bytes, began: float) -> Head | None:
+        """Return the head of a request that is whole, plain and by a verified caller; else None.
 
         Args:
             began: The present, in seconds of `time.perf_counter`.
@@ -74,7 +74,7 @@ class FastLane:
         if self._tracing is not None and self._tracing.wants(head.sampled):
             self.is_picked = True
             return None
-        return head, data[end:]
+        return head
 
     def ask(self, head: Head, way: Way, body: bytes, began: float, done: Done) -> Ask:
         """Hand a request to a variant's engine.

@@ -76,11 +76,13 @@ class LaneProtocol(HttpToolsProtocol):
             self._held.append(data)
             self.transport.pause_reading()
             return
-        if not (self._inside or self._is_answering() or self.lane.replica.draining or self.flow.write_paused):
+        cycle: RequestResponseCycle | None = self.cycle
+        is_free = not self._inside and (cycle is None or cycle.response_complete)
+        if is_free and not (self.lane.replica.draining or self.flow.write_paused):
             began = time.perf_counter()
-            found = self.lane.head_of(data, began)
-            if found is not None:
-                self._answer(*found, began)
+            head = self.lane.head_of(data, began)
+            if head is not None:
+                self._answer(head, data[len(data) - head.length :], began)
                 return
         super().data_received(data)
 
@@ -142,9 +144,12 @@ class LaneProtocol(HttpToolsProtocol):
             return
         closing = self._ending or not head.keep_alive or lane.replica.draining
         if type(outcome) is bytes and not closing:
-            status, size = "200", len(outcome)
+            status, size, defaults = "200", len(outcome), self.server_state.default_headers
+            known, usual = lane.usual
+            if known is not defaults:
+                usual = lane.usual_head(defaults)
             length = _LENGTHS[size] if size < len(_LENGTHS) else b"%d\r\n\r\n" % size
-            self.transport.write(b"".join((lane.usual_head(self.server_state.default_headers), length, outcome)))
+            self.transport.write(b"".join((usual, length, outcome)))
         else:
             status = self._write(outcome, head, way.form.label, closing=closing)
         now = self._active_at = time.perf_counter()
