@@ -60,8 +60,10 @@ def cost(book: Book, folder: Path, forest: Model, linear: Model) -> list[Figure]
 def _replica(up: Platform, folder: Path, command: list[str], document: Path, asked: Server) -> Iterator[Server]:
     """Run a replica of the platform's outside of its care."""
     folder.mkdir()
-    for name in ("revision.json", "token"):
-        shutil.copy(document / name, folder)
+    shutil.copy(document / "token", folder)
+    told = json.loads((document / "revision.json").read_text())
+    told["limits"]["cpus"] = 1  # several processes would be started as they are, with their guards
+    (folder / "revision.json").write_text(json.dumps(told))
     environment = {
         "MODELOPS_WORKDIR": str(folder),
         "MODELOPS_CACHE": str(up.folder / "home" / "cache"),
