@@ -28,7 +28,7 @@ def missing() -> Callable[[str], NoReturn]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+def small_disk(tmp_path: Path, missing: Callable[[str], NoReturn]) -> Iterator[Callable[[str], Path]]:
     """Mounts a file system of a size, such as `48m`, and returns its folder."""
     folder = tmp_path / "disk"
 
@@ -36,7 +36,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         folder.mkdir()
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
         if subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("This process may not mount a file system (root may)")
+            missing("This process may not mount a file system (root may)")
         return folder
 
     yield mount

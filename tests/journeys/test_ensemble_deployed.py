@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from modelops.domains.serving.schemas import DeploymentState
+from modelops.runtime.serving.rpc import messages
 from modelops.sdk.ensembles import ModelEnsemble
 from modelops.sdk.registry import ModelRegistry
 from modelops.testing.process import platform_process
@@ -18,7 +19,6 @@ LABELS = np.array(["low", "middle", "high"])[np.digitize(ROWS[:, 0], [20, 40])]
 
 @pytest.mark.slow
 def test_an_ensemble_is_deployed_like_any_version(tmp_path):
-    messages = pytest.importorskip("modelops.runtime.serving.rpc.messages")
     with platform_process(tmp_path / "home", controller_interval_s="0.1") as platform:
         with platform.client() as client, ModelRegistry(client) as registry:
             models = [LogisticRegression(max_iter=1000), DecisionTreeClassifier(max_depth=1)]

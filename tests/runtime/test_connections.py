@@ -59,10 +59,10 @@ def is_ended(connection):
 
 
 @pytest.fixture
-def many_files():
+def many_files(missing):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < MANY + 1_000:
-        pytest.skip("this machine does not let a process open so many files")
+        missing("This machine does not let a process open so many files")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, MANY + 1_000), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

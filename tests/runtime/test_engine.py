@@ -119,6 +119,39 @@ def place():
     return Place
 
 
+def test_several_are_joined_by_what_following_ticks_bring_and_one_alone_goes_at_once(place):
+    here = place()
+
+    async def work():
+        here.ask("alone", [1])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert here.said() == {"alone": b"[2.0]"}
+        here.ask("a", [1])
+        here.ask("b", [2])
+        for value in range(3):  # ticks that bring something
+            await asyncio.sleep(0)
+            here.ask(f"c{value}", [value])
+        await here.rest()
+
+    here.run(work())
+    assert here.model.sizes == [1, 5]
+
+
+def test_a_batch_goes_however_long_more_comes(place):
+    here = place()
+
+    async def work():
+        here.ask("a", [1])
+        for value in range(100):
+            here.ask(f"b{value}", [value])
+            await asyncio.sleep(0)
+        assert here.said()
+
+    here.run(work())
+    assert len(here.said()) == 101
+
+
 def test_what_comes_in_one_tick_is_asked_at_once(place):
     here = place()
 

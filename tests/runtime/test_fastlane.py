@@ -225,6 +225,20 @@ def test_a_request_hidden_behind_another_is_answered_as_its_own_or_not_at_all(se
     assert [status for status, _ in found] == [400]
 
 
+@pytest.mark.parametrize("first", ["/v2/models", "/v2/models/tumours", "/predict", "/"])
+@pytest.mark.parametrize("rest", ["/tumours/infer", "/infer", "/predict", "/v2/models/tumours/infer"])
+def test_two_requests_in_one_read_are_never_taken_for_one(served, first, rest):
+    alone = b"POST " + first.encode() + b" HTTP/1.1\r\nHost: replica\r\n\r\n"
+    body = b'{"inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}]}'
+    both = alone + request(served, body, target=rest)
+
+    for _ in range(2):  # what is not known at first must not be known afterwards
+        assert served.answers([both], fast=True) == served.answers([both], fast=False)
+        assert len(served.answers([both])[0]) == 2
+    heads = both[: both.rindex(b"\r\n\r\n") + 4]
+    assert read_head(heads, served.replica.current.doors) is None
+
+
 def test_a_second_request_waits_for_the_reply_to_the_first(served):
     async def talk():
         with served.connection() as (wire, state):

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
@@ -15,8 +16,6 @@ from modelops.domains.models.schemas import Feature, FeatureType, ModelSignature
 from modelops.domains.models.signatures import infer_signature
 from modelops.domains.serving.schemas import ServingLimits
 from modelops.runtime.serving.rpc.messages import MESSAGES, SERVICE
-
-triton = pytest.importorskip("tritonclient.grpc")
 
 X, Y = load_iris(return_X_y=True)
 GRPC = ServingLimits(grpc=True)

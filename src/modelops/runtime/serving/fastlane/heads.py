@@ -61,11 +61,11 @@ def read_head(raw: bytes, doors: Mapping[str, Door], choosing: Sequence[str] = (
     """Return what a head says; None where it is not plain, or not for one of the doors.
 
     Args:
-        raw: All up to and with the first empty line.
+        raw: All up to and with an empty line; only the first one ends a head.
         doors: By the path as it stands in the request's first line.
         choosing: The names of the headers that variants are chosen by, in lower case.
     """
-    if _BREAKING.search(raw):
+    if raw.find(b"\r\n\r\n") != len(raw) - 4 or _BREAKING.search(raw):  # one head, and not the end of several
         return None
     reader = _Reader()
     parser = httptools.HttpRequestParser(reader)
