@@ -40,7 +40,28 @@ from modelops.sdk.client import Client
 _MISSED = frozenset({DeploymentState.FAILED, DeploymentState.ROLLED_BACK})
 
 
-class ModelDeployment:
+class _WithClient:
+    """Has a connection, and closes it where it opened it."""
+
+    def __init__(self, client: Client | None = None) -> None:
+        self._owns_client = client is None
+        self.client = client or Client()
+
+    def close(self) -> None:
+        """Close the connection, if it is its own."""
+        if self._owns_client:
+            self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ModelDeployment(_WithClient):
     """A deployment to work with. Use it as a context manager, or close it; the deployment itself goes on.
 
     Args:
@@ -49,9 +70,8 @@ class ModelDeployment:
     """
 
     def __init__(self, name: str, client: Client | None = None) -> None:
+        super().__init__(client)
         self.name = name
-        self._owns_client = client is None
-        self.client = client or Client()
 
     @property
     def status(self) -> Deployment:
@@ -169,19 +189,6 @@ class ModelDeployment:
         if wait:
             self.client.serving.wait_until_gone(self.name, timeout_s)
 
-    def close(self) -> None:
-        """Close the connection, if it is its own."""
-        if self._owns_client:
-            self.client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _exists(self) -> bool:
         try:
             self.client.serving.get_deployment(self.name)
@@ -199,7 +206,7 @@ class ModelDeployment:
         return settled
 
 
-class ModelServing:
+class ModelServing(_WithClient):
     """The deployments of one project, to work with. Use it as a context manager, or close it; they themselves go on.
 
     with ModelServing() as serving:
@@ -209,10 +216,6 @@ class ModelServing:
     Args:
         client: The connection, and with it the project; by default one of its own, as the settings say.
     """
-
-    def __init__(self, client: Client | None = None) -> None:
-        self._owns_client = client is None
-        self.client = client or Client()
 
     def __getitem__(self, name: str) -> ModelDeployment:
         """Return a deployment by name or id, whether it exists yet or not."""
@@ -248,19 +251,6 @@ class ModelServing:
     def health(self) -> dict[str, DeploymentState]:
         """Return every deployment's state by its name."""
         return {deployment.name: deployment.status.state for deployment in self}
-
-    def close(self) -> None:
-        """Close the connection, if it is its own."""
-        if self._owns_client:
-            self.client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def traffic_of(

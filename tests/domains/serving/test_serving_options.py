@@ -3,8 +3,8 @@
 import pytest
 import typer
 
+from modelops.domains.serving.options import change_of, policy_of
 from modelops.domains.serving.policies.autoscaling import Autoscaling
-from modelops.domains.serving.scalings import change_of, policy_of
 
 
 def nothing():

@@ -10,9 +10,8 @@ import typer
 
 from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page, show_rows, values
 from modelops.domains.serving.client import Serving
-from modelops.domains.serving.options import read_strategy, read_traffic, show_rollout
+from modelops.domains.serving.options import change_of, policy_of, read_strategy, read_traffic, show_rollout
 from modelops.domains.serving.rollouts import Rollout
-from modelops.domains.serving.scalings import change_of, policy_of
 from modelops.domains.serving.schemas import (
     Deployment,
     DeploymentState,

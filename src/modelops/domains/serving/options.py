@@ -1,13 +1,17 @@
-"""Traffic and strategies as the command line takes them, and rollouts as it shows them."""
+"""Traffic, strategies and scaling as the command line takes them, and rollouts as it shows them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from modelops.contracts.errors import InvalidInput
-from modelops.contracts.terminal import say, show, show_rows
+from modelops.contracts.terminal import say, show, show_rows, values
 from modelops.domains.serving.courses.courses import Strategy, strategy_of
 from modelops.domains.serving.courses.strategies import AllAtOnce, BlueGreen, Canary, Rolling
+from modelops.domains.serving.policies.autoscaling import SHORT_NAMES, Autoscaling, Off
 from modelops.domains.serving.rollouts import Rollout
 from modelops.domains.serving.schemas import TrafficPolicy
 
@@ -18,6 +22,7 @@ _KINDS: dict[str, type[AllAtOnce] | type[Rolling] | type[Canary] | type[BlueGree
     "blue_green": BlueGreen,
 }
 
+_SCALING = "a part of a scaling policy"
 _VARIANT = "Write NAME=MODEL:VERSION:PERCENT or NAME=MODEL@ALIAS:PERCENT, such as `--challenger b=iris:2:20`."
 _CANARY = "Write `--strategy canary --step 5:300 --step 50`: percentages, and how many seconds to stay at each."
 
@@ -99,3 +104,27 @@ def _said(wrong: Exception) -> str:
     first = errors()[0]
     said = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     return f"{'.'.join(map(str, first['loc']))}: {said}".lstrip(": ")
+
+
+def policy_of(given: list[str] | None) -> Autoscaling | None:
+    """Return the policy that `min=0,max=4` and the like describe; None where nothing is given, or `off`."""
+    change = change_of(given, lambda: None)
+    return None if change == "off" else change
+
+
+def change_of(given: list[str] | None, before: Callable[[], Autoscaling | None]) -> Autoscaling | Off | None:
+    """Return what is to become of a policy, of which what is not given stays; None where nothing is given.
+
+    Args:
+        before: Gets the policy that holds now.
+    """
+    parts = [part.strip() for one in given or [] for part in one.split(",") if part.strip()]
+    if not parts:
+        return None
+    if parts == ["off"]:
+        return "off"
+    if "off" in parts:
+        raise typer.BadParameter("'off' stands alone: --autoscale off.")
+    named = {SHORT_NAMES.get(name, name): value for name, value in values(parts, _SCALING).items()}
+    kept = before()
+    return Autoscaling.model_validate((kept.model_dump() if kept else {}) | named)
