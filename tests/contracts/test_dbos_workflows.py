@@ -132,7 +132,7 @@ def test_a_story_whose_start_was_not_answered_is_told(opens, database, monkeypat
     workflows.launch(WORKFLOWS)
     workflows.start("echo", "one", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(workflows._executor, "begin", lambda claimed: None)
+        patch.setattr(workflows._executor, "begin", lambda claimed, memory: None)
         workflows.start("echo", "two", 2)
     assert ended(workflows, "two").result["kept"] == 2
 

@@ -30,6 +30,8 @@ _SCHEMA = "dbos"
 _QUEUE = "_dbos_internal_queue"
 """Where DBOS's own tools look for what may be claimed."""
 _BATCH = 200
+_FORGET = 20
+"""Stories deleted at once: each may have ten thousand steps."""
 _POOL = 5
 """Connections to PostgreSQL: a thread or two that look after stories, and those that keep their steps."""
 _LIMITS = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '5s'"
@@ -72,8 +74,14 @@ class Claimed:
 
     story: str
     workflow: str
-    argument: Json
     owner: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is known of a story when it is told: its argument, and its steps that have ended, by their numbers."""
+
+    argument: Json
     kept: Mapping[int, Kept]
 
 
@@ -88,7 +96,7 @@ class Place:
         """Tell, cheaply and without DBOS, whether any story was ever begun here."""
         if self.database.is_sqlite:
             return self.file.exists()
-        with self.database.raw() as raw:
+        with translated(), self.database.raw() as raw:
             found = raw.execute(f"SELECT to_regclass('{_SCHEMA}.workflow_output')").fetchone()
         return found is not None and found[0] is not None
 
@@ -98,7 +106,7 @@ class Place:
         Raises:
             Unavailable: the database does not answer.
         """
-        with _translated():
+        with translated():
             if self.database.is_sqlite:
                 return Store(Database(sqlite_url(self.file)), executor)
             database = Database(self.database.url, pool=_POOL)
@@ -231,16 +239,17 @@ class Store:
             taken = raw.execute(
                 self._spelt(statement, workflows), (self.executor, owner, now, now, APPLICATION, *workflows, _BATCH)
             ).fetchall()
-        return [self._claimed(story, workflow, owner) for story, workflow in taken]
+        return [Claimed(story, workflow, owner) for story, workflow in taken]
 
-    def _claimed(self, story: str, workflow: str, owner: str) -> Claimed:
+    def recall(self, story: str) -> Memory:
+        """Read a story's argument and its kept steps."""
         [(argument,)] = self._read("SELECT inputs FROM dbos.workflow_input WHERE workflow_uuid = ?", story)
         steps = self._read(
             "SELECT function_id, function_name, output, error FROM dbos.operation_outputs WHERE workflow_uuid = ?",
             story,
         )
         kept = {number: Kept(name, output, failure) for number, name, output, failure in steps}
-        return Claimed(story, workflow, values.decode_argument(argument), owner, kept)
+        return Memory(values.decode_argument(argument), kept)
 
     def executors(self) -> set[str]:
         """Return the executors that have stories under way."""
@@ -278,18 +287,18 @@ class Store:
         """Tell whether a story is its owner's still."""
         return self._read("SELECT owner_xid FROM dbos.workflow_status WHERE workflow_uuid = ?", story) == [(owner,)]
 
-    def forget(self, before_ms: int) -> int:
-        """Delete some of the stories that ended before a moment, with their steps. Returns how many."""
+    def forget(self, before_ms: int) -> bool:
+        """Delete a few of the stories that ended before a moment, with their steps. Returns whether there may be more."""
         old = self._read(
             "SELECT workflow_uuid FROM dbos.workflow_status WHERE completed_at < ? AND application_name = ? LIMIT ?",
             before_ms,
             APPLICATION,
-            _BATCH,
+            _FORGET,
         )
         if old:
             with self._writing():
                 self._system.delete_workflows([story for (story,) in old])
-        return len(old)
+        return len(old) == _FORGET
 
     def _read(self, statement: str, *parameters: Any, among: Collection[str] = ()) -> list[Any]:
         with self._raw(write=False) as raw:
@@ -304,17 +313,18 @@ class Store:
 
     @contextlib.contextmanager
     def _raw(self, *, write: bool = True) -> Iterator[Raw]:
-        with _translated(), self._turn if write else contextlib.nullcontext(), self._database.raw(write=write) as raw:
+        with translated(), self._turn if write else contextlib.nullcontext(), self._database.raw(write=write) as raw:
             yield raw
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        with _translated(), self._turn:
+        with translated(), self._turn:
             yield
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Raise a database's failures as errors that tell what to do."""
     try:
         yield
     except DATABASE_ERRORS as wrong:

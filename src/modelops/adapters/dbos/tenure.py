@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select
 
+from modelops.adapters.dbos.store import translated
 from modelops.contracts.clock import Clock
 from modelops.kernel import leases
 from modelops.kernel.database import Database
@@ -45,7 +46,7 @@ class Tenure:
         """
         before, unbroken = self._lease, self._lease is None or self.sure()
         monotonic, wall = self._clock.monotonic(), self._clock.now()
-        with self._database.work() as session:
+        with translated(), self._database.work() as session:
             if before is not None:
                 kept = session.execute(
                     select(LeaseRow.token).where(LeaseRow.name == self._name, LeaseRow.holder == self._holder)
@@ -60,11 +61,11 @@ class Tenure:
     def take(self, executor: str) -> Lease | None:
         """Take the lease of another executor, if it ran out, so that no third does and he himself notices."""
         name = _PREFIX + executor
-        with self._database.work(write=False) as session:
+        with translated(), self._database.work(write=False) as session:
             until = session.execute(select(LeaseRow.expires_at).where(LeaseRow.name == name)).scalar_one_or_none()
         if until is not None and until > self._clock.now():
             return None
-        with self._database.work() as session:
+        with translated(), self._database.work() as session:
             return leases.acquire(session, self._clock, name, self._holder, self.ttl_s)
 
     def give_back(self, lease: Lease | None = None) -> None:
@@ -75,7 +76,7 @@ class Tenure:
         mine = lease or self._lease
         if lease is None:
             self._lease = None
-        with self._database.work() as session:
+        with translated(), self._database.work() as session:
             if mine is not None:
                 session.execute(delete(LeaseRow).where(LeaseRow.name == mine.name, LeaseRow.token == mine.token))
             old = self._clock.now() - _KEEP
