@@ -29,6 +29,8 @@ class Head:
     """A plain head: POST, HTTP/1.1, a body of known length.
 
     Attributes:
+        raw: Its bytes, with the empty line.
+        whole: The length of head and body in bytes.
         door: Where it comes in.
         naming: What it says in the headers that variants are chosen by, by their names in lower case.
         length: The body's length in bytes.
@@ -41,6 +43,8 @@ class Head:
         sampled: Whether its `traceparent` wants it traced; None where it does not say.
     """
 
+    raw: bytes
+    whole: int
     door: Door
     naming: Mapping[str, str]
     length: int
@@ -84,6 +88,8 @@ def read_head(raw: bytes, doors: Mapping[str, Door], choosing: Sequence[str] = (
         return None
     request_id = values.get(b"x-request-id")
     return Head(
+        raw=raw,
+        whole=len(raw) + length,
         door=door,
         naming={name: found.decode("latin-1") for name in choosing if (found := values.get(name.encode()))},
         length=length,

@@ -47,6 +47,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._in_head = False
         self._ask: Ask | None = None
         self._head: Head | None = None
+        self._last: Head | None = None
         self._way: Way | None = None
         self._began = 0.0
         self._held: list[bytes] = []
@@ -80,8 +81,9 @@ class LaneProtocol(HttpToolsProtocol):
         is_free = not self._inside and (cycle is None or cycle.response_complete)
         if is_free and not (self.lane.replica.draining or self.flow.write_paused):
             began = time.perf_counter()
-            head = self.lane.head_of(data, began)
+            head = self.lane.head_of(data, began, self._last)
             if head is not None:
+                self._last = head
                 self._answer(head, data[len(data) - head.length :], began)
                 return
         super().data_received(data)
