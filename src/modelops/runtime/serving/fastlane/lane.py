@@ -12,8 +12,9 @@ from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.access import LEEWAY_S, require_permission
 from modelops.runtime.serving.answers import reply_headers
 from modelops.runtime.serving.engine.asks import Ask, Outcome
+from modelops.runtime.serving.fastlane.gathering import MOST_BYTES as GATHERED_BYTES
 from modelops.runtime.serving.fastlane.heads import MOST_BYTES, Head, read_head
-from modelops.runtime.serving.forms import QUICK_BYTES
+from modelops.runtime.serving.forms import QUICK_BYTES, Body
 from modelops.runtime.serving.replica import Replica
 from modelops.runtime.serving.variants.served import Served
 from modelops.runtime.serving.variants.shadows import follow
@@ -43,6 +44,7 @@ class FastLane:
         """Go by what is served now; what heads mean is found out anew."""
         self._served, self._shadows = served, served.shadows
         self._longest = min(QUICK_BYTES, served.document.limits.max_body_bytes)
+        self._longest_binary = min(GATHERED_BYTES, served.document.limits.max_body_bytes)
         self._choosing = [name for name in (served.override, served.sticky) if name is not None]
         self._forget_heads()
 
@@ -59,19 +61,27 @@ class FastLane:
         return head
 
     def head_of(self, data: bytes, began: float, last: Head | None) -> Head | None:
-        """Return the head of a request that is whole, plain and by a verified caller; else None.
+        """Return the head of a request that is plain, by a verified caller, and whole; else None.
+
+        Of a request that has tensors behind JSON it is returned, too, where all that came is a part of it.
 
         Args:
+            data: What was read, from where a request begins.
             began: The present, in seconds of `time.perf_counter`.
             last: The head before it on this connection, which most requests have again, byte for byte.
         """
-        if last is not None and len(data) == last.whole and data.startswith(last.raw) and last.expires > began:
+        if last is not None and data.startswith(last.raw) and last.expires > began:
             head: Head | None = last
         else:
-            # From the end, as it is nearer. An empty line within the body would make of the head what is none.
-            raw = data[: data.rfind(b"\r\n\r\n", 0, MOST_BYTES) + 4]
+            raw = data[: data.find(b"\r\n\r\n", 0, MOST_BYTES) + 4]
             head = self._heads.get(raw) or read_head(raw, self._served.doors, self._choosing)
-        if head is None or len(data) != head.whole or head.length > self._longest:
+        if head is None:
+            return None
+        if head.brings_tensors:
+            fits = len(data) <= head.whole and head.length <= self._longest_binary
+        else:
+            fits = len(data) == head.whole and head.length <= self._longest
+        if not fits:
             return None
         if (head.expires <= began or head.generation != self._gate.generation) and not self._verify(head, began):
             return None
@@ -80,7 +90,7 @@ class FastLane:
             return None
         return head
 
-    def ask(self, head: Head, way: Way, body: bytes, began: float, done: Done) -> Ask:
+    def ask(self, head: Head, way: Way, body: Body, began: float, done: Done) -> Ask:
         """Hand a request to a variant's engine.
 
         Raises:
@@ -93,6 +103,7 @@ class FastLane:
         request_id = head.request_id
         if self._shadows:
             request_id = request_id or (None if way.log is None else uuid4().hex)
+            body = bytes(body)  # a model may write into what it is given
             done = follow(self._shadows, way, body, head.json_length, request_id, done)
         ask = way.ask(body, head.json_length, head.timeout_ms, began, done)
         if way.log is not None:

@@ -83,13 +83,10 @@ def _drop_warning_filters() -> None:
     """
     if sys.warnoptions:  # somebody asked for them
         return
-    for_all = [
-        (action, kind) for action, text, kind, module, _ in warnings.filters if kind is Warning and not (text or module)
-    ]
+    for_all = [one for one in warnings.filters if one[2] is Warning and not (one[1] or one[3])]
     warnings.resetwarnings()
-    warnings.simplefilter("ignore", DeprecationWarning)
-    for action, kind in reversed(for_all):
-        warnings.simplefilter(action, kind)
+    warnings.filters[:] = for_all  # type: ignore[index]  # a list, which each function there changes in this way
+    warnings.simplefilter("ignore", DeprecationWarning, append=True)
 
 
 def _subject(document: RevisionDocument, variant: VariantDocument) -> Statement:
