@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
-from modelops.domains.pipelines.document import FieldName, PipelineDocument, StepResources, ValueType
+from modelops.domains.pipelines.document import Code, FieldName, PipelineDocument, StepResources, ValueType
 
 
 class PipelineCreate(Schema):
@@ -158,6 +158,18 @@ class StepRun(Schema):
     peak_memory_bytes: int | None
 
 
+class WorkerTask(Schema):
+    """What a worker's process is told at its start, in the file `steps.json`; `token` lies beside it.
+
+    `worker` is its name in everything that it says; `python` is the interpreter of its steps, where it is not its own.
+    """
+
+    run_id: str
+    worker: Key
+    code: Code | None = None
+    python: str | None = None
+
+
 class StepClaim(Schema):
     """A worker asks for work: up to `most` steps, waiting up to `wait_s` for the first."""
 
@@ -193,11 +205,21 @@ class StepWork(Schema):
     over: bool
 
 
+class StepOutput(Schema):
+    """What an attempt wrote: `text` stands `offset` characters after its beginning; said twice, it is kept once."""
+
+    step: str
+    attempt: int
+    offset: Annotated[int, Field(ge=0)]
+    text: Annotated[str, Field(max_length=65_536)]
+
+
 class StepBeat(Schema):
     """A worker tells which attempts it is at; with what they wrote since."""
 
     worker: Key
     attempts: list[tuple[str, int]] = Field(description="Step ids and attempts.")
+    wrote: Annotated[list[StepOutput], Field(max_length=256)] = []
 
 
 class StepOrders(Schema):
@@ -209,13 +231,21 @@ class StepOrders(Schema):
 class StepReport(Schema):
     """How an attempt ended: `outputs`, or a `failure` and whether trying again is in vain."""
 
-    worker: Key
+    step: str
     attempt: int
     outputs: dict[str, ValueRef] = {}
     failure: Text | None = None
     hopeless: bool = False
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
+
+
+class StepReports(Schema):
+    """How attempts ended; those that were given to another worker meanwhile are passed over. The answer is `StepOrders`."""
+
+    worker: Key
+    reports: Annotated[list[StepReport], Field(min_length=1, max_length=64)]
+    wrote: Annotated[list[StepOutput], Field(max_length=256)] = []
 
 
 class StepLog(Schema):
