@@ -42,7 +42,11 @@ class Pipeline(Schema):
 
 
 class RunState(StrEnum):
-    """`queued` -> `running` (`pausing`, `paused`) -> `succeeded`, `failed` or `canceled`; `canceling` on the way to the last."""
+    """`queued` -> `running` (and `paused`) -> `succeeded`, `failed` or `canceled`.
+
+    `canceling` while nothing begins any more and what is under way is ended: on the way to `canceled`, or to `failed` where
+    the run took longer than it may.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -108,11 +112,19 @@ class RunCreate(Schema):
     use_cache: bool = True
 
 
+class RunCancel(Schema):
+    """Why a run is cancelled."""
+
+    reason: Text = ""
+
+
 class RunRerun(Schema):
-    """Run again: from a step on (what lies before keeps its outputs), or whole with other parameters."""
+    """Run again as of the same version: whole, from a step on (what does not lie behind it keeps its outputs), or only what
+    did not succeed. `parameters` go over those of the run."""
 
     from_step: FieldName | None = None
-    parameters: dict[FieldName, Json] = {}
+    only_failed: bool = False
+    parameters: Annotated[dict[FieldName, Json], Field(max_length=1_000)] = {}
     use_cache: bool = True
 
 
@@ -254,6 +266,12 @@ class StepLog(Schema):
     text: str
     next_offset: int
     complete: bool
+
+
+class CacheCleared(Schema):
+    """How many results were forgotten."""
+
+    removed: int
 
 
 class Decision(Schema):
