@@ -70,7 +70,7 @@ class FromOutput(Schema):
 class FromItem(Schema):
     """The member's own item, in a step that fans out."""
 
-    item: Literal[True] = True
+    item: Literal[True]
 
 
 Binding = FromValue | FromParameter | FromOutput | FromItem
