@@ -44,6 +44,7 @@ _HOMES = {
     "promote_model": "modelops.sdk.registry",
     "register_model": "modelops.sdk.registry",
     "rollback_deployment": "modelops.sdk.serving",
+    "step_context": "modelops.sdk.step_context",
     "start_experiment": "modelops.sdk.tracking",
     "submit_job": "modelops.sdk.jobs",
     "verify_webhook": "modelops.domains.webhooks.rules",
