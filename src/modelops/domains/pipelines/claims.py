@@ -187,11 +187,11 @@ def _take(ctx: Context, run: PipelineRunRow, worker: PipelineWorkerRow, most: in
         )
         .execution_options(synchronize_session=False)
     )
-    rows = sorted(ctx.session.execute(claim).all(), key=lambda row: row.place)
-    found = resolve(ctx, run, document, [(row.step, row.index) for row in rows])
+    rows = sorted(ctx.session.execute(claim).tuples(), key=lambda row: row[-1])
+    found = resolve(ctx, run, document, [(step, index) for _, _, step, index, _, _ in rows])
     return [
-        _Taken(_task(document, run, inputs, row.id, row.key, row.step, row.attempt, lease_s), inputs.items)
-        for row, inputs in zip(rows, found, strict=True)
+        _Taken(_task(document, run, inputs, step_id, key, step, attempt, lease_s), inputs.items)
+        for (step_id, key, step, _, attempt, _), inputs in zip(rows, found, strict=True)
     ]
 
 
