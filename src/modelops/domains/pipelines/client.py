@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from modelops.contracts.errors import InvalidInput, NotFound, Unavailable
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Json, Page
+from modelops.domains.data.client import Data
 from modelops.domains.pipelines.document import PipelineDocument, ValueType
 from modelops.domains.pipelines.schemas import (
     CacheCleared,
@@ -24,14 +25,22 @@ from modelops.domains.pipelines.schemas import (
     StepRun,
 )
 
+if TYPE_CHECKING:  # packing code is for those who write pipelines
+    from modelops.domains.pipelines.files import Written
+
 _FIRST_PAUSE_S = 0.05
 
 
 class Pipelines(Group):
     """Pipelines, their runs and steps. Listings take `limit`, `cursor`, `filter` and `order_by`."""
 
-    def register_pipeline(self, document: PipelineDocument) -> PipelineVersion:
-        """Keep a pipeline's document; a changed one is its next version."""
+    def register_pipeline(self, pipeline: "PipelineDocument | Written") -> PipelineVersion:
+        """Keep a pipeline, and the code of its steps; a changed one is its next version.
+
+        Args:
+            pipeline: A function with `@pipeline`, what `load_pipeline` read, or a document whose code is stored already.
+        """
+        document = pipeline if isinstance(pipeline, PipelineDocument) else pipeline.packed().upload(Data(self._rest))
         return self._post(PipelineVersion, "/pipelines", PipelineCreate(document=document))
 
     def list_pipelines(self, **page: Any) -> Page[Pipeline]:
@@ -56,7 +65,7 @@ class Pipelines(Group):
 
     def start_run(
         self,
-        pipeline: str,
+        pipeline: "str | Written",
         *,
         version: int | None = None,
         parameters: Mapping[str, Json] | None = None,
@@ -64,7 +73,10 @@ class Pipelines(Group):
         tags: Mapping[str, str] | None = None,
         use_cache: bool = True,
     ) -> PipelineRun:
-        """Begin a run of a pipeline, by default of its newest version."""
+        """Begin a run of a pipeline, by default of its newest version; one that is given itself is registered first."""
+        if not isinstance(pipeline, str):
+            registered = self.register_pipeline(pipeline)
+            pipeline, version = registered.pipeline, version or registered.version
         body = RunCreate(
             version=version, parameters=dict(parameters or {}), name=name, tags=dict(tags or {}), use_cache=use_cache
         )
