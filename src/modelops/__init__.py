@@ -49,6 +49,7 @@ _HOMES = {
     "promote_model": "modelops.sdk.registry",
     "register_model": "modelops.sdk.registry",
     "rollback_deployment": "modelops.sdk.serving",
+    "step_context": "modelops.sdk.step_context",
     "start_experiment": "modelops.sdk.tracking",
     "step": "modelops.sdk.pipelines",
     "submit_job": "modelops.sdk.jobs",

@@ -10,6 +10,7 @@ from modelops.domains.experiments.client import Experiments
 from modelops.domains.identity.client import Identity
 from modelops.domains.models.client import Models
 from modelops.domains.monitoring.client import Monitoring
+from modelops.domains.pipelines.client import Pipelines
 from modelops.domains.serving.client import Serving
 from modelops.domains.training.client import Training
 from modelops.domains.webhooks.client import Webhooks
@@ -58,6 +59,7 @@ class Client:
         self.serving = Serving(rest)
         self.monitoring = Monitoring(rest)
         self.webhooks = Webhooks(rest)
+        self.pipelines = Pipelines(rest)
 
     def close(self) -> None:
         """Close the connection; a platform in this process is closed with it."""
