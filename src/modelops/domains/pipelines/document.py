@@ -175,8 +175,9 @@ class StepSpec(Schema):
     when: Condition | None = Field(None, description="Skipped unless true; so are steps that need a skipped one.")
     foreach: Binding | None = Field(None, description="A list: the step runs once for each item.")
     most_at_once: Annotated[int | None, Field(ge=1, description="Members of a fan-out under way at once.")] = None
-    even_if: Literal["succeeded", "ended"] = Field(
-        "succeeded", description="`ended`: it runs however those before it ended, as for cleaning up."
+    even_if: Literal["succeeded", "not_failed", "ended"] = Field(
+        "succeeded",
+        description="What of those before it: `not_failed` runs after skipped ones, `ended` also after failures.",
     )
     retries: Retries = Retries()
     timeout_s: Annotated[float | None, Field(gt=0, le=30 * 86_400)] = 3600.0

@@ -8,13 +8,33 @@ from typing import Annotated, Any
 
 import typer
 
-from modelops.contracts.terminal import AsJson, group, note, paged, pairs, say, show, show_page, values
+from modelops.contracts.terminal import (
+    AsJson,
+    group,
+    note,
+    paged,
+    pairs,
+    say,
+    show,
+    show_page,
+    values,
+    with_short_names,
+)
 from modelops.domains.training.client import Training
 from modelops.domains.training.schemas import Job, JobState, Resources
 
 _LOOK_S = 0.2
 
-app = typer.Typer(help="Training jobs and the recipes they run.", no_args_is_help=True)
+_SHORT = with_short_names(
+    recipes="list_recipes",
+    submit="submit_job",
+    list="list_jobs",
+    show="get_job",
+    logs="get_job_log",
+    cancel="cancel_job",
+)
+
+app = typer.Typer(cls=_SHORT, help="Training jobs and the recipes they run.", no_args_is_help=True)
 
 JobArg = Annotated[str, typer.Argument(help="A job's id, job_….")]
 Parameters = Annotated[
@@ -41,7 +61,7 @@ def list_recipes(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def submit_job(
     ctx: typer.Context,
-    recipe: Annotated[str, typer.Argument(help="A recipe: mops jobs list-recipes")],
+    recipe: Annotated[str, typer.Argument(help="A recipe: mops jobs recipes")],
     dataset: Annotated[str, typer.Argument(help="A dataset version: name, or name:3.")],
     parameter: Parameters = None,
     name: str | None = None,
@@ -69,7 +89,7 @@ def submit_job(
     if as_json:
         show(job, as_json=True)
     else:
-        say(_told(job) if wait else f"{job.id} is queued. Follow it: mops jobs get-job-log {job.id} --follow")
+        say(_told(job) if wait else f"{job.id} is queued. Follow it: mops jobs logs {job.id} -f")
     if wait and job.state is not JobState.SUCCEEDED:
         raise typer.Exit(1)
 
@@ -79,7 +99,7 @@ def submit_job(
 def list_jobs(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
     """List the project's jobs, newest first."""
     columns = ["name", "recipe", "dataset", "state", "reason", "created_at", "id"]
-    empty = "There are no jobs yet. Submit one: mops jobs submit-job RECIPE DATASET"
+    empty = "There are no jobs yet. Submit one: mops jobs submit RECIPE DATASET"
     show_page(group(ctx, Training).list_jobs(**page), columns, as_json=as_json, empty=empty)
 
 
@@ -124,9 +144,7 @@ def _wait(training: Training, job: Job) -> Job:
                 job = training.get_job(job.id)
         _follow(training, job.id)
     except KeyboardInterrupt:
-        note(
-            f"{job.id} goes on. Follow it: mops jobs get-job-log {job.id} --follow; end it: mops jobs cancel-job {job.id}"
-        )
+        note(f"{job.id} goes on. Follow it: mops jobs logs {job.id} -f; end it: mops jobs cancel {job.id}")
         raise
     return training.wait_for_job(job.id)
 
