@@ -9,7 +9,8 @@ from modelops.contracts.schemas import Json, Schema, UtcTime
 
 class Event(Schema):
     """A CloudEvent in structured JSON form. `subject` is the id of what it is about; events of one subject are delivered
-    in order. `sequence` is its place in the project's stream."""
+    in order. `sequence` is its place in the project's stream, `actor` the id of who caused it: a person, a service account,
+    a job, a run, or `system`."""
 
     specversion: str
     id: str
@@ -19,4 +20,5 @@ class Event(Schema):
     time: UtcTime
     project: str | None
     sequence: int | None
+    actor: str | None
     data: dict[str, Json]

@@ -131,6 +131,7 @@ def ping_webhook(ctx: Context, webhook: str) -> Delivery:
         time=ctx.clock.now(),
         project=row.project_id,
         sequence=None,
+        actor=ctx.actor.id,
         data={"by": ctx.actor.id},
     )
     delivery = add_delivery(ctx, row, event)

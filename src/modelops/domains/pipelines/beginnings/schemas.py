@@ -70,4 +70,4 @@ class Beginning(Schema):
     depth: int
     target: Target
     created_at: UtcTime
-    ended_at: UtcTime | None
+    settled_at: UtcTime | None
