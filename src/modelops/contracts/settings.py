@@ -134,6 +134,9 @@ class Settings(BaseSettings):
     )
     max_held_bytes: int = Field(256 * 1024**2, ge=0, description="Bytes of such requests at once.")
     idempotency_ttl_s: int = Field(86_400, ge=60, description="How long an `Idempotency-Key` is remembered.")
+    workflow_retention_s: float = Field(
+        7 * 86_400, ge=3600, description="How long the kept steps of a workflow that has ended stay in the database."
+    )
     event_retention_s: int = Field(30 * 86_400, ge=3600, description="How long delivered events stay in the stream.")
 
     # Webhooks

@@ -70,7 +70,7 @@ class FromOutput(Schema):
 class FromItem(Schema):
     """The member's own item, in a step that fans out."""
 
-    item: Literal[True] = True
+    item: Literal[True]
 
 
 Binding = FromValue | FromParameter | FromOutput | FromItem
@@ -138,7 +138,7 @@ class FunctionWork(Schema):
 class JobWork(Schema):
     """A training job: a recipe on a dataset version; the step's inputs `parameters` and `dataset` go over these.
 
-    Its outputs are `run_id`, `model_version_id`, `metrics` and `summary`.
+    Its outputs are `run_id`, `model_version_id`, `metrics` and `summary`, and `model`, the version as a model.
     """
 
     recipe: Key
@@ -160,6 +160,16 @@ class NotifyWork(Schema):
     """Tell the world: an event `modelops.pipelines.notified`, which webhooks can carry. The inputs are its data."""
 
     message: Text
+
+
+JOB_OUTPUTS = {
+    "run_id": ValueType.JSON,
+    "model_version_id": ValueType.JSON,
+    "model": ValueType.MODEL,
+    "metrics": ValueType.JSON,
+    "summary": ValueType.JSON,
+}
+APPROVAL_OUTPUTS = {"approved_by": ValueType.JSON, "comment": ValueType.JSON}
 
 
 class StepSpec(Schema):
@@ -184,6 +194,15 @@ class StepSpec(Schema):
     resources: StepResources = StepResources()
     cache: bool = Field(False, description="Take the outputs of an equal step that succeeded before.")
     description: Text = ""
+
+    @property
+    def results(self) -> dict[str, ValueType]:
+        """Return what other steps can take from it, by its kind."""
+        if self.run is not None:
+            return self.outputs
+        if self.job is not None:
+            return JOB_OUTPUTS
+        return APPROVAL_OUTPUTS if self.approval is not None else {}
 
 
 class Code(Schema):

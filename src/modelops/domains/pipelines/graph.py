@@ -31,6 +31,20 @@ def condition_bindings(condition: Condition) -> Iterator[tuple[str, Binding]]:
                 yield f"{name}[{number}].{place}", binding
 
 
+def comparisons(condition: Condition) -> Iterator[tuple[str, Comparison]]:
+    """Yield the comparisons of a condition with the place of each inside of it; it is empty for the whole."""
+    if isinstance(condition, Comparison):
+        yield "", condition
+    elif isinstance(condition, Not):
+        for place, found in comparisons(condition.negated):
+            yield f"negated.{place}", found
+    elif not isinstance(condition, Truth):
+        name, parts = ("all", condition.all) if isinstance(condition, AllOf) else ("any", condition.any)
+        for number, part in enumerate(parts):
+            for place, found in comparisons(part):
+                yield f"{name}[{number}].{place}", found
+
+
 def step_bindings(spec: StepSpec) -> Iterator[tuple[str, Binding]]:
     """Yield every binding of a step with its place (`inputs.x`, `foreach`, `when.left`, …)."""
     for name, binding in spec.inputs.items():

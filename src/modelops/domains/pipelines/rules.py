@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping
 
-from modelops.contracts.errors import Conflict, MLOpsError, PermissionDenied
+from modelops.contracts.errors import MLOpsError, PermissionDenied
 from modelops.domains.pipelines.document import Retries, StepResources, StepSpec, ValueType
 from modelops.domains.pipelines.schemas import RunState, StepState, ValueRef
 
@@ -80,11 +80,6 @@ def wait_before(retries: Retries, failures: int, chance: float | None = None) ->
     except OverflowError:
         wait = retries.most_s
     return min(wait * spread, retries.most_s)
-
-
-def workers_wanted(open_steps: int, most: int, *, kept: bool) -> int:
-    """Return how many workers a queue is to have: one a step that is ready or under way, and one that is kept warm."""
-    return min(most, max(open_steps, 1 if kept else 0))
 
 
 def problem_of(outputs: Mapping[str, ValueRef], declared: Mapping[str, ValueType]) -> str | None:

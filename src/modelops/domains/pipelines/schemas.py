@@ -232,6 +232,7 @@ class StepBeat(Schema):
     worker: Key
     attempts: list[tuple[str, int]] = Field(description="Step ids and attempts.")
     wrote: Annotated[list[StepOutput], Field(max_length=256)] = []
+    returned: list[tuple[str, int]] = Field([], description="Claimed, and not begun: others may have them at once.")
 
 
 class StepOrders(Schema):

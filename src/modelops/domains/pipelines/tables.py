@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revised, Tracked, sparse_index
@@ -101,7 +101,7 @@ class PipelineStepRow(InProject, Base):
     job_id: Mapped[str | None] = mapped_column(String(40))
     lease_expires_at: Mapped[datetime | None] = mapped_column(Moment)
     not_before: Mapped[datetime | None] = mapped_column(Moment)
-    log_bytes: Mapped[int]
+    log_characters: Mapped[int]
     started_at: Mapped[datetime | None] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     cpu_seconds: Mapped[float | None]
@@ -154,15 +154,14 @@ class PipelineValueRow(InProject, Base):
     digest: Mapped[str] = mapped_column(String(80), primary_key=True, index=True)
 
 
-class PipelineStepLogRow(InProject, Base):
-    """A piece of what an attempt wrote. `position` counts the attempt's characters before it, `start` its bytes."""
+class PipelineStepLogRow(Base):
+    """A piece of what an attempt wrote; `position` counts the characters of the attempt before it."""
 
     __tablename__ = "pipeline_step_logs"
 
     step_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    start: Mapped[int] = mapped_column(BigInteger)
     size: Mapped[int]
     run_id: Mapped[str] = mapped_column(String(40), index=True)
-    data: Mapped[bytes] = mapped_column(LargeBinary)
+    text: Mapped[str] = mapped_column(Text)
