@@ -10,6 +10,7 @@ from modelops.domains.experiments.client import Experiments
 from modelops.domains.identity.client import Identity
 from modelops.domains.models.client import Models
 from modelops.domains.monitoring.client import Monitoring
+from modelops.domains.pipelines.client import Pipelines
 from modelops.domains.serving.client import Serving
 from modelops.domains.training.client import Training
 from modelops.domains.webhooks.client import Webhooks
@@ -55,6 +56,7 @@ class Client:
         self.experiments = Experiments(rest)
         self.models = Models(rest)
         self.training = Training(rest)
+        self.pipelines = Pipelines(rest)
         self.serving = Serving(rest)
         self.monitoring = Monitoring(rest)
         self.webhooks = Webhooks(rest)

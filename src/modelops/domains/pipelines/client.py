@@ -1,0 +1,7 @@
+"""The client of pipelines."""
+
+from modelops.domains.pipelines.schedules.client import Schedules
+
+
+class Pipelines(Schedules):
+    """Pipelines."""

@@ -1,0 +1,16 @@
+"""How pipelines enter the platform."""
+
+from modelops.contracts.roles import Role
+from modelops.domains.pipelines.beginnings.reconcilers import Beginner
+from modelops.domains.pipelines.routes import router
+from modelops.domains.pipelines.schedules.reconcilers import Timekeeper
+from modelops.domains.pipelines.waking import Wakes
+from modelops.kernel.manifest import Manifest
+
+manifest = Manifest(
+    name="pipelines",
+    router=router,
+    permissions={"pipelines.read": Role.VIEWER, "pipelines.write": Role.DATA_SCIENTIST},
+    reconcilers=[Timekeeper(), Beginner()],
+    provides={Wakes: Wakes()},
+)
