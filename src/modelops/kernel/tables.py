@@ -10,8 +10,8 @@ from modelops.kernel.database import Base, BigId, JsonColumn, Moment, sparse_ind
 
 
 class EventRow(Base):
-    """An event. `actor` is who caused it; `position` is given by the dispatcher when it first sees the event committed, so that positions grow in
-    an order in which every reader sees them; the stream and its `Last-Event-ID` speak of it."""
+    """An event. `actor` is who caused it. `position` is given by the dispatcher when it first sees the event committed, so
+    that positions grow in an order in which every reader sees them; the stream and its `Last-Event-ID` speak of it."""
 
     __tablename__ = "outbox_events"
     __table_args__ = (

@@ -44,7 +44,9 @@ def local(tmp_path, clock):
 
 
 def moments(platform, **where):
-    return [row.moment for row in beginnings(platform) if all(getattr(row, key) == value for key, value in where.items())]
+    return [
+        row.moment for row in beginnings(platform) if all(getattr(row, key) == value for key, value in where.items())
+    ]
 
 
 def test_each_due_moment_begins_one_run_with_its_parameters(timed, clock):

@@ -4,6 +4,7 @@ from modelops.contracts.roles import Role
 from modelops.domains.pipelines.beginnings.reconcilers import Beginner
 from modelops.domains.pipelines.routes import router
 from modelops.domains.pipelines.schedules.reconcilers import Timekeeper
+from modelops.domains.pipelines.triggers.reconcilers import Listener
 from modelops.domains.pipelines.waking import Wakes
 from modelops.kernel.manifest import Manifest
 
@@ -11,6 +12,6 @@ manifest = Manifest(
     name="pipelines",
     router=router,
     permissions={"pipelines.read": Role.VIEWER, "pipelines.write": Role.DATA_SCIENTIST},
-    reconcilers=[Timekeeper(), Beginner()],
+    reconcilers=[Timekeeper(), Listener(), Beginner()],
     provides={Wakes: Wakes()},
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from modelops.contracts.errors import MLOpsError
 from modelops.contracts.ids import new_id
@@ -48,8 +48,8 @@ class Cause:
 
 def record(
     ctx: Context, cause: Cause, key: str, moment: datetime, target: Target, *, begins_at: datetime, depth: int = 0
-) -> BeginningRow:
-    """Write down that something is to begin, and return that, or what is written of it already.
+) -> tuple[BeginningRow, bool]:
+    """Write down that something is to begin; return that, or what is written of it already, and whether it is new.
 
     Args:
         cause: Why.
@@ -61,14 +61,14 @@ def record(
     """
     known = find_beginning(ctx, cause.id, key)
     if known is not None:
-        return known
+        return known, False
     row = _row(ctx, cause, key, moment, target, begins_at)
     row.depth = depth
     ctx.session.add(row)
     ctx.session.flush()
     if depth > DEEPEST:
         _fail(ctx, row, f"It would be the {depth}th of a chain in which each led to the next; {DEEPEST} may.")
-    return row
+    return row, True
 
 
 def record_missed(ctx: Context, cause: Cause, key: str, moments: Sequence[datetime], target: Target, why: str) -> None:
@@ -97,6 +97,26 @@ def skip_waiting(ctx: Context, cause_id: str, why: str) -> None:
     for row in _open_rows(ctx, cause_id):
         if row.state == _WAITS:
             _end(ctx, row, BeginningState.SKIPPED, why)
+
+
+def supersede(ctx: Context, row: BeginningRow, why: str) -> None:
+    """Skip what was to begin for the same cause and whose time has not come: a newer one took its place."""
+    now = ctx.clock.now()
+    for one in _open_rows(ctx, row.cause_id):
+        if one.id != row.id and one.state == _WAITS and one.begins_at > now:
+            skip(ctx, one, why)
+
+
+def skip(ctx: Context, row: BeginningRow, why: str) -> None:
+    """Let something not begin."""
+    _end(ctx, row, BeginningState.SKIPPED, why)
+
+
+def count_since(ctx: Context, cause_id: str, since: datetime) -> int:
+    """Count what a cause led to, or is to lead to, that was written down since."""
+    told = BeginningRow.state.in_((BeginningState.WAITING, BeginningState.BEGUN))
+    query = select(func.count()).where(BeginningRow.cause_id == cause_id, BeginningRow.created_at > since, told)
+    return ctx.session.scalar(query) or 0
 
 
 def forget_early(ctx: Context, cause_id: str, now: datetime) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.contracts.schemas import Json
+from modelops.domains.experiments import service as experiments
 from modelops.domains.pipelines import runs
 from modelops.domains.pipelines.beginnings.schemas import JobTarget, PipelineTarget, Target
 from modelops.domains.pipelines.rows import document_of, find_pipeline, find_version
@@ -106,9 +107,14 @@ def cancel_begun(ctx: Context, begun: Begun, reason: str) -> None:
 
 
 def begun_by(ctx: Context, actor: str) -> str | None:
-    """Return who or what began a run, or a job of a run's step; None for what is neither."""
+    """Return who or what began a run, a job of a run's step, or a run of an experiment; None for what is none of these."""
     run = ctx.session.get(PipelineRunRow, actor)
     if run is not None:
         return run.created_by
+    if actor.startswith("run_"):
+        try:
+            tracked = experiments.get_run(ctx, actor)
+        except NotFound:
+            return None
+        return tracked.job_id or tracked.created_by
     return ctx.session.scalar(select(PipelineStepRow.run_id).where(PipelineStepRow.job_id == actor).limit(1))
-

@@ -54,19 +54,25 @@ def create_schedule(
     as_json: AsJson = False,
 ) -> None:
     """Begin a pipeline, or a job, by the clock."""
-    chosen: dict[str, Any] = {"catch_up": catch_up, "overlap": overlap, "jitter_s": jitter_s, "moment_parameter": moment_parameter}
+    chosen: dict[str, Any] = {
+        "catch_up": catch_up,
+        "overlap": overlap,
+        "jitter_s": jitter_s,
+        "moment_parameter": moment_parameter,
+    }
     made = group(ctx, Schedules).create_schedule(
         name,
         when,
         pipeline=pipeline,
         version=version,
         parameters=values(parameter, "a parameter"),
-        job=_job(job),
+        job=read_job(job),
         zone=zone,
         description=description,
         starts_at=_moment(starts_at),
         ends_at=_moment(ends_at),
         paused=paused,
+        moment_parameter=moment_parameter,
         **{field: value for field, value in chosen.items() if value is not None},
     )
     show(made, as_json=as_json)
@@ -119,7 +125,9 @@ def update_schedule(
     fields: dict[str, Any] = {
         "when": when,
         "zone": zone,
-        "target": target_of(pipeline, version, values(parameter, "a parameter"), _job(job)) if pipeline or job else None,
+        "target": target_of(pipeline, version, values(parameter, "a parameter"), read_job(job))
+        if pipeline or job
+        else None,
         "description": description,
         "starts_at": _moment(starts_at),
         "ends_at": _moment(ends_at),
@@ -177,7 +185,8 @@ def _show_times(found: DueTimes, *, as_json: bool) -> None:
     show_rows(found.times, ["local", "at"], as_json=False, empty="No moment is to come.", heads=[found.zone, "UTC"])
 
 
-def _job(text: str | None) -> JobCreate | None:
+def read_job(text: str | None) -> JobCreate | None:
+    """Read a job that is written as JSON."""
     try:
         return None if text is None else JobCreate.model_validate_json(text)
     except ValueError as wrong:

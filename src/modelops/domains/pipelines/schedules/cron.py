@@ -7,7 +7,7 @@ the last day of a month, and names such as `@daily`. A reading is a naive dateti
 from calendar import monthrange
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from modelops.contracts.errors import InvalidInput
 
@@ -23,8 +23,13 @@ _NAMED = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-_MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
-_WEEKDAYS = {name: number for number, name in enumerate("sun mon tue wed thu fri sat".split())}
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1
+    )
+}
+_WEEKDAYS = {name: number for number, name in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
 _LAST = "l"
 
 
@@ -108,9 +113,7 @@ def read_cron(text: str) -> Cron:
     return found
 
 
-def _field(
-    text: str, what: str, least: int, most: int, names: Mapping[str, int] | None = None
-) -> tuple[int, ...]:
+def _field(text: str, what: str, least: int, most: int, names: Mapping[str, int] | None = None) -> tuple[int, ...]:
     found: set[int] = set()
     for part in text.split(","):
         span, slash, step = part.partition("/")

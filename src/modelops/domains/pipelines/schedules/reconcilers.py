@@ -70,7 +70,9 @@ class Timekeeper:
         cause, target = cause_of(row), read_target(row.target)
         if seen.chosen.missed:
             count, last = len(seen.chosen.missed), seen.chosen.missed[-1]
-            why = f"{count}{'' if seen.complete else ' or more'} moments passed while nobody was there to begin anything."
+            why = (
+                f"{count}{'' if seen.complete else ' or more'} moments passed while nobody was there to begin anything."
+            )
             record_missed(ctx, cause, f"missed {last.isoformat()}", seen.chosen.missed, target, why)
         for moment in seen.chosen.begin:
             given = with_parameters(target, given_parameters(row, moment))

@@ -137,7 +137,7 @@ def run_schedule(ctx: Context, schedule: str) -> Beginning:
     row = _find(ctx, schedule, lock=True)
     now = ctx.clock.now()
     target = with_parameters(read_target(row.target), given_parameters(row, now))
-    begun = record(ctx, cause_of(row), new_id("now"), now, target, begins_at=now)
+    begun, _ = record(ctx, cause_of(row), new_id("now"), now, target, begins_at=now)
     settle_due(ctx, row.id)
     return as_beginning(begun)
 

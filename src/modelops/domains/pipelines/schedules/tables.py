@@ -10,8 +10,11 @@ from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revise
 
 
 class ScheduleRow(Tracked, Revised, InProject, Base):
-    """A schedule. `cursor` is the moment up to which it was considered, `next_at` the next due one behind it, `anchor` what an
-    interval is counted from, `kind` what the target is (`pipeline`, `job`). `owner` and `permissions` tell in whose name it begins: of whoever changed it last."""
+    """A schedule. `kind` is what its target is: `pipeline` or `job`.
+
+    `cursor` is the moment up to which it was considered, `next_at` the next due one behind it, `anchor` what an interval is
+    counted from. `owner` and `permissions` tell in whose name it begins: of whoever changed it last.
+    """
 
     __tablename__ = "pipeline_schedules"
     __table_args__ = (UniqueConstraint("project_id", "name"), sparse_index("pipeline_schedules", "next_at"))
