@@ -56,10 +56,10 @@ class Client:
         self.experiments = Experiments(rest)
         self.models = Models(rest)
         self.training = Training(rest)
-        self.pipelines = Pipelines(rest)
         self.serving = Serving(rest)
         self.monitoring = Monitoring(rest)
         self.webhooks = Webhooks(rest)
+        self.pipelines = Pipelines(rest)
 
     def close(self) -> None:
         """Close the connection; a platform in this process is closed with it."""

@@ -35,10 +35,14 @@ class Ready:
     read: Mapping[str, Json] = field(default_factory=dict)
 
 
-def digests_to_read(ctx: Context, run: PipelineRunRow, document: PipelineDocument, steps: Sequence[Beginning]) -> set[str]:
+def digests_to_read(
+    ctx: Context, run: PipelineRunRow, document: PipelineDocument, steps: Sequence[Beginning]
+) -> set[str]:
     """Return the JSON values in the store that beginning these steps needs: the inputs of what the platform does itself,
     and the items that cached members take."""
-    chosen = [item for item in steps if kind_of(document.steps[item.step]) != "function" or document.steps[item.step].cache]
+    chosen = [
+        item for item in steps if kind_of(document.steps[item.step]) != "function" or document.steps[item.step].cache
+    ]
     found: set[str] = set()
     for item, inputs in zip(chosen, _resolved(ctx, run, document, chosen), strict=True):
         found |= {digest for digest, _ in inputs.items.values()}
@@ -104,7 +108,8 @@ def _begin_cached(
         taken.append((key, json.dumps(hit.outputs), hit.run_id, now, now, run.id, item.key))
         held += [ref["digest"] for ref in hit.outputs.values() if ref["digest"]]
     raw.executemany(
-        "UPDATE pipeline_steps SET state = 'ready', cache_key = ? WHERE run_id = ? AND key = ? AND state = 'waiting'", ready
+        "UPDATE pipeline_steps SET state = 'ready', cache_key = ? WHERE run_id = ? AND key = ? AND state = 'waiting'",
+        ready,
     )
     raw.executemany(
         "UPDATE pipeline_steps SET state = 'cached', cache_key = ?, outputs = ?, cached_from = ?, started_at = ?, ended_at = ?"

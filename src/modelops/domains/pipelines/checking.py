@@ -31,12 +31,16 @@ _ORDERS = frozenset({"<", "<=", ">", ">="})
 
 @dataclass(frozen=True)
 class Flaw:
-    """Something that is wrong: at which place of the document (`steps.fit.inputs.x`), a stable code, what, and what to do."""
+    """Something that is wrong: at which place of the document (`steps.fit.inputs.x`), a stable code, what, and what to do.
+
+    `line` is that of the file, where it was read from one.
+    """
 
     place: str
     code: str
     detail: str
     hint: str = ""
+    line: int | None = None
 
 
 class InvalidPipeline(InvalidInput):
@@ -49,10 +53,19 @@ class InvalidPipeline(InvalidInput):
     def of(cls, flaws: Iterable[Flaw]) -> "InvalidPipeline":
         """Return the error that tells these flaws."""
         found = list(flaws)
-        told = "; ".join(f"{flaw.place or 'the document'}: {flaw.detail}" for flaw in found[:10])
+        told = "; ".join(f"{_said_place(flaw)}: {flaw.detail}" for flaw in found[:10])
         more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
         hints = list(dict.fromkeys(flaw.hint for flaw in found if flaw.hint))
-        return cls(f"{told}{more}", hint=" ".join(hints[:3]), extra={"flaws": [asdict(flaw) for flaw in found]})
+        return cls(f"{told}{more}", hint=" ".join(hints[:3]), extra={"flaws": [_told(flaw) for flaw in found]})
+
+
+def _told(flaw: Flaw) -> dict[str, Any]:
+    return {name: value for name, value in asdict(flaw).items() if value is not None}
+
+
+def _said_place(flaw: Flaw) -> str:
+    line = "" if flaw.line is None else f"line {flaw.line}"
+    return f"{flaw.place} ({line})" if flaw.place and line else flaw.place or line or "the document"
 
 
 def read_document(raw: Any) -> PipelineDocument:
@@ -61,12 +74,21 @@ def read_document(raw: Any) -> PipelineDocument:
     Raises:
         InvalidPipeline: its form or its meaning is wrong.
     """
-    try:
-        document = PipelineDocument.model_validate(raw)
-    except ValidationError as wrong:
-        raise InvalidPipeline.of(_flaws_of_form(wrong)) from None
+    document = parse_document(raw)
     check_document(document)
     return document
+
+
+def parse_document(raw: Any) -> PipelineDocument:
+    """Return the document that plain data tells, whose meaning is not checked yet.
+
+    Raises:
+        InvalidPipeline: its form is wrong.
+    """
+    try:
+        return PipelineDocument.model_validate(raw)
+    except ValidationError as wrong:
+        raise InvalidPipeline.of(_flaws_of_form(wrong)) from None
 
 
 def check_document(document: PipelineDocument) -> None:

@@ -163,11 +163,12 @@ def _take(ctx: Context, run: PipelineRunRow, worker: PipelineWorkerRow, most: in
         .order_by(PipelineStepRow.place)
         .limit(_share(ctx, run, document, worker.queue, most))
         .with_for_update(skip_locked=True)
+        .cte("free")  # read once: a subquery might be read again for each row, and claim more than it may
     )
     open_run = select(PipelineRunRow.id).where(PipelineRunRow.id == run.id, PipelineRunRow.state == RunState.RUNNING)
     claim = (
         update(PipelineStepRow)
-        .where(PipelineStepRow.id.in_(free.scalar_subquery()), open_run.exists())
+        .where(PipelineStepRow.id.in_(select(free.c.id)), open_run.exists())
         .values(
             state=StepState.RUNNING,
             attempt=PipelineStepRow.attempt + 1,
@@ -187,11 +188,11 @@ def _take(ctx: Context, run: PipelineRunRow, worker: PipelineWorkerRow, most: in
         )
         .execution_options(synchronize_session=False)
     )
-    rows = sorted(ctx.session.execute(claim).all(), key=lambda row: row.place)
-    found = resolve(ctx, run, document, [(row.step, row.index) for row in rows])
+    rows = sorted(ctx.session.execute(claim).all(), key=lambda row: row[-1])
+    found = resolve(ctx, run, document, [(step, index) for _, _, step, index, _, _ in rows])
     return [
-        _Taken(_task(document, run, inputs, row.id, row.key, row.step, row.attempt, lease_s), inputs.items)
-        for row, inputs in zip(rows, found, strict=True)
+        _Taken(_task(document, run, inputs, step_id, key, step, attempt, lease_s), inputs.items)
+        for (step_id, key, step, _, attempt, _), inputs in zip(rows, found, strict=True)
     ]
 
 

@@ -80,7 +80,9 @@ class _Conducting:
             news: Any = await self._story.step("turn", partial(self._turn, orders, planner, stopped))
             if news is None:  # the run is gone, or was ended by another hand
                 return None
-            outcomes = [Outcome(key, StepState(state), await self._values(found)) for key, state, found in news["ended"]]
+            outcomes = [
+                Outcome(key, StepState(state), await self._values(found)) for key, state, found in news["ended"]
+            ]
             following = planner.settle(outcomes)
             if news["stop"]:
                 stopped = True
@@ -123,9 +125,7 @@ class _Conducting:
             seen = await self._until_news(bell, stopped)
         if seen is None:
             return None
-        ended: list[Json] = []
-        for told in seen.ended:
-            ended.append(await self._news_of(told, planner.wanted(told.step)))
+        ended: list[Json] = [await self._news_of(told, planner.wanted(told.step)) for told in seen.ended]
         return {"ended": ended, "stop": seen.state is RunState.CANCELING and not stopped}
 
     async def _until_news(self, bell: Bell, stopped: bool) -> Look | None:
@@ -196,7 +196,9 @@ class _Conducting:
         """Return the values of a turn's news. Content that is named by its digest is the same whenever it is read."""
         store = self._place.ports[BlobStore]
         return {
-            name: await self._persist(partial(read_json, store, where["digest"])) if "digest" in where else where["value"]
+            name: await self._persist(partial(read_json, store, where["digest"]))
+            if "digest" in where
+            else where["value"]
             for name, where in found.items()
         }
 

@@ -43,7 +43,9 @@ def resolve(
     """
     specs = [document.steps[name] for name, _ in steps]
     outputs = _outputs(ctx, run, {need for spec in specs for need in _taken(spec)})
-    return [_inputs(spec, index, run.parameters, document, outputs) for spec, (_, index) in zip(specs, steps, strict=True)]
+    return [
+        _inputs(spec, index, run.parameters, document, outputs) for spec, (_, index) in zip(specs, steps, strict=True)
+    ]
 
 
 def deciding(document: PipelineDocument) -> dict[str, set[str]]:

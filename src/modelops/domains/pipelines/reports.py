@@ -61,7 +61,7 @@ def _artifacts(ctx: Context, body: StepReports) -> dict[str, Artifact]:
     try:
         return data.hold_artifacts(ctx, named)
     except NotFound:
-        found = {}
+        found: dict[str, Artifact] = {}
         for digest in dict.fromkeys(named):
             try:
                 found |= data.hold_artifacts(ctx, [digest])

@@ -93,8 +93,6 @@ class _Latest(dict[str, PipelineDocument]):
 _KNOWN = _Latest()
 
 
-
-
 def hold(ctx: Context, owner: str, project_id: str, digests: Iterable[str]) -> None:
     """Keep blobs from being collected while their owner's rows are there."""
     rows = [(owner, digest, project_id) for digest in dict.fromkeys(digests)]
@@ -117,7 +115,9 @@ def as_pipeline(row: PipelineRow) -> Pipeline:
 
 def as_version(ctx: Context, row: PipelineVersionRow, name: str) -> PipelineVersion:
     """Return a version as it is shown."""
-    own = {field: getattr(row, field) for field in PipelineVersion.model_fields if field not in ("pipeline", "document")}
+    own = {
+        field: getattr(row, field) for field in PipelineVersion.model_fields if field not in ("pipeline", "document")
+    }
     return PipelineVersion(pipeline=name, document=document_of(ctx, row.id), **own)
 
 

@@ -1,17 +1,16 @@
 """Runs: begun, looked at, paused, cancelled and deleted."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 
 from sqlalchemy import delete
 
-from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ids import new_id
-from modelops.contracts.schemas import Json, Page
+from modelops.contracts.schemas import Page
 from modelops.domains.data import service as data
 from modelops.domains.identity import service as identity
 from modelops.domains.pipelines.document import PipelineDocument
 from modelops.domains.pipelines.ending import wind_up
+from modelops.domains.pipelines.parameters import check_parameters
 from modelops.domains.pipelines.permissions import step_permissions
 from modelops.domains.pipelines.rows import (
     as_run,
@@ -91,7 +90,7 @@ def begin(
         version_id=version.id,
         version=version.version,
         name=body.name or f"{pipeline} {run_id[-6:]}",
-        parameters=_parameters(document, body.parameters),
+        parameters=check_parameters(document.parameters, body.parameters),
         tags=body.tags,
         cause=cause,
         use_cache=body.use_cache,
@@ -106,8 +105,8 @@ def begin(
     ctx.session.flush()
     if document.code is not None:
         hold(ctx, run_id, ctx.project_id, [document.code.digest])
-        if any(spec.run is not None for spec in document.steps.values()):
-            add_workers(ctx, run, "", 1)
+    if any(spec.run is not None for spec in document.steps.values()):
+        add_workers(ctx, run, "", 1)
     ctx.emit("modelops.pipelines.run_queued", run_id, pipeline=pipeline, version=version.version, cause=cause)
     return run
 
@@ -186,14 +185,3 @@ def remove(ctx: Context, row: PipelineRunRow) -> None:
     ctx.session.delete(row)
     ctx.session.flush()
     data.release_artifacts(ctx, row.project_id, digests)
-
-
-def _parameters(document: PipelineDocument, given: Mapping[str, Json]) -> dict[str, Json]:
-    unknown = sorted(given.keys() - document.parameters.keys())
-    if unknown:
-        names = ", ".join(document.parameters) or "none"
-        raise InvalidInput(f"The pipeline has no parameter '{unknown[0]}'.", hint=f"Its parameters: {names}.")
-    missing = [name for name, spec in document.parameters.items() if spec.required and name not in given]
-    if missing:
-        raise InvalidInput(f"The parameter '{missing[0]}' must be given.")
-    return {name: given.get(name, spec.default) for name, spec in document.parameters.items()}

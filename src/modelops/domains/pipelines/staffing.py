@@ -1,12 +1,11 @@
 """The workers of a run: how many it is to have, what each is told, and what becomes of the steps of one that vanished."""
 
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from modelops.contracts.ids import new_id
 from modelops.contracts.ports import JobSpec, Limits, Observation, Phase
@@ -126,9 +125,7 @@ def settle_staff(ctx: Context, run_id: str, seen: Sequence[Sight], missing: Sequ
         for queue in missing:
             add_workers(inside, run, queue, 1)
         return
-    alive = select(PipelineWorkerRow.id).where(
-        PipelineWorkerRow.run_id == run_id, PipelineWorkerRow.ended_at.is_(None)
-    )
+    alive = select(PipelineWorkerRow.id).where(PipelineWorkerRow.run_id == run_id, PipelineWorkerRow.ended_at.is_(None))
     ctx.session.flush()
     if ctx.session.scalars(alive.limit(1)).first() is None:
         identity.revoke_grants(inside, run_id)
@@ -204,7 +201,9 @@ def _missing(
 def _resting(ctx: Context, run: PipelineRunRow) -> bool:
     """Tell whether a worker ended just now before it took anything up: the next is not started in the same breath."""
     query = select(PipelineWorkerRow.ended_at).where(
-        PipelineWorkerRow.run_id == run.id, PipelineWorkerRow.ended_at.is_not(None), PipelineWorkerRow.heard_at.is_(None)
+        PipelineWorkerRow.run_id == run.id,
+        PipelineWorkerRow.ended_at.is_not(None),
+        PipelineWorkerRow.heard_at.is_(None),
     )
     last = ctx.session.scalars(query.order_by(PipelineWorkerRow.ended_at.desc()).limit(1)).first()
     return last is not None and ctx.clock.now() < last + timedelta(seconds=_PAUSE_S)

@@ -83,4 +83,3 @@ def decide_step(scope: Scope, run: str, step: str, body: Decision) -> StepRun:
         wake(ctx, ends_of(owner.id))
         ctx.session.flush()
         return as_step(row)
-

@@ -40,7 +40,12 @@ class PipelineRunRow(Tracked, Revised, InProject, Base):
 
     __tablename__ = "pipeline_runs"
     __table_args__ = (
-        Index("ix_pipeline_runs_open", "id", sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL")),
+        Index(
+            "ix_pipeline_runs_open",
+            "id",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -113,7 +118,12 @@ class PipelineWorkerRow(InProject, Base):
 
     __tablename__ = "pipeline_workers"
     __table_args__ = (
-        Index("ix_pipeline_workers_open", "run_id", sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL")),
+        Index(
+            "ix_pipeline_workers_open",
+            "run_id",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
         Index("ix_pipeline_workers_run", "run_id"),
     )
 

@@ -8,6 +8,7 @@ from modelops.contracts.schemas import Page, jsonable
 from modelops.contracts.signing import canonical
 from modelops.contracts.signing import digest as digest_of
 from modelops.domains.data import service as data
+from modelops.domains.pipelines.checking import check_document
 from modelops.domains.pipelines.document import PipelineDocument
 from modelops.domains.pipelines.rows import as_pipeline, as_version, find_pipeline, find_version, held_by, hold
 from modelops.domains.pipelines.schemas import Pipeline, PipelineCreate, PipelineVersion
@@ -38,6 +39,7 @@ def register_pipeline(ctx: Context, body: PipelineCreate) -> PipelineVersion:
     """
     ctx.require("pipelines.write")
     document = body.document
+    check_document(document)
     code = _check_code(ctx, document)
     now = ctx.clock.now()
     row = ctx.session.scalars(ctx.query(PipelineRow).where(PipelineRow.name == document.name).with_for_update()).first()
@@ -136,12 +138,6 @@ def delete_pipeline(ctx: Context, pipeline: str) -> None:
 def _check_code(ctx: Context, document: PipelineDocument) -> list[str]:
     """Return the blobs that a document names, held until its rows are committed."""
     if document.code is None:
-        functions = [name for name, spec in document.steps.items() if spec.run is not None]
-        if functions:
-            raise InvalidInput(
-                f"steps.{functions[0]}.run: the step is a function, and the document brings no code.",
-                hint="Register it from Python, or with `mops pipelines register FILE`, which packs the code.",
-            )
         return []
     digests = [digest for digest in (document.code.digest, document.code.requirements) if digest is not None]
     data.hold_artifacts(ctx, digests)

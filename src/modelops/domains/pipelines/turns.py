@@ -29,7 +29,7 @@ MOST_TOLD = 5_000
 """Of the steps that ended, so many are told in one turn."""
 
 _INSERT = (
-    "INSERT INTO pipeline_steps (id, project_id, run_id, key, step, \"index\", place, kind, queue, state, told, attempt,"
+    'INSERT INTO pipeline_steps (id, project_id, run_id, key, step, "index", place, kind, queue, state, told, attempt,'
     " failures, lost, outputs, log_characters) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting', ?, 0, 0, 0, ?, 0)"
     " ON CONFLICT DO NOTHING"
 )
@@ -77,7 +77,12 @@ def lay_out(ctx: Context, run_id: str) -> PipelineRunRow | None:
             run.state = RunState.RUNNING
         run.touch()
         inside.emit(
-            "modelops.pipelines.run_started", run.id, pipeline=run.pipeline, version=run.version, name=run.name, cause=run.cause
+            "modelops.pipelines.run_started",
+            run.id,
+            pipeline=run.pipeline,
+            version=run.version,
+            name=run.name,
+            cause=run.cause,
         )
         document = document_of(ctx, run.version_id)
         _insert(ctx, run, document, ((name, None) for name in document.steps))
@@ -100,7 +105,7 @@ def write_orders(ctx: Context, run_id: str, orders: Orders, lists: Mapping[str, 
     if known:
         raw.executemany("UPDATE pipeline_steps SET told = ? WHERE run_id = ? AND key = ?", known)
     now = raw.moment(ctx.clock.now())
-    settled = [(item.state, item.reason, now, True, run_id, item.key) for item in orders.settled]
+    settled: list[tuple[Any, ...]] = [(item.state, item.reason, now, True, run_id, item.key) for item in orders.settled]
     settled += [(state, None, now, True, run_id, key) for key, state in orders.closed]
     if settled:
         raw.executemany(
@@ -213,7 +218,9 @@ def _why_it_failed(ctx: Context, run_id: str) -> str:
         PipelineStepRow.kind != FAN_OUT,
     )
     count = ctx.session.scalar(select(func.count()).where(*failed)) or 0
-    first = ctx.session.scalars(select(PipelineStepRow).where(*failed).order_by(PipelineStepRow.ended_at).limit(1)).first()
+    first = ctx.session.scalars(
+        select(PipelineStepRow).where(*failed).order_by(PipelineStepRow.ended_at).limit(1)
+    ).first()
     if first is None:
         return "A step of it failed."
     more = f" So did {count - 1} more." if count > 1 else ""

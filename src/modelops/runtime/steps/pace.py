@@ -5,7 +5,6 @@ _QUICK_S = 0.05
 _AHEAD_S = 0.3
 """How much work is claimed at once, by what steps took lately."""
 
-_LONG_S = 1.0
 _SMOOTH = 0.3
 
 
@@ -36,7 +35,3 @@ class Pace:
     def is_quick(self) -> bool:
         """Tell whether the next steps are to be claimed while one runs."""
         return self._seconds is not None and self._seconds < _QUICK_S
-
-    def is_long(self, seconds: float) -> bool:
-        """Tell whether what runs takes so long that nothing should wait for it."""
-        return seconds > _LONG_S

@@ -4,6 +4,8 @@ What belongs here: the ways to write a pipeline, and what packs it. What never d
 domain's, and how a step is carried out, which is the workers'.
 """
 
+from modelops.domains.pipelines.files import load_pipeline
+from modelops.domains.pipelines.yaml_writing import write_yaml
 from modelops.sdk.pipelines.annotations import Parameter
 from modelops.sdk.pipelines.building import Handle, approval, job, notify, when
 from modelops.sdk.pipelines.steps import Step, step
@@ -18,8 +20,10 @@ __all__ = [
     "approval",
     "item",
     "job",
+    "load_pipeline",
     "notify",
     "pipeline",
     "step",
     "when",
+    "write_yaml",
 ]

@@ -16,6 +16,7 @@ from modelops.domains.pipelines.document import (
     StepSpec,
     ValueType,
 )
+from modelops.domains.pipelines.packing import module_of
 from modelops.sdk.pipelines.annotations import outputs_of
 from modelops.sdk.pipelines.building import Draft, Handle, as_retries, current_draft
 from modelops.sdk.pipelines.values import Value, as_binding, as_condition, item
@@ -187,7 +188,7 @@ def reference_of(function: Callable[..., Any]) -> str:
             f"Step '{name}' lies within another function.",
             hint="Define steps at the top of a module: workers import them from there.",
         )
-    return f"{function.__module__}:{name}"
+    return f"{module_of(function)}:{name}"
 
 
 def _merged(options: Options, changes: Mapping[str, Any]) -> Options:

@@ -4,11 +4,13 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, ParamSpec, overload
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.pipelines.checking import check_document
 from modelops.domains.pipelines.document import FromParameter, PipelineDocument
+from modelops.domains.pipelines.packing import Packed, file_of, module_of, pack
 from modelops.sdk.pipelines.annotations import parameters_of
 from modelops.sdk.pipelines.building import Draft, drafting
 from modelops.sdk.pipelines.values import Value
@@ -34,10 +36,12 @@ class Template:
         workers: int = 2,
         timeout_s: float | None = None,
         notify: Sequence[Notice] = (),
+        requirements: Path | str | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name or function.__name__
+        self.requirements = None if requirements is None else Path(requirements)
         self._facts = {
             "description": (inspect.getdoc(function) or "") if description is None else description,
             "workers": workers,
@@ -59,6 +63,27 @@ class Template:
     def functions(self) -> dict[str, Callable[..., Any]]:
         """Return the function of each step that has one."""
         return dict(self._written[1].functions)
+
+    def packed(self) -> Packed:
+        """Return the document with the code of its steps, ready to be submitted.
+
+        Raises:
+            InvalidPipeline: a function is not where workers find it.
+            TooLarge: the code is more than an archive takes.
+        """
+        files: dict[str, Path] = {}
+        session: dict[str, Callable[..., Any]] = {}
+        for function in self.functions.values():
+            file = file_of(function.__module__)
+            if file is None:
+                session[function.__qualname__] = function
+            else:
+                files[module_of(function)] = file
+        home = file_of(self.function.__module__)
+        lock = self.requirements
+        if lock is not None and home is not None:
+            lock = home.parent / lock
+        return pack(self.document, files=files, session=session, requirements=lock)
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
         """Refuse: a pipeline runs on a platform."""
@@ -100,6 +125,7 @@ def pipeline(
     workers: int = 2,
     timeout_s: float | None = None,
     notify: Sequence[Notice] = (),
+    requirements: Path | str | None = None,
 ) -> Callable[[Callable[P, Any]], Template]: ...
 def pipeline(function: Callable[..., Any] | None = None, /, **facts: Any) -> Any:
     """Make a pipeline of a function that calls steps: `@pipeline`, or `@pipeline(name="nightly", workers=4)`.
@@ -110,7 +136,8 @@ def pipeline(function: Callable[..., Any] | None = None, /, **facts: Any) -> Any
     Args:
         function: The function.
         facts: `name`, else the function's; `description`, else the docstring; `workers`, processes of a run at most;
-            `timeout_s` of a run; `notify`, which ends of a run are told as events.
+            `timeout_s` of a run; `notify`, which ends of a run are told as events; `requirements`, a lock file beside the
+            module, where the steps need an environment of their own.
     """
     if function is not None:
         return Template(function)
