@@ -12,6 +12,7 @@ from modelops.domains.models.client import Models
 from modelops.domains.monitoring.client import Monitoring
 from modelops.domains.serving.client import Serving
 from modelops.domains.training.client import Training
+from modelops.domains.tuning.client import Tuning
 from modelops.domains.webhooks.client import Webhooks
 from modelops.sdk.connection import connect
 from modelops.sdk.platform import Platform
@@ -57,6 +58,7 @@ class Client:
         self.training = Training(rest)
         self.serving = Serving(rest)
         self.monitoring = Monitoring(rest)
+        self.tuning = Tuning(rest)
         self.webhooks = Webhooks(rest)
 
     def close(self) -> None:
