@@ -26,7 +26,7 @@ FINAL = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
 SILENCE = "Not heard of for"
 """How the reason begins for which a trial fails whose worker fell silent."""
 
-_NEARLY = 1e-8
+_NEARLY, _ROUNDING = 1e-8, 1e-14
 
 
 class StudyError(MLOpsError):
@@ -91,7 +91,7 @@ def check_dimension(name: str, dimension: Dimension) -> None:
     if isinstance(dimension, Choice):
         if any(isinstance(one, float) and not math.isfinite(one) for one in dimension.choices):
             raise InvalidInput(f"The choices of '{name}' hold a number that is not finite.")
-        if any(same_value(a, b) for n, a in enumerate(dimension.choices) for b in dimension.choices[:n]):
+        if any(a == b for n, a in enumerate(dimension.choices) for b in dimension.choices[:n]):
             raise InvalidInput(f"A choice of '{name}' is named twice.")
         return
     if dimension.low > dimension.high:
@@ -120,7 +120,8 @@ def contains(dimension: Dimension, value: Any) -> bool:
         return any(same_value(value, choice) for choice in dimension.choices)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return False
-    if not dimension.low <= value <= dimension.high:
+    margin = _ROUNDING * max(abs(dimension.low), abs(dimension.high))  # exp(log(x)) is x but for its last bits
+    if not dimension.low - margin <= value <= dimension.high + margin:
         return False
     if isinstance(dimension, IntRange):
         return float(value).is_integer() and (int(value) - dimension.low) % dimension.step == 0
@@ -172,7 +173,9 @@ def grid_of(dimension: Dimension) -> list[Any] | None:
     if dimension.step is None:
         return [dimension.low] if dimension.low == dimension.high else None
     count = math.floor((dimension.high - dimension.low) / dimension.step + _NEARLY) + 1
-    return None if count > 1_000_000 else [dimension.low + n * dimension.step for n in range(count)]
+    return (
+        None if count > 1_000_000 else [min(dimension.low + n * dimension.step, dimension.high) for n in range(count)]
+    )
 
 
 def grid_size(space: Mapping[str, Dimension]) -> int | None:
@@ -233,9 +236,9 @@ def why_stopped(study: Progress, now: datetime) -> Stop | None:
             return Stop(f"The target {study.target:g} is reached.", hard=True)
     if study.patience is not None and study.completed - study.best_at >= study.patience:
         return Stop(f"{study.patience} trials brought nothing better.", hard=True)
-    if study.max_seconds is not None and study.started_at is not None:
-        if now >= study.started_at + timedelta(seconds=study.max_seconds):
-            return Stop(f"Its time of {study.max_seconds:g} s is over.", hard=True)
+    begun, most = study.started_at, study.max_seconds
+    if begun is not None and most is not None and now >= begun + timedelta(seconds=most):
+        return Stop(f"Its time of {most:g} s is over.", hard=True)
     if study.max_trials is not None and study.trials >= study.max_trials:
         return Stop(f"The budget of {study.max_trials} trials is spent.", hard=False)
     return None

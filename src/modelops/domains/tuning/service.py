@@ -186,7 +186,8 @@ def enqueue_trial(ctx: Context, study: str, body: TrialEnqueue) -> Trial:
     if ledger.max_trials is not None and ledger.trials >= ledger.max_trials:
         raise Conflict(f"The budget of {ledger.max_trials} trials is spent.", hint="Raise `max_trials` first.")
     if (ranges := ledger.ranges) is not None:
-        check_parameters(ranges, body.parameters, whole=False)
+        grid = SamplerName(json.loads(found.sampler)["name"]) is SamplerName.GRID
+        check_parameters(ranges, body.parameters, whole=grid)
     entry = new_entry(raw, ledger, body.parameters, TrialState.WAITING, now)
     entry.attributes = json.dumps(body.attributes, ensure_ascii=False)
     insert_trial(raw, ledger, entry, None)

@@ -150,9 +150,9 @@ def _end(raw: Raw, scope: Scope, study: Ledger, entry: Entry, body: TrialTell, n
     if given_back:
         raw.execute("DELETE FROM trial_values WHERE study_number = ? AND number = ?", (study.number, entry.number))
     study.count(body.state)
-    if body.values is not None and len(body.values) == 1:
-        if is_better(body.values[0], study.best_value, study.aims[0].direction):
-            study.best_value, study.best_number, study.best_at = body.values[0], entry.number, study.completed
+    value = body.values[0] if body.values is not None and len(body.values) == 1 else None
+    if value is not None and is_better(value, study.best_value, study.aims[0].direction):
+        study.best_value, study.best_number, study.best_at = value, entry.number, study.completed
     if entry.run_id is not None:
         batch = _batch(raw, study, body, body.intermediate, now)
         if body.values is not None:
