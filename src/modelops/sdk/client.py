@@ -13,6 +13,7 @@ from modelops.domains.monitoring.client import Monitoring
 from modelops.domains.pipelines.client import Pipelines
 from modelops.domains.serving.client import Serving
 from modelops.domains.training.client import Training
+from modelops.domains.tuning.client import Tuning
 from modelops.domains.webhooks.client import Webhooks
 from modelops.sdk.connection import connect
 from modelops.sdk.platform import Platform
@@ -58,6 +59,7 @@ class Client:
         self.training = Training(rest)
         self.serving = Serving(rest)
         self.monitoring = Monitoring(rest)
+        self.tuning = Tuning(rest)
         self.webhooks = Webhooks(rest)
         self.pipelines = Pipelines(rest)
 
