@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from modelops.contracts.errors import MLOpsError
 
@@ -65,6 +66,41 @@ def session_of(ctx: typer.Context) -> Session:
     if session is None:
         raise RuntimeError("A command of `mops` runs below its root command.")
     return session
+
+
+def with_short_names(**short: str) -> type[TyperGroup]:
+    """Return the class of a group whose commands have a second, short name: `with_short_names(submit="submit_job")`.
+
+    A command keeps the name of its operation, by which it is documented; the help shows both.
+
+        app = typer.Typer(cls=with_short_names(submit="submit_job"), help="…", no_args_is_help=True)
+    """
+    long = {name.replace("_", "-"): command.replace("_", "-") for name, command in short.items()}
+
+    class WithShortNames(TyperGroup):
+        """A group that knows some of its commands by two names."""
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            """Return a command by either of its names."""
+            return super().get_command(ctx, long.get(cmd_name, cmd_name))
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            """Return the names that people see and the shell completes: the short one where there is one."""
+            shorter = {command: name for name, command in long.items()}
+            return [shorter.get(name, name) for name in super().list_commands(ctx)]
+
+        def format_commands(self, ctx: Any, formatter: Any) -> None:
+            """Write the commands, each with its other name."""
+            found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+            rows = [
+                (f"{name}, {long[name]}" if name in long else name, command.get_short_help_str(formatter.width))
+                for name, command in found
+                if not command.hidden
+            ]
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+    return WithShortNames
 
 
 def show(value: Any, *, as_json: bool, title: str | None = None) -> None:

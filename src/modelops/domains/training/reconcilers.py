@@ -15,6 +15,7 @@ from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
 from modelops.domains.training.schemas import JobState, Resources
 from modelops.domains.training.tables import JobRow
+from modelops.domains.training.usage import pack
 from modelops.kernel.context import Context
 from modelops.kernel.secrets import SecretBox
 from modelops.kernel.work import PlatformUrl
@@ -22,6 +23,9 @@ from modelops.kernel.work import PlatformUrl
 log = logging.getLogger(__name__)
 
 ORPHANS = "orphans"
+PREFIX = "job_"
+"""What the names of attempts begin with at the backend; others have processes there, too."""
+
 _SWEEP_EVERY_S = 30.0
 
 
@@ -81,12 +85,13 @@ class Jobs:
             return None
         return state if isinstance(state, _Admit) else _drive(ports, state)
 
-    def apply(self, ctx: Context, key: str, seen: Any) -> None:
-        """Write back what was seen."""
+    def apply(self, ctx: Context, key: str, seen: Any) -> bool:
+        """Write back what was seen; a job that was admitted just now is started at once."""
         if isinstance(seen, Seen):
             lifecycle.settle(ctx, key, seen)
-        else:
-            lifecycle.admit(ctx, key)
+            return False
+        lifecycle.admit(ctx, key)
+        return True
 
     def _sweep_of(self, ports: Mapping[type, Any]) -> "_Sweep":
         """Return the sweep of a backend: several platforms may be open in one process."""
@@ -110,7 +115,7 @@ class _Sweep:
 
     def run(self, backend: JobBackend, wanted: Wanted) -> None:
         """Compare what the backend has with what is wanted."""
-        strangers = [name for name in backend.names() if name not in wanted.live]
+        strangers = [name for name in backend.names() if name.startswith(PREFIX) and name not in wanted.live]
         running = {name for name in strangers if not backend.observe(name).ended}
         suspects = frozenset(name for name in strangers if name in running or name not in wanted.kept)
         for name in sorted(suspects & self._suspects):
@@ -138,7 +143,8 @@ def _drive(ports: Mapping[type, Any], attempt: _Attempt) -> Seen | None:
     seen = backend.observe(attempt.name)
     if attempt.state is JobState.RUNNING and seen.phase in (Phase.STARTING, Phase.RUNNING):
         return None  # nothing new
-    return Seen(attempt.number, seen, problem, hopeless)
+    samples = pack(backend.usage(attempt.name)) if seen.ended else None
+    return Seen(attempt.number, seen, problem, hopeless, samples)
 
 
 def _attempt(ctx: Context, row: JobRow) -> _Attempt:
@@ -160,6 +166,9 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         "parameters": row.parameters,
         "dataset_version_id": row.dataset_version_id,
         "dataset": row.dataset,
+        "inputs": row.inputs,
+        "attempt": row.attempt,
+        "environment": row.environment,
         "experiment": row.experiment,
     }
     return JobSpec(
