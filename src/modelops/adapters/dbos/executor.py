@@ -165,9 +165,9 @@ class Executor:
             self._lapse()
         if not self._tenure.sure():
             return
+        self._compare()
         for executor in self.store.executors() - {self.store.executor}:
             self._take_over(executor)
-        self._compare()
         while claimed := self.store.claim(self._workflows):
             for one in claimed:
                 self._loop.call_soon_threadsafe(self._tell, one)
@@ -200,7 +200,10 @@ class Executor:
             self.store.release(self.store.executor)
 
     def _take_over(self, executor: str) -> None:
-        lease = self._tenure.take(executor)
+        try:
+            lease = self._tenure.take(executor)
+        except Unavailable:  # whoever holds its row was frozen
+            return
         if lease is None:
             return
         released = self.store.release(executor)

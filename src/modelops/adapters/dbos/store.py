@@ -30,13 +30,12 @@ _SCHEMA = "dbos"
 _QUEUE = "_dbos_internal_queue"
 """Where DBOS's own tools look for what may be claimed."""
 _BATCH = 200
+LIMITS = {"idle_in_transaction_session_timeout": "10s", "lock_timeout": "1s"}
+"""On PostgreSQL: a process that was frozen in a transaction keeps what it locked for so long, and others do not wait for it."""
 _FORGET = 20
 """Stories deleted at once: each may have ten thousand steps."""
 _POOL = 5
 """Connections to PostgreSQL: a thread or two that look after stories, and those that keep their steps."""
-_LIMITS = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '5s'"
-"""On PostgreSQL: a process that was frozen in a transaction holds a story for so long, and stops nobody else."""
-
 _STATES = {
     "ENQUEUED": StoryState.RUNNING,
     "PENDING": StoryState.RUNNING,
@@ -261,15 +260,17 @@ class Store:
 
     def release(self, executor: str, story: str | None = None) -> int:
         """Let anybody claim what an executor has under way, or one story; its tokens are worth nothing from now on."""
-        statement = (
-            "UPDATE dbos.workflow_status SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL,"
-            " updated_at = ?, queue_name = coalesce(queue_name, ?)"
-            " WHERE status = 'PENDING' AND executor_id = ? AND application_name = ?"
-        )
-        parameters: list[Any] = [int(time.time() * 1000), _QUEUE, executor, APPLICATION]
+        which = "SELECT workflow_uuid FROM dbos.workflow_status WHERE status = 'PENDING' AND executor_id = ?"
+        parameters = [int(time.time() * 1000), _QUEUE, executor]
         if story is not None:
-            statement += " AND workflow_uuid = ?"
+            which += " AND workflow_uuid = ?"
             parameters.append(story)
+        if not self._database.is_sqlite:
+            which += " FOR UPDATE SKIP LOCKED"  # what a frozen process holds comes later
+        statement = (
+            "UPDATE dbos.workflow_status SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL,"  # noqa: S608
+            f" updated_at = ?, queue_name = coalesce(queue_name, ?) WHERE workflow_uuid IN ({which})"
+        )
         with self._raw() as raw:
             return int(raw.execute(self._spelt(statement), parameters).rowcount)
 
@@ -334,7 +335,8 @@ def translated() -> Iterator[None]:
 
 def _limit(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(_LIMITS)
+        for limit, value in LIMITS.items():
+            cursor.execute(f"SET {limit} = '{value}'")
     connection.commit()
 
 
