@@ -79,7 +79,7 @@ def _chosen(module: ModuleType, path: Path, name: str | None) -> Written:
     found = {
         key: value
         for key, value in vars(module).items()
-        if isinstance(value, Written) and not isinstance(value, type) and not key.startswith("_")
+        if hasattr(type(value), "packed") and isinstance(value, Written) and not key.startswith("_")
     }
     if name is not None:
         if name not in found:
