@@ -25,6 +25,8 @@ import modelops
 from modelops import job, pipeline, step, when
 from modelops.domains.pipelines.document import Retries
 
+AGAIN = Retries(attempts=9, wait_s=0.1, most_s=0.5)
+
 
 def note(ledger):
     """Write that this attempt began."""
@@ -33,13 +35,13 @@ def note(ledger):
         file.write(json.dumps([context.run_id, context.step, context.attempt]) + "\\n")
 
 
-@step
+@step(retries=AGAIN)
 def numbers(ledger: str, count: int) -> list:
     note(ledger)
     return list(range(count))
 
 
-@step
+@step(retries=AGAIN)
 def effect(number: int, ledger: str) -> int:
     """Write to the platform, and to a file that takes a key once."""
     note(ledger)
@@ -53,7 +55,7 @@ def effect(number: int, ledger: str) -> int:
     return number * 10
 
 
-@step(retries=Retries(attempts=3, wait_s=0.1))
+@step(retries=AGAIN)
 def flaky(ledger: str) -> str:
     note(ledger)
     failed = Path(ledger, "failed", modelops.step_context().idempotency_key)
@@ -63,19 +65,19 @@ def flaky(ledger: str) -> str:
     return "well"
 
 
-@step
+@step(retries=AGAIN)
 def total(ledger: str, values: list) -> int:
     note(ledger)
     return sum(values)
 
 
-@step
+@step(retries=AGAIN)
 def large(ledger: str, value: int) -> str:
     note(ledger)
     return "large"
 
 
-@step
+@step(retries=AGAIN)
 def small(ledger: str, value: int) -> str:
     note(ledger)
     return "small"
