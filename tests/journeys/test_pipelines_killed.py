@@ -1,6 +1,7 @@
 """`kill -9` of the platform and of workers amid runs of a pipeline: every run ends right, and no effect is doubled."""
 
 import json
+import os
 import random
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from modelops.domains.pipelines.files import load_pipeline
 from modelops.domains.pipelines.schemas import RunState, StepState
 from modelops.testing.process import platform_process
 
-RUNS, AT_ONCE, WIDTH = 12, 6, 4
+RUNS, AT_ONCE, WIDTH = int(os.environ.get("JOURNEY_RUNS", "100")), 8, 4
 SETTINGS = {"step_lease_s": "4", "lease_ttl_s": "2", "controller_interval_s": "0.2", "max_running_jobs": "4"}
 
 PIPELINE = '''
@@ -83,7 +84,7 @@ def small(ledger: str, value: int) -> str:
     return "small"
 
 
-@pipeline
+@pipeline(workers=1)
 def killed(ledger: str, count: int, train: bool = False):
     value = total(ledger, effect.map(numbers(ledger, count), ledger=ledger))
     flaky(ledger)
@@ -118,7 +119,7 @@ def test_a_hundred_runs_end_right_whoever_is_killed(tmp_path, database, request)
         runs, began = [], time.monotonic()
         next_kill = began + 2.0
         while True:
-            with platform.client() as client:
+            with patient(platform) as client:
                 open_runs = [run for run in runs if not client.pipelines.get_run(run).state.final]
                 while len(runs) < RUNS and len(open_runs) < AT_ONCE:
                     parameters = {"ledger": str(ledger), "count": len(runs) % (WIDTH + 1), "train": len(runs) % 20 == 7}
@@ -129,12 +130,19 @@ def test_a_hundred_runs_end_right_whoever_is_killed(tmp_path, database, request)
             if time.monotonic() > next_kill:
                 victim = luck.choice(["platform", "keeper", "runner", "supervisor", "job"])
                 killed[victim] += strike(platform, victim, luck)
-                next_kill = time.monotonic() + luck.uniform(0.5, 2.0)
+                next_kill = time.monotonic() + luck.uniform(1.0, 4.0)
             time.sleep(0.2)
         print(f"{len(runs)} runs on {database} in {time.monotonic() - began:.0f} s; killed: {dict(killed)}")
-        with platform.client() as client:
+        with patient(platform) as client:
             check(client, runs, ledger)
     assert min(killed[victim] for victim in ("platform", "keeper", "runner", "supervisor")) > 0
+
+
+def patient(platform):
+    """Return a client that waits out a platform that is slow, on a machine with other work."""
+    client = platform.client()
+    client.rest.retry_for_s = 120
+    return client
 
 
 def strike(platform, victim, luck):
