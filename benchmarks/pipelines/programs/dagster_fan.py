@@ -6,7 +6,16 @@
 import sys
 import time
 
-from dagster import DagsterInstance, DynamicOut, DynamicOutput, execute_job, in_process_executor, job, op, reconstructable
+from dagster import (
+    DagsterInstance,
+    DynamicOut,
+    DynamicOutput,
+    execute_job,
+    in_process_executor,
+    job,
+    op,
+    reconstructable,
+)
 
 WIDTH = 100
 
