@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.ports import JobBackend, JobSpec, Limits, Phase
+from modelops.contracts.settings import Settings
 from modelops.domains.training import lifecycle
 from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
@@ -175,7 +176,10 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         name=attempt_name(row.id, row.attempt),
         argv=(sys.executable, "-m", "modelops.runtime", "train"),
         # How often the trainer's runs must be heard of: a quiet recipe would be taken for gone under a shorter timeout.
-        env={"MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s)},
+        env={
+            "MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s),
+            **(environments(ctx.settings) if row.environment else {}),
+        },
         files={"job.json": json.dumps(task)},
         limits=Limits(
             cpus=resources.cpus,
@@ -183,6 +187,13 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             timeout_s=resources.timeout_s,
         ),
     )
+
+
+def environments(settings: Settings) -> dict[str, str]:
+    """Return the variables that a process needs to be started in an environment of its own: where they are, and where
+    packages come from."""
+    index = {"MODELOPS_PACKAGE_INDEX": settings.package_index} if settings.package_index else {}
+    return {"MODELOPS_ENVIRONMENTS": str(settings.home / "environments"), **index}
 
 
 def _command(command: _Command, ports: Mapping[type, Any]) -> JobSpec:

@@ -1,7 +1,9 @@
 """Decisions about jobs, without a database or a process."""
 
 import codecs
+import json
 from datetime import datetime, timedelta
+from typing import Any
 
 from modelops.contracts.errors import Conflict, InvalidInput, TrainingError
 from modelops.contracts.ports import EndedBy, Observation, Phase
@@ -151,6 +153,21 @@ def why_it_waits(*, running: int, ahead: int, most: int) -> str:
     jobs = "jobs run" if most > 1 else "job runs"
     before = f"{ahead} wait" if ahead != 1 else "1 waits"
     return f"{running} of {most} {jobs}, and {before} before it."
+
+
+def read_object(text: str, what: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidInput(f"`{what}` is not a JSON object.", hint=f'Such as {what}={{"trees": 200}}, URL-encoded.')
+    return found
 
 
 def split_input(name: str, ref: str) -> tuple[InputKind, str]:
