@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 
 from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.ports import JobBackend, JobSpec, Limits, Phase
-from modelops.contracts.settings import Settings
 from modelops.domains.training import lifecycle
 from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
+from modelops.domains.training.rules import environments
 from modelops.domains.training.schemas import JobState, Resources
 from modelops.domains.training.tables import JobRow
 from modelops.domains.training.usage import pack
@@ -187,13 +187,6 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             timeout_s=resources.timeout_s,
         ),
     )
-
-
-def environments(settings: Settings) -> dict[str, str]:
-    """Return the variables that a process needs to be started in an environment of its own: where they are, and where
-    packages come from."""
-    index = {"MODELOPS_PACKAGE_INDEX": settings.package_index} if settings.package_index else {}
-    return {"MODELOPS_ENVIRONMENTS": str(settings.home / "environments"), **index}
 
 
 def _command(command: _Command, ports: Mapping[type, Any]) -> JobSpec:

@@ -30,6 +30,15 @@ _MOST_FALSE_STARTS = 3
 _MIB = 1024 * 1024
 
 
+@dataclass(frozen=True)
+class Steps:
+    """In what the steps run: an interpreter, and folders that come before its own modules. `flaw` says why none can."""
+
+    python: str
+    path: list[Path]
+    flaw: str | None = None
+
+
 @dataclass
 class _Run:
     """A step under way. `cause`: why it is ended before its time."""
@@ -50,17 +59,16 @@ class Keeper:
         wire: To the platform.
         store: For values.
         folder: For what the steps leave.
-        path: Where the code lies.
+        steps: In what the steps run.
     """
 
-    def __init__(self, worker: WorkerTask, wire: Wire, store: Store, folder: Path, path: list[Path]) -> None:
+    def __init__(self, worker: WorkerTask, wire: Wire, store: Store, folder: Path, steps: Steps) -> None:
         self._run_id = worker.run_id
         self._folder = folder
-        self._path = path
-        self._python = worker.python or sys.executable
+        self._steps = steps
         self._desk = Desk(folder)
         self._outputs = Outputs()
-        self._speaker = Speaker(worker.worker, worker.run_id, wire, store, self._desk, self._outputs)
+        self._speaker = Speaker(worker.worker, worker.run_id, wire, store, self._desk, self._outputs, steps.flaw)
         self._child: Child | None = None
         self._cpu_before = 0.0
         self._false_starts = 0
@@ -120,7 +128,7 @@ class Keeper:
     def _renew(self) -> Child:
         """Start a runner in the place of the one before."""
         self._drop()
-        self._child, self._cpu_before = Child(self._python, self._path, self._folder), 0.0
+        self._child, self._cpu_before = Child(self._steps.python, self._steps.path, self._folder), 0.0
         return self._child
 
     def _drop(self) -> None:
@@ -182,7 +190,7 @@ class Keeper:
             if self._false_starts < _MOST_FALSE_STARTS and run.cause is None:
                 self._give(self._renew(), run.held)  # it did not begin
                 return
-            sentence = f"The interpreter '{self._python}' does not start: what it says is in the worker's output."
+            sentence = f"The interpreter '{self._steps.python}' does not start: what it says is in the worker's output."
         self._drop()
         self._finish(
             run,
