@@ -53,7 +53,7 @@ _HOMES = {
     "start_experiment": "modelops.sdk.tracking",
     "step": "modelops.sdk.pipelines",
     "submit_job": "modelops.sdk.jobs",
-    "verify_webhook": "modelops.domains.webhooks.rules",
+    "verify_webhook": "modelops.contracts.messages",
     "when": "modelops.sdk.pipelines",
 }
 
