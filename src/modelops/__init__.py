@@ -33,6 +33,7 @@ _HOMES = {
     "autolog": "modelops.sdk.autolog",
     "export_mlflow": "modelops.sdk.exchange",
     "import_mlflow": "modelops.sdk.exchange",
+    "TrainingPipeline": "modelops.sdk.training",
     "ValidationPipeline": "modelops.domains.models.validation.pipeline",
     "approval": "modelops.sdk.pipelines",
     "create_mlops_stack": "modelops.sdk.stack",
