@@ -15,6 +15,7 @@ _HOMES = {
     "ExperimentComparison": "modelops.sdk.comparison",
     "ExperimentError": "modelops.contracts.errors",
     "ExperimentTracker": "modelops.sdk.tracking",
+    "HyperparameterTuning": "modelops.sdk.tuning",
     "InferencePipeline": "modelops.sdk.inference",
     "MLOpsConfig": "modelops.sdk.stack",
     "MLOpsError": "modelops.contracts.errors",
@@ -28,6 +29,7 @@ _HOMES = {
     "ModelValidation": "modelops.sdk.validation",
     "MonitoringError": "modelops.contracts.errors",
     "Role": "modelops.contracts.roles",
+    "TrialPruned": "modelops.sdk.tuning",
     "ModelDeployment": "modelops.sdk.serving",
     "compare_experiments": "modelops.sdk.comparison",
     "autolog": "modelops.sdk.autolog",
@@ -53,7 +55,7 @@ _HOMES = {
     "start_experiment": "modelops.sdk.tracking",
     "step": "modelops.sdk.pipelines",
     "submit_job": "modelops.sdk.jobs",
-    "verify_webhook": "modelops.domains.webhooks.rules",
+    "verify_webhook": "modelops.contracts.messages",
     "when": "modelops.sdk.pipelines",
 }
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from modelops.contracts.errors import InvalidInput, NotFound, Unavailable
-from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Json, Page
 from modelops.domains.data.client import Data
 from modelops.domains.pipelines.document import PipelineDocument, ValueType
+from modelops.domains.pipelines.schedules.client import Schedules
 from modelops.domains.pipelines.schemas import (
     CacheCleared,
     Decision,
@@ -24,6 +24,7 @@ from modelops.domains.pipelines.schemas import (
     StepLog,
     StepRun,
 )
+from modelops.domains.pipelines.triggers.client import Triggers
 
 if TYPE_CHECKING:  # packing code is for those who write pipelines
     from modelops.domains.pipelines.files import Written
@@ -31,8 +32,8 @@ if TYPE_CHECKING:  # packing code is for those who write pipelines
 _FIRST_PAUSE_S = 0.05
 
 
-class Pipelines(Group):
-    """Pipelines, their runs and steps. Listings take `limit`, `cursor`, `filter` and `order_by`."""
+class Pipelines(Schedules, Triggers):
+    """Pipelines, their runs and steps, schedules and triggers. Listings take `limit`, `cursor`, `filter` and `order_by`."""
 
     def register_pipeline(self, pipeline: "PipelineDocument | Written") -> PipelineVersion:
         """Keep a pipeline, and the code of its steps; a changed one is its next version.

@@ -20,8 +20,10 @@ from modelops.contracts.terminal import (
 )
 from modelops.domains.pipelines.client import Pipelines
 from modelops.domains.pipelines.files import load_pipeline
+from modelops.domains.pipelines.schedules import commands as schedule_commands
 from modelops.domains.pipelines.schemas import PipelineRun, RunState, StepRun, StepState
 from modelops.domains.pipelines.showing import GraphForm, draw, follow_run
+from modelops.domains.pipelines.triggers import commands as trigger_commands
 
 _SHORT = with_short_names(
     register="register_pipeline",
@@ -35,6 +37,11 @@ _SHORT = with_short_names(
     resume="resume_run",
     rerun="rerun_run",
     approve="decide_step",
+    schedule="create_schedule",
+    schedules="list_schedules",
+    next="list_next_times",
+    trigger="create_trigger",
+    triggers="list_triggers",
 )
 
 app = typer.Typer(cls=_SHORT, help="Pipelines, their runs and steps.", no_args_is_help=True)
@@ -341,6 +348,10 @@ def _begun(pipelines: Pipelines, run: PipelineRun, *, wait: bool, watch: bool, a
         show(run, as_json=True)
     else:
         say(f"{run.id} is {run.state}. Watch it: mops pipelines show {run.id} --watch")
+
+
+app.add_typer(schedule_commands.app)
+app.add_typer(trigger_commands.app)
 
 
 def _end(run: PipelineRun, *, as_json: bool) -> None:

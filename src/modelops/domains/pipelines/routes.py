@@ -6,6 +6,7 @@ from fastapi import Query
 
 from modelops.contracts.schemas import Page
 from modelops.domains.pipelines import service
+from modelops.domains.pipelines.schedules.routes import router as schedules
 from modelops.domains.pipelines.schemas import (
     CacheCleared,
     Decision,
@@ -24,11 +25,14 @@ from modelops.domains.pipelines.schemas import (
     StepRun,
     StepWork,
 )
+from modelops.domains.pipelines.triggers.routes import router as triggers
 from modelops.kernel.context import Context
 from modelops.kernel.edge import Listing, Ref, Router
 from modelops.kernel.scope import Scope
 
 router = Router("pipelines")
+router.include_router(schedules)
+router.include_router(triggers)
 
 _PIECE = 65_536
 
