@@ -78,6 +78,8 @@ class Admitted:
         with platform.place.work() as ctx:
             self.token = identity.grant_token(ctx.within(job.project_id), job.id, TRAINER_PERMISSIONS, ttl_s=600)
         self.trainer = platform.client(self.token)
+        self.folder = platform.place.settings.home / "work" / self.id
+        self.folder.mkdir(parents=True)
         self.task = Task(
             job_id=job.id,
             recipe=job.recipe,
@@ -88,7 +90,7 @@ class Admitted:
         )
 
     def run(self):
-        return run_task(self.task, self.trainer)
+        return run_task(self.task, self.trainer, self.folder)
 
     def report(self):
         """Return what the trainer reported: the result, as the platform keeps it, and its runs."""

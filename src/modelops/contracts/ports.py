@@ -149,10 +149,20 @@ class Phase(StrEnum):
     LOST = "lost"
 
 
+class EndedBy(StrEnum):
+    """What ended a process that did not end by itself."""
+
+    MEMORY = "memory"
+    TIME = "time"
+    REQUEST = "request"
+    SIGNAL = "signal"
+
+
 @dataclass(frozen=True)
 class Observation:
     """What was seen of a process.
 
+    `ended_by` is of a process that has ended otherwise than by itself; None too where nothing is known of its end.
     `reason` is a sentence for people, set when it ended other than by exit code 0: the signal, the limit it broke, or
     how it was lost. `exit_code` is set when `phase` is `exited` and no signal ended it.
     """
@@ -165,11 +175,35 @@ class Observation:
     finished_at: datetime | None = None
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
+    ended_by: EndedBy | None = None
 
     @property
     def ended(self) -> bool:
         """Tell whether the process has ended for good."""
         return self.phase in (Phase.EXITED, Phase.LOST)
+
+
+@dataclass(frozen=True)
+class UsageSample:
+    """What a process and all that it started had used by a moment.
+
+    Attributes:
+        at_s: Seconds since its start.
+        cpu_seconds: Of all CPUs, until then.
+        memory_bytes: Resident memory, the most since the sample before.
+        read_bytes: From storage, until then.
+        written_bytes: To storage, until then.
+        gpu_percent: How much of the time the GPUs that it can see were in use just then, 100 for each; None without any.
+        gpu_memory_bytes: Memory in use of those GPUs; None without any.
+    """
+
+    at_s: float
+    cpu_seconds: float
+    memory_bytes: float
+    read_bytes: float
+    written_bytes: float
+    gpu_percent: float | None = None
+    gpu_memory_bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +238,10 @@ class JobBackend(Protocol):
 
     def log(self, name: str, *, offset: int = 0, limit: int = 65_536) -> bytes:
         """Return up to `limit` bytes of its output from `offset`; empty where there is none (yet)."""
+        ...
+
+    def usage(self, name: str) -> list[UsageSample]:
+        """Return what was sampled of its use of resources so far, oldest first; empty where nothing was (yet)."""
         ...
 
     def names(self) -> list[str]:

@@ -59,7 +59,7 @@ def dispatch(place: Workplace, handlers: Handlers, lease: Lease) -> int:
     return finished
 
 
-def put(raw: Raw, place: Workplace, actor: Actor, type_: str, subject: str, **data: Any) -> None:
+def put(raw: Raw, place: Workplace | Context, actor: Actor, type_: str, subject: str, **data: Any) -> None:
     """Record that something happened, in a raw transaction; arguments as `Context.emit`."""
     raw.execute(
         "INSERT INTO outbox_events (id, type, source, subject, time, tenant_id, project_id, actor, data, attempts)"

@@ -42,8 +42,8 @@ class Reconciler(Protocol):
         """Move the world one step towards the desired state and return what was observed."""
         ...
 
-    def apply(self, ctx: Context, key: str, seen: Any) -> None:
-        """Write back what was observed."""
+    def apply(self, ctx: Context, key: str, seen: Any) -> bool | None:
+        """Write back what was observed. True means that the next step is to follow at once, not in the next round."""
         ...
 
 
@@ -110,7 +110,8 @@ class Loop:
             failed.skip -= 1
             return
         try:
-            self.step(lease, key)
+            while self.step(lease, key):
+                pass
             self._failures.pop(key, None)
         except LeaseLost:
             raise
@@ -120,18 +121,18 @@ class Loop:
             failed.skip = min(2**failed.count, 60)
             log.exception("reconcile step failed", extra={"reconciler": self.reconciler.name, "key": key})
 
-    def step(self, lease: Lease, key: str) -> None:
-        """Load, act and apply for one key."""
+    def step(self, lease: Lease, key: str) -> bool:
+        """Load, act and apply for one key; tell whether another step is to follow at once."""
         with self.place.work(write=False) as ctx:
             state = self.reconciler.load(ctx, key)
         if state is None:
-            return
+            return False
         seen = self.reconciler.act(self.place.ports, state)
         if seen is None:
-            return
+            return False
         with self.place.work() as ctx:
             leases.guard(ctx.session, lease)
-            self.reconciler.apply(ctx, key, seen)
+            return self.reconciler.apply(ctx, key, seen) or False
 
 
 class Controller:

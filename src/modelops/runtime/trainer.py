@@ -10,11 +10,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 
 import httpx
 from pydantic import ValidationError
@@ -24,17 +22,11 @@ from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.rest import Rest
 from modelops.contracts.schemas import Schema
 from modelops.domains.experiments.schemas import RunStatus
-from modelops.domains.models.schemas import ModelVersion
-from modelops.domains.training.recipe import RECIPES, Recipe
+from modelops.domains.training.recipe import RECIPES, Recipe, outputs_of
 from modelops.domains.training.schemas import JobReport
+from modelops.runtime.job import Job, Task
 from modelops.runtime.transfers import PatientData
-from modelops.sdk.active_run import ActiveRun
 from modelops.sdk.client import Client
-from modelops.sdk.registry import ModelRegistry
-from modelops.sdk.tracking import ExperimentTracker
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 RETRY_FOR_S = 600.0
 """For how long the platform may be away."""
@@ -42,59 +34,6 @@ RETRY_FOR_S = 600.0
 _TIMEOUT_S = 60.0
 _LAST_WORDS_S = 2.0
 _REASON = 4_000
-
-
-class Task(Schema):
-    """What the job's file says."""
-
-    job_id: str
-    recipe: str
-    parameters: dict[str, Any]
-    dataset_version_id: str
-    dataset: str
-    experiment: str
-
-
-class Job:
-    """A recipe's view of its job: the `JobContext` of the real thing."""
-
-    def __init__(self, task: Task, parameters: Schema, client: Client, spool: Path | None = None) -> None:
-        self.task = task
-        self.parameters = parameters
-        self._client = client
-        self._tracker = ExperimentTracker(client, experiment=task.experiment, offline=False, spool=spool)
-        self._runs: list[ActiveRun] = []
-
-    @property
-    def dataset_version_id(self) -> str:
-        """Return the id of the data."""
-        return self.task.dataset_version_id
-
-    def table(self) -> "pa.Table":
-        """Load the data."""
-        return self._client.data.load_table(self.task.dataset_version_id)
-
-    def start_run(self, name: str, parameters: Mapping[str, Any]) -> ActiveRun:
-        """Begin a run for a candidate."""
-        data = {"data.name": self.task.dataset, "data.version_id": self.task.dataset_version_id}
-        run = self._tracker.start_experiment(run_name=name, parameters=parameters, tags=data)
-        self._runs.append(run)
-        return run
-
-    def register_model(self, name: str, model: Any, *, sample: Any, outputs: Any = None, **facts: Any) -> ModelVersion:
-        """Register a model that was trained on the job's data."""
-        facts.setdefault("dataset_version_id", self.dataset_version_id)
-        return ModelRegistry(self._client).register_model(name, model, sample=sample, outputs=outputs, **facts)
-
-    def log(self, text: str) -> None:
-        """Write a line to the job's output."""
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-
-    def end_runs(self, status: RunStatus, reason: str | None = None) -> None:
-        """End the runs that the recipe left open, and wait until all of every run is delivered: they end with the job."""
-        for run in self._runs:
-            run.end(status, reason, within_s=self._client.rest.retry_for_s)
 
 
 def main() -> int:
@@ -111,18 +50,19 @@ def main() -> int:
     client = Client.over(rest)
     client.data = PatientData(rest)
     try:
-        return run_task(task, client, folder / "runs")
+        return run_task(task, client, folder)
     finally:
         client.close()
 
 
-def run_task(task: Task, client: Client, spool: Path | None = None) -> int:
-    """Run the recipe, report what came of it, and return the exit code. What it logs lies in `spool` until it is sent."""
+def run_task(task: Task, client: Client, folder: Path) -> int:
+    """Run the recipe, report what came of it, and return the exit code. Files of the job lie in the folder meanwhile."""
     job: Job | None = None
     try:
         recipe: Recipe = plugins.load(RECIPES, task.recipe)
-        job = Job(task, _parameters(recipe, task), client, spool)
+        job = Job(task, _parameters(recipe, task), client, folder)
         result = recipe.run(job)
+        job.check_outputs(outputs_of(recipe), result)
         job.end_runs(RunStatus.FINISHED)
         client.training.finish_job(task.job_id, JobReport(result=result))
     except Stopped:
@@ -132,7 +72,8 @@ def run_task(task: Task, client: Client, spool: Path | None = None) -> int:
         reason = sentence_of(failure)
         traceback.print_exc()
         _end_runs(job, RunStatus.FAILED, reason)
-        client.training.finish_job(task.job_id, JobReport(failure=reason))
+        report = JobReport(failure=reason, out_of_memory=_ran_out_of_memory(failure))
+        client.training.finish_job(task.job_id, report)
         return 1
     return 0
 
@@ -147,6 +88,11 @@ def sentence_of(failure: BaseException) -> str:
         text = f"{type(failure).__name__}: {failure}".rstrip(": ")
     storable = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
     return storable[:_REASON]
+
+
+def _ran_out_of_memory(failure: BaseException) -> bool:
+    """Tell whether memory was refused: by Python and NumPy, or by a GPU's allocator, which has a class of its own."""
+    return isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError"
 
 
 class Stopped(SystemExit):

@@ -1,21 +1,25 @@
 """The client: every domain's methods on one connection."""
 
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from modelops.contracts.rest import Rest
 from modelops.contracts.settings import Settings, load_settings
-from modelops.domains.data.client import Data
-from modelops.domains.experiments.client import Experiments
-from modelops.domains.identity.client import Identity
-from modelops.domains.models.client import Models
-from modelops.domains.monitoring.client import Monitoring
-from modelops.domains.pipelines.client import Pipelines
-from modelops.domains.serving.client import Serving
-from modelops.domains.training.client import Training
-from modelops.domains.webhooks.client import Webhooks
 from modelops.sdk.connection import connect
 from modelops.sdk.platform import Platform
+
+if TYPE_CHECKING:
+    from modelops.domains.data.client import Data
+    from modelops.domains.experiments.client import Experiments
+    from modelops.domains.identity.client import Identity
+    from modelops.domains.models.client import Models
+    from modelops.domains.monitoring.client import Monitoring
+    from modelops.domains.pipelines.client import Pipelines
+    from modelops.domains.serving.client import Serving
+    from modelops.domains.training.client import Training
+    from modelops.domains.tuning.client import Tuning
+    from modelops.domains.webhooks.client import Webhooks
 
 
 class Client:
@@ -51,15 +55,78 @@ class Client:
     def _use(self, rest: Rest) -> None:
         self.rest = rest
         self.platform = Platform(rest)
-        self.identity = Identity(rest)
-        self.data = Data(rest)
-        self.experiments = Experiments(rest)
-        self.models = Models(rest)
-        self.training = Training(rest)
-        self.serving = Serving(rest)
-        self.monitoring = Monitoring(rest)
-        self.webhooks = Webhooks(rest)
-        self.pipelines = Pipelines(rest)
+
+    # A group is loaded at its first use: of all of them together, the payloads alone take a third of a second to load.
+
+    @cached_property
+    def identity(self) -> "Identity":
+        """Users, keys, projects and tenants."""
+        from modelops.domains.identity.client import Identity
+
+        return Identity(self.rest)
+
+    @cached_property
+    def data(self) -> "Data":
+        """Artifacts and datasets."""
+        from modelops.domains.data.client import Data
+
+        return Data(self.rest)
+
+    @cached_property
+    def experiments(self) -> "Experiments":
+        """Experiments and runs."""
+        from modelops.domains.experiments.client import Experiments
+
+        return Experiments(self.rest)
+
+    @cached_property
+    def models(self) -> "Models":
+        """The registry of models."""
+        from modelops.domains.models.client import Models
+
+        return Models(self.rest)
+
+    @cached_property
+    def training(self) -> "Training":
+        """Recipes and jobs."""
+        from modelops.domains.training.client import Training
+
+        return Training(self.rest)
+
+    @cached_property
+    def serving(self) -> "Serving":
+        """Deployments."""
+        from modelops.domains.serving.client import Serving
+
+        return Serving(self.rest)
+
+    @cached_property
+    def monitoring(self) -> "Monitoring":
+        """Traffic and drift."""
+        from modelops.domains.monitoring.client import Monitoring
+
+        return Monitoring(self.rest)
+
+    @cached_property
+    def pipelines(self) -> "Pipelines":
+        """Pipelines, their runs, schedules and triggers."""
+        from modelops.domains.pipelines.client import Pipelines
+
+        return Pipelines(self.rest)
+
+    @cached_property
+    def tuning(self) -> "Tuning":
+        """Studies and their trials."""
+        from modelops.domains.tuning.client import Tuning
+
+        return Tuning(self.rest)
+
+    @cached_property
+    def webhooks(self) -> "Webhooks":
+        """Webhooks."""
+        from modelops.domains.webhooks.client import Webhooks
+
+        return Webhooks(self.rest)
 
     def close(self) -> None:
         """Close the connection; a platform in this process is closed with it."""

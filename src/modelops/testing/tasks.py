@@ -46,3 +46,8 @@ def devour(job: Any, *, mebibytes: int = 2048) -> dict[str, Any]:
     """Take much memory, and use it."""
     held = [bytearray(os.urandom(1024)) * 1024 for _ in range(mebibytes)]
     return {"metrics": {"blocks": len(held)}}
+
+
+def tell_time(job: Any) -> dict[str, Any]:
+    """Report when this line was reached, in seconds since 1970."""
+    return {"metrics": {"time": time.time()}}

@@ -18,7 +18,7 @@ class ScriptedBackend:
 
     def __init__(self, clock):
         self.clock = clock
-        self.specs, self.seen, self.logs = {}, {}, {}
+        self.specs, self.seen, self.logs, self.samples = {}, {}, {}, {}
         self.starts, self.stops, self.removed = [], [], []
         self.refusal = None
         self.starts_as = Phase.RUNNING
@@ -44,6 +44,9 @@ class ScriptedBackend:
 
     def log(self, name, *, offset=0, limit=65_536):
         return self.logs.get(name, b"")[offset : offset + limit]
+
+    def usage(self, name):
+        return self.samples.get(name, [])
 
     def names(self):
         return sorted(self.seen)

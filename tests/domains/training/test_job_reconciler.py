@@ -5,12 +5,12 @@ import random
 import pytest
 from sqlalchemy import select, text
 
-from modelops.contracts.errors import InvalidInput, StorageFull, Unavailable
-from modelops.contracts.ports import JobBackend, Phase
+from modelops.contracts.errors import Conflict, InvalidInput, NotFound, StorageFull, Unauthenticated, Unavailable
+from modelops.contracts.ports import EndedBy, JobBackend, Phase
 from modelops.domains.training import lifecycle
 from modelops.domains.training.reconcilers import Jobs
-from modelops.domains.training.rules import NEXT
-from modelops.domains.training.schemas import JobReport, JobResult, JobState
+from modelops.domains.training.rules import NEXT, JobEnded
+from modelops.domains.training.schemas import EndCause, JobReport, JobResult, JobState, Retry, RetryCause
 from modelops.kernel.reconciler import Controller
 from modelops.kernel.secrets import SecretBox
 from modelops.kernel.tables import EventRow
@@ -51,7 +51,13 @@ ENDS = {
     "without a word": ({"code": 0}, False, None, "failed", "The trainer ended without reporting a result."),
     "with a reason": ({"code": 1}, False, "ValueError: no", "failed", "ValueError: no"),
     "with a code": ({"code": 3}, False, None, "failed", "ended with exit code 3"),
-    "by a signal": ({"code": None, "reason": "killed by SIGKILL"}, False, None, "failed", "Killed by SIGKILL."),
+    "by a signal": (
+        {"code": None, "ended_by": EndedBy.SIGNAL, "reason": "killed by SIGKILL"},
+        False,
+        None,
+        "failed",
+        "Killed by SIGKILL.",
+    ),
     "by a limit": ({"code": None, "reason": "exceeded it"}, False, "told to end", "failed", "Exceeded it."),
 }
 
@@ -76,15 +82,112 @@ def test_how_a_process_ends_is_how_its_job_ends(sqlite_stage, end, reported, fai
     assert stage.client.experiments.get_run(runs[1]).status == "finished"
 
 
-def test_a_lost_process_fails_its_job(sqlite_stage):
-    job, attempt = sqlite_stage.started()
-    sqlite_stage.backend.put(attempt, Phase.LOST, reason="was lost: its supervisor was killed")
-    sqlite_stage.turn()
-    assert sqlite_stage.state(job) == ("failed", "Was lost: its supervisor was killed.")
-    gone, attempt = sqlite_stage.started()
-    del sqlite_stage.backend.seen[attempt]
-    sqlite_stage.turn()
-    assert sqlite_stage.state(gone) == ("failed", "Its process is gone, and nothing is left of it.")
+def lose(stage, attempt):
+    stage.backend.put(attempt, Phase.LOST, reason="was lost: its supervisor was killed")
+    stage.turn()
+
+
+def test_a_lost_process_is_tried_again_and_given_up_at_the_limit(stage):
+    job, attempt = stage.started(retry=Retry(max_attempts=2, delay_s=10))
+    trainer = stage.trainer(attempt)
+    lose(stage, attempt)
+    state, reason = stage.state(job)
+    assert state == "queued"
+    assert reason.startswith("Attempt 1 ended: Was lost: its supervisor was killed. It is tried again (2 of 2).")
+    with pytest.raises(Unauthenticated):  # whatever is left of it has no say in what comes next
+        trainer.training.finish_job(job.id, JobReport(result=JobResult()))
+    stage.clock.advance(9)
+    stage.turn()
+    assert stage.backend.starts == [attempt]
+    stage.clock.advance(2)
+    stage.turn()
+    assert stage.backend.starts == [attempt, f"{job.id}-2"]
+    assert stage.state(job) == ("running", None)
+    lose(stage, f"{job.id}-2")
+    assert stage.state(job) == ("failed", "Was lost: its supervisor was killed.")
+    assert [one.cause for one in stage.training.list_job_attempts(job.id).items] == ["lost", "lost"]
+    gone, attempt = stage.started(retry=Retry(max_attempts=1))
+    del stage.backend.seen[attempt]
+    stage.turn()
+    assert stage.state(gone) == ("failed", "Its process is gone, and nothing is left of it.")
+
+
+def test_what_took_too_much_memory_is_not_tried_again_and_told_apart(sqlite_stage):
+    stage = sqlite_stage
+    job, attempt = stage.started(retry=Retry(causes=list(RetryCause)))
+    stage.backend.end(attempt, None, reason="exceeded its memory limit", ended_by=EndedBy.MEMORY)
+    stage.turn()
+    found = stage.training.get_job(job.id)
+    assert (found.state, found.cause, found.attempt) == (JobState.FAILED, EndCause.OUT_OF_MEMORY, 1)
+    job, attempt = stage.started()
+    stage.trainer(attempt).training.finish_job(job.id, JobReport(failure="MemoryError", out_of_memory=True))
+    stage.backend.end(attempt, 1)
+    stage.turn()
+    found = stage.training.get_job(job.id)
+    assert (found.cause, found.reason) == (EndCause.OUT_OF_MEMORY, "MemoryError")
+
+
+def test_a_job_is_tried_again_by_hand_and_each_attempt_is_kept(stage):
+    job, first = stage.started()
+    with pytest.raises(Conflict, match="has not ended"):
+        stage.training.retry_job(job.id)
+    stage.trainer(first).training.finish_job(job.id, JobReport(failure="no luck"))
+    stage.backend.end(first, 1)
+    stage.turn()
+    assert stage.state(job) == ("failed", "no luck")
+    again = stage.training.retry_job(job.id)
+    assert (again.state, again.ended_at, again.attempt) == (JobState.QUEUED, None, 1)
+    stage.turn()
+    second = f"{job.id}-2"
+    assert stage.training.get_job(job.id).cause is None
+    stage.trainer(second).training.finish_job(job.id, JobReport(result=JobResult(metrics={"loss": 1.0})))
+    stage.backend.end(second)
+    stage.turn()
+    found = stage.training.get_job(job.id)
+    assert (found.state, found.reason, found.cause, found.attempt) == (JobState.SUCCEEDED, None, EndCause.SUCCEEDED, 2)
+    attempts = stage.training.list_job_attempts(job.id).items
+    facts = [(one.number, one.cause, one.reason, one.exit_code, one.cpu_seconds) for one in attempts]
+    assert facts == [(1, "failed", "no luck", 1, 1.5), (2, "succeeded", None, 0, 1.5)]
+    with pytest.raises(JobEnded):
+        stage.training.retry_job(job.id)
+
+
+def test_a_job_tried_again_by_hand_has_all_its_attempts_before_it(sqlite_stage):
+    stage = sqlite_stage
+    job, attempt = stage.started(retry=Retry(max_attempts=2, delay_s=0))
+    lose(stage, attempt)
+    stage.turn()
+    lose(stage, f"{job.id}-2")
+    assert stage.state(job)[0] == "failed"
+    stage.training.retry_job(job.id)
+    stage.turn()
+    lose(stage, f"{job.id}-3")
+    assert "It is tried again (2 of 2)" in stage.state(job)[1]
+    stage.training.cancel_job(job.id, reason="enough")
+    assert stage.state(job) == ("canceled", "enough")
+
+
+def test_the_output_of_each_attempt_is_kept_and_followed_into_the_next(sqlite_stage):
+    stage = sqlite_stage
+    job, first = stage.started(retry=Retry(delay_s=0))
+    stage.backend.logs[first] = b"first"
+    lose(stage, first)
+    piece = stage.training.get_job_log(job.id)
+    assert (piece.text, piece.complete, piece.attempt) == ("first", False, 1)
+    stage.turn()
+    stage.backend.logs[f"{job.id}-2"] = b"second"
+    stage.backend.end(f"{job.id}-2", 1)
+    stage.turn()
+    piece = stage.training.get_job_log(job.id, attempt=1)
+    assert (piece.text, piece.complete, piece.next_attempt) == ("first", True, 2)
+    assert "".join(stage.training.follow_log(job.id, attempt=1)) == "firstsecond"
+    assert "".join(stage.training.stream_job_log(job.id)) == "second"
+    with pytest.raises(NotFound, match="no attempt 3"):
+        stage.training.get_job_log(job.id, attempt=3)
+    for _ in range(2):
+        stage.clock.advance(31)
+        stage.turn()
+    assert stage.backend.removed == []
 
 
 def test_a_job_is_cancelled_when_its_process_was_seen_to_end(stage):
@@ -99,9 +202,15 @@ def test_a_job_is_cancelled_when_its_process_was_seen_to_end(stage):
     assert stage.state(job) == ("canceled", "wrong data")
 
 
+def admit(stage, job):
+    """Admit a job and do no more, as a controller does that is killed just then."""
+    with stage.platform.place.work() as ctx:
+        lifecycle.admit(ctx, job.id)
+
+
 def test_a_job_cancelled_between_admission_and_start_never_starts(stage):
     job = stage.submit()
-    stage.turn()
+    admit(stage, job)
     assert stage.state(job) == ("starting", None)
     stage.training.cancel_job(job.id, reason="no need")
     stage.turn()
@@ -148,7 +257,7 @@ def test_a_defect_of_the_backend_does_not_hold_a_job_for_ever(sqlite_stage):
 
 def test_another_secret_key_fails_a_job_that_was_to_start(sqlite_stage):
     job = sqlite_stage.submit()
-    sqlite_stage.turn()
+    admit(sqlite_stage, job)
     sqlite_stage.platform.place.ports[SecretBox] = SecretBox(b"another")
     sqlite_stage.turn()
     state, reason = sqlite_stage.state(job)
@@ -176,7 +285,8 @@ def test_a_process_that_never_comes_up_fails_its_job_and_is_ended(sqlite_stage):
 
 def test_the_next_controller_goes_on_where_the_last_one_was(stage):
     jobs = [stage.submit() for _ in range(2)]
-    stage.turn()  # admitted, not started: the worst moment
+    for job in jobs:
+        admit(stage, job)  # admitted, not started: the worst moment
     place = stage.platform.place
     stage.clock.advance(place.settings.lease_ttl_s + 1)
     successor = Controller(place, [Jobs()], {}, "another holder")
@@ -252,7 +362,6 @@ def test_what_happens_is_told(stage):
 def test_a_job_that_ends_between_two_looks_has_started_too(sqlite_stage):
     stage = sqlite_stage
     job = stage.submit()
-    stage.turn()
     stage.backend.starts_as = Phase.EXITED
     stage.turn()
     found = stage.training.get_job(job.id)
@@ -304,7 +413,7 @@ def check(stage, before):
     for job in jobs:
         known = JobState(before.get(job.id, "queued"))
         assert job.state in reachable(known), (known, job.state)
-        assert job.attempt <= 1
+        assert job.attempt <= 3
         assert not job.state.final or job.state is JobState.SUCCEEDED or job.reason
         assert job.state is not JobState.SUCCEEDED or job.result is not None
         assert job.state.final == (job.ended_at is not None)
@@ -314,6 +423,9 @@ def check(stage, before):
 
 
 def reachable(state):
-    """Return what a state may become in one round: a job is admitted, started and seen to end in at most two steps."""
+    """Return what a state may become in one round: a job is admitted, started and seen to end in at most two steps, and may
+    be queued again by them; one that has ended stays, as nobody has it tried again here."""
+    if state.final:
+        return {state}
     one = {state} | NEXT[state]
-    return one | {after for between in one for after in NEXT[between]}
+    return one | {after for between in one if not between.final for after in NEXT[between]}

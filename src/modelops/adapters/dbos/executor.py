@@ -40,6 +40,7 @@ class Executor:
         self._workflows = workflows
         self._keep_s = keep_s
         self._forget_at = 0.0
+        self._untold: set[tuple[str, str]] = set()
         self._tellings: dict[str, tuple[Telling, asyncio.Task[None]]] = {}
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -126,10 +127,12 @@ class Executor:
             if not held[1].cancelled() and (wrong := held[1].exception()) is not None:
                 log.error("a story could not be told", extra={"story": telling.id}, exc_info=wrong)
 
-    def _leave(self, story: str, *, at_once: bool = False) -> "asyncio.Task[None] | None":
+    def _leave(self, story: str, owner: str | None = None, *, at_once: bool = False) -> "asyncio.Task[None] | None":
         if story not in self._tellings:
             return None
         telling, task = self._tellings[story]
+        if owner not in (None, telling.owner):
+            return None
         if telling.leave() or at_once:
             task.cancel()
         return task
@@ -151,7 +154,7 @@ class Executor:
                 log.warning("workflows wait for the database: %s", wrong.detail)
             except Exception:
                 log.exception("looking after workflows failed")
-            self._wake.wait(_LOOK_S)
+            self._wake.wait(min(_LOOK_S, self._tenure.ttl_s / 5))
             self._wake.clear()
 
     def _look(self) -> None:
@@ -161,8 +164,7 @@ class Executor:
             return
         for executor in self.store.executors() - {self.store.executor}:
             self._take_over(executor)
-        for story in self.store.gone({story: telling.owner for story, (telling, _) in list(self._tellings.items())}):
-            self._loop.call_soon_threadsafe(self._leave, story)
+        self._compare()
         while claimed := self.store.claim(self._workflows):
             for one in claimed:
                 self._loop.call_soon_threadsafe(self._tell, one)
@@ -172,10 +174,25 @@ class Executor:
             while not self._stop.is_set() and self.store.forget(int(before * 1000)):
                 time.sleep(0)
 
+    def _compare(self) -> None:
+        """Leave the stories that are others' now, and let claim what is this executor's but told nowhere.
+
+        The latter are few: those whose first word to the database was heard, but not its answer.
+        """
+        told = {story: telling.owner for story, (telling, _) in self._tellings.copy().items()}
+        mine = self.store.mine()  # after what is told was looked at: a story is written down before it is told
+        for story, owner in told.items():
+            if mine.get(story) != owner:
+                self._loop.call_soon_threadsafe(self._leave, story, owner)
+        untold = {(story, owner) for story, owner in mine.items() if told.get(story) != owner}
+        for story, _ in untold & self._untold:
+            self.store.release(self.store.executor, story)
+        self._untold = untold
+
     def _lapse(self) -> None:
         """Give up what is told here: others may have taken it. What they did not take is told again from its kept steps."""
         log.warning("the lease of this executor ran out: its workflows are told again by whoever claims them")
-        for story in list(self._tellings):
+        for story in self._tellings.copy():
             self._loop.call_soon_threadsafe(functools.partial(self._leave, story, at_once=True))
         if self._tenure.sure():
             self.store.release(self.store.executor)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import event
+
 from modelops.adapters.dbos import values
 from modelops.contracts.errors import Conflict, Unavailable
 from modelops.contracts.schemas import Json
@@ -28,6 +30,10 @@ _SCHEMA = "dbos"
 _QUEUE = "_dbos_internal_queue"
 """Where DBOS's own tools look for what may be claimed."""
 _BATCH = 200
+_POOL = 5
+"""Connections to PostgreSQL: a thread or two that look after stories, and those that keep their steps."""
+_LIMITS = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '5s'"
+"""On PostgreSQL: a process that was frozen in a transaction holds a story for so long, and stops nobody else."""
 
 _STATES = {
     "ENQUEUED": StoryState.RUNNING,
@@ -93,7 +99,10 @@ class Place:
             Unavailable: the database does not answer.
         """
         with _translated():
-            database = Database(sqlite_url(self.file)) if self.database.is_sqlite else self.database
+            if self.database.is_sqlite:
+                return Store(Database(sqlite_url(self.file)), executor)
+            database = Database(self.database.url, pool=_POOL)
+            event.listen(database.engine, "connect", _limit)
             return Store(database, executor)
 
 
@@ -128,10 +137,9 @@ class Store:
         self._system.create_application_version(_VERSION)
 
     def close(self) -> None:
-        """Close it; the platform's own database stays open."""
+        """Close its connections."""
         self._system.destroy()
-        if self._database.is_sqlite:
-            self._database.close()
+        self._database.close()
 
     def begin(self, story: str, workflow: str, argument: str) -> str | None:
         """Write a story down as this executor's. Returns its token, or None where it was begun before.
@@ -242,31 +250,33 @@ class Store:
         )
         return {executor for (executor,) in found}
 
-    def release(self, executor: str) -> int:
-        """Let anybody claim what an executor has under way; its tokens are worth nothing from now on."""
+    def release(self, executor: str, story: str | None = None) -> int:
+        """Let anybody claim what an executor has under way, or one story; its tokens are worth nothing from now on."""
         statement = (
             "UPDATE dbos.workflow_status SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL,"
             " updated_at = ?, queue_name = coalesce(queue_name, ?)"
             " WHERE status = 'PENDING' AND executor_id = ? AND application_name = ?"
         )
+        parameters: list[Any] = [int(time.time() * 1000), _QUEUE, executor, APPLICATION]
+        if story is not None:
+            statement += " AND workflow_uuid = ?"
+            parameters.append(story)
         with self._raw() as raw:
-            now = int(time.time() * 1000)
-            return int(raw.execute(self._spelt(statement), (now, _QUEUE, executor, APPLICATION)).rowcount)
+            return int(raw.execute(self._spelt(statement), parameters).rowcount)
 
-    def gone(self, owners: Mapping[str, str]) -> list[str]:
-        """Return those of these stories that are not their owner's any more."""
-        lost, stories = [], list(owners)
-        for start in range(0, len(stories), _BATCH):
-            some = stories[start : start + _BATCH]
-            now = dict(
-                self._read(
-                    "SELECT workflow_uuid, owner_xid FROM dbos.workflow_status WHERE workflow_uuid IN (*)",
-                    *some,
-                    among=some,
-                )
-            )
-            lost += [story for story in some if now.get(story) != owners[story]]
-        return lost
+    def mine(self) -> dict[str, str]:
+        """Return the stories that this executor has under way, each with the token of whoever may tell it."""
+        found = self._read(
+            "SELECT workflow_uuid, owner_xid FROM dbos.workflow_status"
+            " WHERE status = 'PENDING' AND executor_id = ? AND application_name = ?",
+            self.executor,
+            APPLICATION,
+        )
+        return dict(found)
+
+    def owns(self, story: str, owner: str) -> bool:
+        """Tell whether a story is its owner's still."""
+        return self._read("SELECT owner_xid FROM dbos.workflow_status WHERE workflow_uuid = ?", story) == [(owner,)]
 
     def forget(self, before_ms: int) -> int:
         """Delete some of the stories that ended before a moment, with their steps. Returns how many."""
@@ -310,6 +320,12 @@ def _translated() -> Iterator[None]:
     except DATABASE_ERRORS as wrong:
         known = translate(wrong)
         raise (known if known is not wrong else Unavailable(f"The database failed ({wrong}).")) from wrong
+
+
+def _limit(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_LIMITS)
+    connection.commit()
 
 
 def _status(story: str, workflow: str, argument: str, executor: str) -> dict[str, Any]:

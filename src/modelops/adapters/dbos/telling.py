@@ -117,7 +117,7 @@ class Telling:
             raise Left
 
     def _check(self) -> None:
-        if self._teller.store.gone({self.id: self.owner}):
+        if not self._teller.store.owns(self.id, self.owner):
             self._left = True
 
     async def _act(self, name: str, act: Callable[[], Awaitable[Json]]) -> Kept:

@@ -5,7 +5,7 @@ from pathlib import Path
 from modelops.adapters.local import durable
 from modelops.adapters.local.commands import Command
 from modelops.adapters.local.processes import ProcessFolder, checked_name, folders
-from modelops.contracts.ports import JobSpec, Observation
+from modelops.contracts.ports import JobSpec, Observation, UsageSample
 
 
 class LocalJobBackend:
@@ -35,6 +35,10 @@ class LocalJobBackend:
     def log(self, name: str, *, offset: int = 0, limit: int = 65_536) -> bytes:
         """Return a piece of the attempt's output."""
         return self._attempt(name).log(offset, limit)
+
+    def usage(self, name: str) -> list[UsageSample]:
+        """Return what was sampled of the attempt."""
+        return self._attempt(name).usage()
 
     def names(self) -> list[str]:
         """Return every attempt that is still kept, sorted."""

@@ -7,6 +7,7 @@ of the platform can start, watch and stop it, and a platform that comes back aft
 
 import errno
 import json
+import math
 import os
 import re
 import subprocess
@@ -21,7 +22,7 @@ from typing import Any, cast
 from modelops.adapters.local import durable, leftovers, locks, supervisor
 from modelops.adapters.local.commands import Command, inherited_environment
 from modelops.contracts.errors import Conflict, InvalidInput, StorageFull, Unavailable
-from modelops.contracts.ports import Observation, Phase
+from modelops.contracts.ports import EndedBy, Observation, Phase, UsageSample
 
 STARTING_S = 15.0
 """Seconds after which a process that was never seen to start is given up."""
@@ -81,6 +82,15 @@ class ProcessFolder:
                 return file.read(max(0, limit))
         except FileNotFoundError:
             return b""
+
+    def usage(self) -> list[UsageSample]:
+        """Return what its supervisor sampled; a sample that is just being written is left out."""
+        try:
+            data = (self.path / "usage").read_bytes()
+        except FileNotFoundError:
+            return []
+        whole = data[: len(data) - len(data) % supervisor.SAMPLE.size]
+        return [_sample(values) for values in supervisor.SAMPLE.iter_unpack(whole)]
 
     def notes(self) -> dict[str, int]:
         """Return the notes it was started with."""
@@ -231,7 +241,13 @@ def _ended(phase: Phase, document: dict[str, Any], state: dict[str, Any]) -> Obs
         finished_at=_time(document.get("finished_at")),
         peak_memory_bytes=document.get("peak_memory_bytes"),
         cpu_seconds=document.get("cpu_seconds"),
+        ended_by=EndedBy(document["ended_by"]) if document.get("ended_by") else None,
     )
+
+
+def _sample(values: tuple[float, ...]) -> UsageSample:
+    gpu = (None if math.isnan(value) else value for value in values[5:])
+    return UsageSample(*values[:5], *gpu)
 
 
 def _load(path: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ the background, in a session of its own. In the folder:
 | `work/` | the process's working directory |
 | `lock` | locked for as long as the supervisor lives (an open-file-description lock, see fcntl(2)) |
 | `state.json` | written before the process starts, and again with its pid after |
+| `usage` | samples of what the process uses: CPU, memory, reading and writing, GPUs (`SAMPLE`) |
 | `log` | what the process wrote to stdout and stderr, up to `log_bytes` |
 | `stop.json` | read when it appears: `grace_s`, `reason` |
 | `exit.json` | written last: how it ended |
@@ -44,11 +45,17 @@ READS_PER_TURN = 64
 RESERVED_BYTES = 4096
 REASON_CHARACTERS = 600
 MIB = 1024 * 1024
+RAN_OUT = "was ended by the system: the machine, or its container, ran out of memory"
 # A kernel option that small systems leave out.
 HAS_CHILDREN_FILES = os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
 # The order of `struct flock` with 64-bit offsets: l_type, l_whence, l_start, l_len, l_pid.
 FLOCK = struct.Struct("hhqqi4x")
+# A sample: seconds since the start, CPU seconds, bytes of memory, bytes read and written, percent and bytes of GPUs.
+SAMPLE = struct.Struct("<7d")
+SAMPLES_AT_FIRST = 500
+NO_GPU = (float("nan"), float("nan"))
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -108,7 +115,7 @@ def run(started_at: float) -> "dict[str, Any]":
     with open("spec.json", "rb") as file:
         spec = Spec(json.load(file))
     if (stop := read_stop()) is not None:
-        return {"exit_code": None, "reason": stop[1]}
+        return {"exit_code": None, "ended_by": "request", "reason": stop[1]}
     source, sink = os.pipe()
     os.set_blocking(source, False)
     try:
@@ -126,20 +133,21 @@ def watch(guard: "Guard", log: "Log", wake: int) -> "dict[str, Any]":
     poll.register(wake, select.POLLIN)
     poll.register(log.source, select.POLLIN)
     status = None
+    oom_kills_before = oom_kills()
     next_tick = time.monotonic()
     while status is None:
         for fd, _ in poll.poll(max(0.0, next_tick - time.monotonic()) * 1000):
             if fd == log.source and not log.copy(READS_PER_TURN):
                 poll.unregister(log.source)
             elif fd == wake and any(number != signal.SIGCHLD for number in os.read(wake, 1024)):
-                guard.stop("its supervisor was told to stop", DEFAULT_GRACE_S)
+                guard.stop("its supervisor was told to stop", DEFAULT_GRACE_S, "request")
         if time.monotonic() >= next_tick:
             guard.tick()
             next_tick = time.monotonic() + TICK_S
         status = reap(guard.pid)
     end_descendants()
     log.finish()
-    return guard.ending(status)
+    return guard.ending(status, ran_out=oom_kills() > oom_kills_before)
 
 
 class Guard:
@@ -148,8 +156,10 @@ class Guard:
     def __init__(self, pid: int, spec: Spec) -> None:
         self.pid = pid
         self.spec = spec
+        self.usage = Usage(spec.env)
         self.born = time.monotonic()
         self.cause: str | None = None
+        self.ended_by: str | None = None
         self.grace_s = 0.0
         self.kill_at: float | None = None
         self.killed = False
@@ -160,27 +170,29 @@ class Guard:
         """Compare the process with its limits and with what was asked."""
         now = time.monotonic()
         if (stop := read_stop()) is not None:
-            self.stop(stop[1], stop[0])
+            self.stop(stop[1], stop[0], "request")
         if self.spec.timeout_s is not None and now - self.born > self.spec.timeout_s:
-            self.stop(f"exceeded its time limit of {self.spec.timeout_s:g} s", TIMEOUT_GRACE_S)
-        if self.spec.memory_bytes is not None or now - self.measured > MEASURE_S:
+            self.stop(f"exceeded its time limit of {self.spec.timeout_s:g} s", TIMEOUT_GRACE_S, "time")
+        if self.spec.memory_bytes is not None or now - self.measured > min(MEASURE_S, now - self.born):
             self.measured = now
-            self.check_memory(self.spec.memory_bytes)
+            pids = descendants(os.getpid())
+            self.usage.take(now - self.born, pids, self.check_memory(pids))
         if self.kill_at is not None and now >= self.kill_at:
             self.kill()
 
-    def stop(self, cause: str, grace_s: float) -> None:
+    def stop(self, cause: str, grace_s: float, ended_by: str) -> None:
         """Ask the process to end, and set the time to end it by force; asked again, the earlier time counts."""
         kill_at = time.monotonic() + grace_s
         if self.kill_at is None:
             self.cause, self.grace_s, self.kill_at = cause, grace_s, kill_at
+            self.ended_by = ended_by
             send(-self.pid, signal.SIGTERM)
         elif kill_at < self.kill_at:
             self.grace_s, self.kill_at = grace_s, kill_at
 
-    def check_memory(self, limit: "int | None") -> None:
-        """Measure the process and all its descendants, and end them when they use too much."""
-        pids = descendants(os.getpid())
+    def check_memory(self, pids: "list[int]") -> int:
+        """Measure the process and all its descendants, and end them when they use too much; return their bytes."""
+        limit = self.spec.memory_bytes
         used = sum(resident_bytes(pid) for pid in pids)
         if limit is not None and used > limit:
             # Resident pages that forked processes share were counted once for each; now count them once.
@@ -189,8 +201,10 @@ class Guard:
         if limit is not None and used > limit and not self.killed:
             limit_mib, used_mib = limit / MIB, used / MIB
             self.cause = f"exceeded its memory limit of {limit_mib:.0f} MiB (used {used_mib:.0f} MiB)"
+            self.ended_by = "memory"
             self.kill_at = self.grace_s = 0.0
             self.kill()
+        return used
 
     def kill(self) -> None:
         """End the process and all its descendants by force."""
@@ -200,18 +214,67 @@ class Guard:
         for pid in descendants(os.getpid()):
             send(pid, signal.SIGKILL)
 
-    def ending(self, status: int) -> "dict[str, Any]":
-        """Describe how the process ended, given its wait status."""
+    def ending(self, status: int, *, ran_out: bool) -> "dict[str, Any]":
+        """Describe how the process ended, given its wait status and whether the system ran out of memory meanwhile."""
         code = os.waitstatus_to_exitcode(status)
+        by_system = ran_out and code == -signal.SIGKILL and self.cause is None
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.usage.finish(time.monotonic() - self.born)
         return {
             # A process that was told to end did not reach its end, whatever it says.
             "exit_code": code if code >= 0 and self.cause is None else None,
             "signal": -code if code < 0 else None,
-            "reason": self.cause or describe(code),
+            "ended_by": "memory" if by_system else self.ended_by or ("signal" if code < 0 else None),
+            "reason": self.cause or (RAN_OUT if by_system else describe(code)),
             "peak_memory_bytes": max(self.peak_bytes, usage.ru_maxrss * 1024),
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
         }
+
+
+class Usage:
+    """Writes samples of what the process uses to the file `usage`: many at first, then fewer and fewer, so that those of
+    a month take no more than a few hundred kilobytes. Without room on the disk there are none."""
+
+    def __init__(self, env: "dict[str, str]") -> None:
+        self.env = env
+        self.next = 0.0
+        self.memory = self.read = self.written = 0
+        self.gpus: Any = None
+        try:
+            self.file = os.open("usage", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError:
+            self.file = -1
+
+    def take(self, at: float, pids: "list[int]", memory: int) -> None:
+        """Write a sample, if it is time for one; of memory, the most since the last one."""
+        self.memory = max(self.memory, memory)
+        if at < self.next or self.file < 0:
+            return
+        if self.gpus is None and at > MEASURE_S:
+            self.gpus = gpu_meter(self.env)
+        self.write(at, pids)
+        self.next = at + max(min(at, MEASURE_S), at / SAMPLES_AT_FIRST)
+
+    def write(self, at: float, pids: "list[int]") -> None:
+        """Write a sample of processes that run, and of those that ran."""
+        read = written = 0
+        for pid in pids:
+            came, went = storage_bytes(pid)
+            read, written = read + came, written + went
+        self.read, self.written = max(self.read, read), max(self.written, written)
+        own = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = own.ru_utime + own.ru_stime + sum(cpu_seconds(pid) for pid in pids)
+        gpu = self.gpus() if self.gpus else NO_GPU
+        try:
+            os.write(self.file, SAMPLE.pack(at, seconds, self.memory, self.read, self.written, *gpu))
+        except OSError:
+            self.file = -1
+        self.memory = 0
+
+    def finish(self, at: float) -> None:
+        """Write the last sample: all processes have ended."""
+        if self.file >= 0:
+            self.write(at, [])
 
 
 class Log:
@@ -405,6 +468,38 @@ def proportional_bytes(pid: int) -> int:
     return resident_bytes(pid)
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and of its children that have ended; 0 where it has ended."""
+    fields = stat_fields(pid)
+    return 0.0 if fields is None else sum(map(int, fields[11:15])) / TICKS
+
+
+def storage_bytes(pid: int) -> "tuple[int, int]":
+    """Return how many bytes a process has read from storage and written to it (proc(5), io); 0 where that is hidden."""
+    found = {}
+    try:
+        with open(f"/proc/{pid}/io", "rb") as file:
+            for line in file:
+                name, _, value = line.partition(b":")
+                found[name] = int(value)
+    except OSError:
+        pass
+    return found.get(b"read_bytes", 0), found.get(b"write_bytes", 0)
+
+
+def gpu_meter(env: "dict[str, str]") -> "Any":
+    """Return what measures the GPUs that the process can see, or False where there are none."""
+    if not os.path.exists("/dev/nvidiactl"):
+        return False
+    try:
+        # Beside this file, whose interpreter was told to know no other place to import from.
+        loader = sys.modules["_frozen_importlib_external"].SourceFileLoader
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nvml.py")
+        return loader("nvml", path).load_module().open_meter(env.get("CUDA_VISIBLE_DEVICES")) or False
+    except Exception:
+        return False
+
+
 def start_time(pid: int) -> "int | None":
     """Return when a process started, in clock ticks since boot; with the pid it names a process for good."""
     fields = stat_fields(pid)
@@ -420,6 +515,18 @@ def stat_fields(pid: int) -> "list[bytes] | None":
         return None
     # The second field is the command's name in parentheses, and may hold spaces and parentheses itself.
     return stat[stat.rindex(b")") + 2 :].split()
+
+
+def oom_kills() -> int:
+    """Return how many processes the system has ended for want of memory since it started (proc(5), vmstat)."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
 
 
 def boot_id() -> str:

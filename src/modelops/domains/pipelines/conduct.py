@@ -83,11 +83,11 @@ class _Conducting:
             outcomes = [
                 Outcome(key, StepState(state), await self._values(found)) for key, state, found in news["ended"]
             ]
+            before = Turn()
+            if news["stop"]:  # first, or what needs a cancelled step would be skipped for its sake
+                stopped, before = True, planner.stop()
             following = planner.settle(outcomes)
-            if news["stop"]:
-                stopped = True
-                after = planner.stop()
-                following = Turn(following.ready + after.ready, following.settled + after.settled, following.members)
+            following.settled[:0] = before.settled
             orders = self._orders(planner, following, [outcome.key for outcome in outcomes])
         ended = planner.ended
         await self._story.step("end", partial(self._end, orders, ended))

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,8 +21,10 @@ from modelops.contracts.terminal import (
     values,
     with_short_names,
 )
+from modelops.domains.data.client import Data
 from modelops.domains.training.client import Training
-from modelops.domains.training.schemas import Job, JobState, Resources
+from modelops.domains.training.drawing import drawn, watch_usage
+from modelops.domains.training.schemas import ArtifactRole, Job, JobState, Resources, Retry, RetryCause
 
 _LOOK_S = 0.2
 
@@ -31,7 +34,11 @@ _SHORT = with_short_names(
     list="list_jobs",
     show="get_job",
     logs="get_job_log",
+    usage="get_job_usage",
+    attempts="list_job_attempts",
+    artifacts="list_job_artifacts",
     cancel="cancel_job",
+    retry="retry_job",
 )
 
 app = typer.Typer(cls=_SHORT, help="Training jobs and the recipes they run.", no_args_is_help=True)
@@ -40,6 +47,7 @@ JobArg = Annotated[str, typer.Argument(help="A job's id, job_….")]
 Parameters = Annotated[
     list[str] | None, typer.Option("--parameter", "-p", help="KEY=VALUE, the value in JSON; repeat it.")
 ]
+AttemptOption = Annotated[int | None, typer.Option(min=1, help="Which attempt; by default the last.")]
 Tag = Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeat it.")]
 
 
@@ -56,19 +64,31 @@ def list_recipes(ctx: typer.Context, as_json: AsJson = False) -> None:
         for name, facts in properties.items():
             default = f" (default {facts['default']!r})" if "default" in facts else " (needed)"
             say(f"    {name}{default}: {facts.get('description', '')}")
+        for role, declared in (("input", recipe.inputs), ("output", recipe.outputs)):
+            for name, one in declared.items():
+                say(f"    {role} {name} ({one.kind}{'' if one.required else ', may be left out'}): {one.description}")
 
 
 @app.command()
 def submit_job(
     ctx: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A recipe: mops jobs recipes")],
-    dataset: Annotated[str, typer.Argument(help="A dataset version: name, or name:3.")],
+    dataset: Annotated[str | None, typer.Argument(help="A dataset version: name, or name:3.")] = None,
     parameter: Parameters = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="NAME=REF, a dataset, model or artifact; repeat it.")
+    ] = None,
     name: str | None = None,
     experiment: Annotated[str | None, typer.Option(help="Where its runs go; by default, the job's name.")] = None,
     cpus: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
     memory_mb: Annotated[int | None, typer.Option(min=64, help="Memory limit in MiB.")] = None,
     timeout_s: Annotated[float, typer.Option(help="Time limit in seconds.")] = 3600.0,
+    max_attempts: Annotated[int, typer.Option(min=1, help="How often it is tried in all.")] = 3,
+    retry_on: Annotated[
+        list[RetryCause] | None, typer.Option(help="After which ends; by default, when it was lost. Repeat it.")
+    ] = None,
+    environment: Annotated[str | None, typer.Option(help="A lock of requirements: a file, or an artifact.")] = None,
+    keep_checkpoints: Annotated[int, typer.Option(min=1, help="Checkpoints that are kept.")] = 3,
     tag: Tag = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow its output until it ends; exit 1 if it fails.")] = False,
     as_json: AsJson = False,
@@ -79,6 +99,10 @@ def submit_job(
         recipe,
         dataset,
         parameters=values(parameter, "a parameter"),
+        inputs=pairs(given, "an input"),
+        retry=Retry(max_attempts=max_attempts, causes=retry_on or [RetryCause.LOST]),
+        environment=_lock(ctx, environment),
+        keep_checkpoints=keep_checkpoints,
         resources=Resources(cpus=cpus, memory_mb=memory_mb, timeout_s=timeout_s),
         name=name,
         experiment=experiment,
@@ -117,20 +141,79 @@ def cancel_job(ctx: typer.Context, job: JobArg, reason: str = "", as_json: AsJso
 
 
 @app.command()
+def retry_job(ctx: typer.Context, job: JobArg, as_json: AsJson = False) -> None:
+    """Try a job again that failed or was cancelled; it goes on from its last checkpoint."""
+    found = group(ctx, Training).retry_job(job)
+    show(found, as_json=True) if as_json else say(
+        f"{found.id} is queued again. Follow it: mops jobs logs {found.id} -f"
+    )
+
+
+@app.command()
+def list_job_attempts(ctx: typer.Context, job: JobArg, as_json: AsJson = False) -> None:
+    """List the attempts at a job: when, how each ended, and what it used."""
+    columns = ["number", "started_at", "ended_at", "cause", "exit_code", "cpu_seconds", "peak_memory_bytes", "reason"]
+    page = group(ctx, Training).list_job_attempts(job)
+    show_page(page, columns, as_json=as_json, empty="It has not been tried yet: it waits in the queue.")
+
+
+@app.command()
+def list_job_artifacts(
+    ctx: typer.Context,
+    job: JobArg,
+    role: Annotated[ArtifactRole | None, typer.Option(help="Only these.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what files a job was given, and which it made."""
+    columns = ["role", "name", "step", "size", "attempt", "created_at", "digest"]
+    page = group(ctx, Training).list_job_artifacts(job, role=role)
+    show_page(page, columns, as_json=as_json, empty="It was given no files, and has made none.")
+
+
+@app.command()
+def get_job_usage(
+    ctx: typer.Context,
+    job: JobArg,
+    attempt: AttemptOption = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw it again until the job has ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw what a job used over time: CPU, memory, reading and writing, GPUs."""
+    training = group(ctx, Training)
+    if watch and not as_json:
+        watch_usage(training, job)
+        return
+    usage = training.get_job_usage(job, attempt=attempt)
+    if as_json:
+        show(usage, as_json=True)
+        return
+    for line in drawn(usage):
+        say(line)
+
+
+@app.command()
 def get_job_log(
     ctx: typer.Context,
     job: JobArg,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the job has ended.")] = False,
     offset: Annotated[int, typer.Option(min=0, help="Bytes to skip.")] = 0,
+    attempt: AttemptOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a job's output."""
     training = group(ctx, Training)
     if follow:
-        _follow(training, job, to_stderr=False)
+        _follow(training, job, to_stderr=False, attempt=attempt, offset=offset)
         return
-    piece = training.get_job_log(job, offset=offset, limit=1024 * 1024)
+    piece = training.get_job_log(job, offset=offset, limit=1024 * 1024, attempt=attempt)
     show(piece, as_json=True) if as_json else sys.stdout.write(piece.text)
+
+
+def _lock(ctx: typer.Context, environment: str | None) -> str | None:
+    """Return the digest of a lock, which is uploaded where it is a file."""
+    if environment is None or environment.startswith("sha256:"):
+        return environment
+    return group(ctx, Data).upload_artifact(Path(environment), media_type="text/plain").digest
 
 
 def _wait(training: Training, job: Job) -> Job:
@@ -162,9 +245,11 @@ def _waiting() -> Iterator[Callable[[str], None]]:
         yield lambda sentence: status.update(escape(sentence))
 
 
-def _follow(training: Training, job: str, *, to_stderr: bool = True) -> None:
+def _follow(
+    training: Training, job: str, *, to_stderr: bool = True, attempt: int | None = None, offset: int = 0
+) -> None:
     out = sys.stderr if to_stderr else sys.stdout
-    for text in training.follow_log(job):
+    for text in training.follow_log(job, attempt=attempt, offset=offset):
         out.write(text)
         out.flush()
 

@@ -1,18 +1,19 @@
 """The life of a job beyond its submission: admitted, watched, ended. What the reconciler reads and writes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from modelops.contracts.ports import Observation
 from modelops.domains.experiments import service as experiments
 from modelops.domains.experiments.schemas import RunStatus
 from modelops.domains.identity import service as identity
 from modelops.domains.training.rows import LIVE, attempt_name
-from modelops.domains.training.rules import judge
-from modelops.domains.training.schemas import JobState, Resources
-from modelops.domains.training.tables import JobRow
+from modelops.domains.training.rules import cause_of, delay_before_next, judge
+from modelops.domains.training.schemas import EndCause, JobState, Resources, Retry
+from modelops.domains.training.tables import JobAttemptRow, JobRow
 from modelops.kernel.context import Context
 from modelops.kernel.secrets import SecretBox
 
@@ -25,23 +26,27 @@ TRAINER_PERMISSIONS = (
     "models.read",
     "models.write",
     "runs.write",
+    "studies.read",
+    "studies.write",
 )
 KEPT_ATTEMPTS = 200
-"""Of so many jobs that ended last, the backend keeps files and output."""
+"""Of so many attempts that ended last, the backend keeps files and output."""
 
 _NO_TIMEOUT_S = 7 * 86_400
 _TOKEN_MARGIN_S = 600
-_RUN_STATUS = {JobState.SUCCEEDED: RunStatus.FINISHED, JobState.CANCELED: RunStatus.CANCELED}
+_RUN_STATUS = {EndCause.SUCCEEDED: RunStatus.FINISHED, EndCause.CANCELED: RunStatus.CANCELED}
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one look at an attempt found. `problem` is what stood in the way of starting it, `hopeless` if it always will."""
+    """What one look at an attempt found. `problem` is what stood in the way of starting it, `hopeless` if it always will;
+    `samples` are what an attempt that has ended used over time, packed."""
 
     attempt: int
     observation: Observation
     problem: str | None = None
     hopeless: bool = False
+    samples: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ def active_jobs(ctx: Context) -> list[str]:
     live = list(ctx.session.scalars(select(JobRow.id).where(JobRow.state.in_(LIVE)).order_by(JobRow.id)))
     free = ctx.settings.max_running_jobs - len(live)
     if free > 0:
-        queued = select(JobRow.id).where(JobRow.state == JobState.QUEUED).order_by(JobRow.id).limit(free)
+        due = or_(JobRow.retry_at.is_(None), JobRow.retry_at <= ctx.clock.now())
+        queued = select(JobRow.id).where(JobRow.state == JobState.QUEUED, due).order_by(JobRow.id).limit(free)
         live += ctx.session.scalars(queued)
     return live
 
@@ -78,8 +84,11 @@ def admit(ctx: Context, job: str) -> None:
     token = identity.grant_token(inside, row.id, TRAINER_PERMISSIONS, ttl_s=int(timeout) + _TOKEN_MARGIN_S)
     row.attempt += 1
     row.sealed_token = ctx.port(SecretBox).seal(token.encode(), row.id)
-    row.state, row.admitted_at = JobState.STARTING, ctx.clock.now()
+    row.state, row.reason, row.admitted_at, row.retry_at = JobState.STARTING, None, ctx.clock.now(), None
+    row.result = row.failure = row.exit_code = row.cause = row.progress = None
+    row.out_of_memory = False
     row.touch()
+    _attempt(ctx, row)
     inside.emit("modelops.training.job_admitted", row.id, attempt=row.attempt)
 
 
@@ -103,42 +112,87 @@ def settle(ctx: Context, job: str, seen: Seen) -> None:
     inside = _within(ctx, row)
     _note_start(inside, row, seen.observation)
     if state.final:
-        end_job(inside, row, state, reason, seen.observation)
+        cause = cause_of(JobState(row.state), state, seen.observation, out_of_memory=row.out_of_memory)
+        end_attempt(inside, row, cause, reason, seen)
+        if not _goes_again(inside, row, cause, reason):
+            end_job(inside, row, state, reason)
     elif (state, reason) != (row.state, row.reason):
         row.state, row.reason = state, reason
         row.touch()
 
 
-def end_job(ctx: Context, row: JobRow, state: JobState, reason: str | None, seen: Observation | None = None) -> None:
-    """Write how a job ended: its runs end with it, and its token ends."""
-    row.state, row.reason, row.ended_at, row.sealed_token = state, reason, ctx.clock.now(), None
+def end_attempt(ctx: Context, row: JobRow, cause: EndCause, reason: str | None, seen: Seen | None = None) -> None:
+    """Write how an attempt ended, if the job has one under way: its runs end with it, and its token ends."""
+    if row.attempt == 0 or (attempt := _attempt(ctx, row)).ended_at is not None:
+        return
+    attempt.ended_at, attempt.cause, attempt.reason = ctx.clock.now(), cause, reason
     if seen is not None:
-        row.exit_code = seen.exit_code
-        row.peak_memory_bytes, row.cpu_seconds = seen.peak_memory_bytes, seen.cpu_seconds
-    row.touch()
-    experiments.end_runs_of_job(ctx, row.id, _RUN_STATUS.get(state, RunStatus.FAILED), reason)
+        found = seen.observation
+        attempt.started_at = attempt.started_at or found.started_at
+        attempt.exit_code, attempt.samples = found.exit_code, seen.samples
+        attempt.peak_memory_bytes, attempt.cpu_seconds = found.peak_memory_bytes, found.cpu_seconds
+    row.exit_code, row.cause, row.sealed_token = attempt.exit_code, cause, None
+    row.peak_memory_bytes, row.cpu_seconds = attempt.peak_memory_bytes, attempt.cpu_seconds
+    experiments.end_runs_of_job(ctx, row.id, _RUN_STATUS.get(cause, RunStatus.FAILED), reason)
     identity.revoke_grants(ctx, row.id)
+
+
+def end_job(ctx: Context, row: JobRow, state: JobState, reason: str | None) -> None:
+    """Write how a job ended."""
+    row.state, row.reason, row.ended_at, row.retry_at = state, reason, ctx.clock.now(), None
+    row.touch()
     ctx.emit("modelops.training.job_ended", row.id, name=row.name, state=state, reason=reason)
+
+
+def queue_again(ctx: Context, row: JobRow, *, after_s: float, why: str) -> None:
+    """Put a job whose attempt ended back into the queue, not to be tried before so many seconds."""
+    row.state, row.reason, row.ended_at = JobState.QUEUED, why, None
+    row.retry_at = ctx.clock.now() + timedelta(seconds=after_s) if after_s else None
+    row.touch()
+    ctx.emit("modelops.training.job_queued_again", row.id, name=row.name, attempt=row.attempt, reason=why)
+
+
+def _goes_again(ctx: Context, row: JobRow, cause: EndCause, reason: str | None) -> bool:
+    """Queue the job again if its policy says so."""
+    retry = Retry.model_validate(row.retry)
+    made = row.attempt - row.attempts_before
+    delay = delay_before_next(retry, cause, made)
+    if delay is None:
+        return False
+    ended = (reason or cause).rstrip(".")
+    why = f"Attempt {row.attempt} ended: {ended}. It is tried again ({made + 1} of {retry.max_attempts})."
+    queue_again(ctx, row, after_s=delay, why=why)
+    return True
 
 
 def wanted_attempts(ctx: Context) -> Wanted:
     """Return the attempts that the backend is to run or keep, of every project."""
-    columns = select(JobRow.id, JobRow.attempt)
-    live = columns.where(JobRow.state.in_(LIVE))
-    ended = columns.where(JobRow.ended_at.is_not(None), JobRow.attempt > 0).order_by(JobRow.ended_at.desc())
-    return Wanted(
-        _names(ctx.session.execute(live).all()), _names(ctx.session.execute(ended.limit(KEPT_ATTEMPTS)).all())
-    )
+    live = select(JobRow.id, JobRow.attempt).where(JobRow.state.in_(LIVE))
+    ended = select(JobAttemptRow.job_id, JobAttemptRow.number).where(JobAttemptRow.ended_at.is_not(None))
+    kept = ended.order_by(JobAttemptRow.ended_at.desc()).limit(KEPT_ATTEMPTS)
+    return Wanted(*(_names((job, number) for job, number in ctx.session.execute(query)) for query in (live, kept)))
 
 
 def _note_start(ctx: Context, row: JobRow, seen: Observation) -> None:
-    if row.started_at is None and seen.started_at is not None:
-        row.started_at = seen.started_at
-        row.touch()
-        ctx.emit("modelops.training.job_started", row.id, name=row.name)
+    attempt = _attempt(ctx, row)
+    if attempt.started_at is not None or seen.started_at is None:
+        return
+    attempt.started_at = seen.started_at
+    row.started_at = row.started_at or seen.started_at
+    row.touch()
+    ctx.emit("modelops.training.job_started", row.id, name=row.name, attempt=row.attempt)
 
 
-def _names(found: Sequence[tuple[str, int]]) -> frozenset[str]:
+def _attempt(ctx: Context, row: JobRow) -> JobAttemptRow:
+    """Return the row of the job's present attempt, which may have been admitted before there were such rows."""
+    found = ctx.session.get(JobAttemptRow, (row.id, row.attempt))
+    if found is None:
+        found = JobAttemptRow(job_id=row.id, number=row.attempt, admitted_at=row.admitted_at or row.created_at)
+        ctx.session.add(found)
+    return found
+
+
+def _names(found: Iterable[tuple[str, int]]) -> frozenset[str]:
     return frozenset(attempt_name(job, attempt) for job, attempt in found)
 
 

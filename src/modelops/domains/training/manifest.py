@@ -1,6 +1,7 @@
 """How training enters the platform."""
 
 from modelops.contracts.roles import Role
+from modelops.domains.training.artifacts import holds
 from modelops.domains.training.reconcilers import Jobs
 from modelops.domains.training.routes import router
 from modelops.kernel.manifest import Manifest
@@ -10,4 +11,5 @@ manifest = Manifest(
     router=router,
     permissions={"jobs.read": Role.VIEWER, "jobs.write": Role.DATA_SCIENTIST},
     reconcilers=[Jobs()],
+    holds=holds,
 )

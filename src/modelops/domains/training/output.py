@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi.concurrency import run_in_threadpool
 
 from modelops.contracts.ports import JobBackend
-from modelops.domains.training.rows import attempt_name, find_job
+from modelops.domains.training.rows import attempt_name, check_attempt, find_job
 from modelops.domains.training.rules import decode_output
 from modelops.domains.training.schemas import JobLog, JobState
 from modelops.kernel.scope import Scope
@@ -18,18 +18,31 @@ _LONGEST_CHARACTER = 4
 """Bytes of one character in UTF-8 at most: fewer could be no piece of their own."""
 
 
-def get_job_log(scope: Scope, job: str, offset: int, limit: int) -> JobLog:
-    """Return a piece of a job's output from a byte offset on, of whole characters."""
+def get_job_log(scope: Scope, job: str, offset: int, limit: int, attempt: int | None = None) -> JobLog:
+    """Return a piece of the output of a job's attempt (by default the last) from a byte offset on, of whole characters.
+
+    Raises:
+        NotFound: there was no such attempt.
+    """
     with scope.work(write=False) as ctx:
         ctx.require("jobs.read")
         row = find_job(ctx, job)
-        # Whether it has ended is read before its output: what an ended job wrote is all there.
-        ended, name = JobState(row.state).final, attempt_name(row.id, row.attempt) if row.attempt else None
+        number = check_attempt(row, attempt)
+        # Whether it has ended is read before its output: what an ended attempt wrote is all there.
+        ended = JobState(row.state).final or number < row.attempt
+        following = number + 1 if number < row.attempt else None
+        name = attempt_name(row.id, number) if number else None
     wanted = max(limit, _LONGEST_CHARACTER)
     raw = scope.place.ports[JobBackend].log(name, offset=offset, limit=wanted) if name else b""
     complete = ended and len(raw) < wanted
     text, used = decode_output(raw, last=complete)
-    return JobLog(text=text, next_offset=offset + used, complete=complete)
+    return JobLog(
+        text=text,
+        next_offset=offset + used,
+        complete=complete,
+        attempt=number,
+        next_attempt=following if complete else None,
+    )
 
 
 async def stream_job_log(scope: Scope, job: str) -> AsyncIterator[str]:
@@ -41,8 +54,13 @@ async def _follow(scope: Scope, job: str, piece: JobLog) -> AsyncIterator[str]:
     while True:
         if piece.text:
             yield piece.text
-        if piece.complete or getattr(scope.request.app.state, "draining", False):
+        if getattr(scope.request.app.state, "draining", False):
             return
-        if not piece.text:
+        if piece.complete and piece.next_attempt is None:
+            return
+        attempt, offset = piece.attempt or None, piece.next_offset
+        if piece.next_attempt is not None:
+            attempt, offset = piece.next_attempt, 0
+        elif not piece.text:
             await asyncio.sleep(_PAUSE_S)
-        piece = await run_in_threadpool(get_job_log, scope, job, piece.next_offset, PIECE)
+        piece = await run_in_threadpool(get_job_log, scope, job, offset, PIECE, attempt)

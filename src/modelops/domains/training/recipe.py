@@ -2,19 +2,35 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from modelops.contracts.schemas import Schema
-from modelops.domains.models.schemas import ModelVersion
-from modelops.domains.training.schemas import JobResult
+from modelops.domains.training.schemas import Declared, InputKind, JobArtifact, JobResult
+from modelops.domains.training.stopping import EarlyStopping
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from modelops.domains.models.schemas import ModelVersion
 
 RECIPES = "modelops.recipes"
 """The group of entry points that recipes enter by."""
 
 P_co = TypeVar("P_co", bound=Schema, covariant=True)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What training goes on from: the step, and the file or folder that was given."""
+
+    step: int
+    path: Path
+
+    def read(self) -> bytes:
+        """Return the content of a file."""
+        return self.path.read_bytes()
 
 
 class TrackedRun(Protocol):
@@ -48,18 +64,59 @@ class JobContext(Protocol, Generic[P_co]):
 
     @property
     def dataset_version_id(self) -> str:
-        """Return the id of the data."""
+        """Return the id of the data; empty where the job has none."""
         ...
 
-    def table(self) -> "pa.Table":
-        """Load the data."""
+    @property
+    def attempt(self) -> int:
+        """Return which attempt at the job this is, from 1 on."""
+        ...
+
+    def table(self, name: str = "dataset") -> "pa.Table":
+        """Load an input that is a dataset.
+
+        Raises:
+            InvalidInput: the job has no such input.
+        """
+        ...
+
+    def file(self, name: str) -> Path:
+        """Download an input that is a file. Raises as `table`."""
+        ...
+
+    def model(self, name: str) -> Any:
+        """Load an input that is a model, its signature verified. Raises as `table`."""
+        ...
+
+    def save_artifact(self, source: Path | str | bytes, name: str | None = None) -> JobArtifact:
+        """Keep a file or bytes as an output of the job, by default under the file's name; the last one of a name counts."""
+        ...
+
+    def checkpoint(self, source: Path | str | bytes, step: int) -> bool:
+        """Keep a file, a folder or bytes that training can go on from at this step.
+
+        Returns:
+            Whether there was room for it: a full disk is told in the output, and does not end the training.
+        """
+        ...
+
+    def restore(self) -> Checkpoint | None:
+        """Return the last checkpoint that an earlier attempt, or this one, left whole; None where there is none."""
+        ...
+
+    def progress(self, done: float, of: float, message: str = "") -> None:
+        """Tell how far the job is, as often as you like: at most one report a second is sent, and none is waited for long."""
+        ...
+
+    def early_stopping(self, *, patience: int, direction: str = "min", min_delta: float = 0.0) -> EarlyStopping:
+        """Return what tells when a metric no longer becomes better."""
         ...
 
     def start_run(self, name: str, parameters: Mapping[str, Any]) -> AbstractContextManager[TrackedRun]:
         """Begin a run for a candidate; leaving its block ends it."""
         ...
 
-    def register_model(self, name: str, model: Any, *, sample: Any, outputs: Any, **facts: Any) -> ModelVersion:
+    def register_model(self, name: str, model: Any, *, sample: Any, outputs: Any, **facts: Any) -> "ModelVersion":
         """Register a model. Takes what `ModelRegistry.register_model` takes; the dataset version is filled in."""
         ...
 
@@ -69,7 +126,11 @@ class JobContext(Protocol, Generic[P_co]):
 
 
 class Recipe(Protocol):
-    """A way to train. Stateless; it may import what it needs inside `run`."""
+    """A way to train. Stateless; it may import what it needs inside `run`.
+
+    It may have further attributes: `inputs` and `outputs`, mappings of names to `Declared`, and `any_input`, which is true
+    where a job may have inputs that are not declared. Without `inputs`, it takes one dataset.
+    """
 
     name: str
     description: str
@@ -78,3 +139,23 @@ class Recipe(Protocol):
     def run(self, job: JobContext[Any]) -> JobResult:
         """Train, and return what came out. An exception fails the job with its message."""
         ...
+
+
+_ONE_DATASET: Mapping[str, Declared] = {"dataset": Declared(kind=InputKind.DATASET, description="The data.")}
+
+
+def inputs_of(recipe: Recipe) -> Mapping[str, Declared]:
+    """Return the inputs that a recipe declares."""
+    declared: Mapping[str, Declared] = getattr(recipe, "inputs", _ONE_DATASET)
+    return declared
+
+
+def outputs_of(recipe: Recipe) -> Mapping[str, Declared]:
+    """Return the outputs that a recipe declares."""
+    declared: Mapping[str, Declared] = getattr(recipe, "outputs", {})
+    return declared
+
+
+def takes_any_input(recipe: Recipe) -> bool:
+    """Tell whether a job of a recipe may have inputs that it does not declare."""
+    return bool(getattr(recipe, "any_input", False))

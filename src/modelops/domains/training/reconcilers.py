@@ -15,6 +15,7 @@ from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
 from modelops.domains.training.schemas import JobState, Resources
 from modelops.domains.training.tables import JobRow
+from modelops.domains.training.usage import pack
 from modelops.kernel.context import Context
 from modelops.kernel.secrets import SecretBox
 from modelops.kernel.work import PlatformUrl
@@ -84,12 +85,13 @@ class Jobs:
             return None
         return state if isinstance(state, _Admit) else _drive(ports, state)
 
-    def apply(self, ctx: Context, key: str, seen: Any) -> None:
-        """Write back what was seen."""
+    def apply(self, ctx: Context, key: str, seen: Any) -> bool:
+        """Write back what was seen; a job that was admitted just now is started at once."""
         if isinstance(seen, Seen):
             lifecycle.settle(ctx, key, seen)
-        else:
-            lifecycle.admit(ctx, key)
+            return False
+        lifecycle.admit(ctx, key)
+        return True
 
     def _sweep_of(self, ports: Mapping[type, Any]) -> "_Sweep":
         """Return the sweep of a backend: several platforms may be open in one process."""
@@ -141,7 +143,8 @@ def _drive(ports: Mapping[type, Any], attempt: _Attempt) -> Seen | None:
     seen = backend.observe(attempt.name)
     if attempt.state is JobState.RUNNING and seen.phase in (Phase.STARTING, Phase.RUNNING):
         return None  # nothing new
-    return Seen(attempt.number, seen, problem, hopeless)
+    samples = pack(backend.usage(attempt.name)) if seen.ended else None
+    return Seen(attempt.number, seen, problem, hopeless, samples)
 
 
 def _attempt(ctx: Context, row: JobRow) -> _Attempt:
@@ -163,6 +166,9 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         "parameters": row.parameters,
         "dataset_version_id": row.dataset_version_id,
         "dataset": row.dataset,
+        "inputs": row.inputs,
+        "attempt": row.attempt,
+        "environment": row.environment,
         "experiment": row.experiment,
     }
     return JobSpec(

@@ -8,13 +8,28 @@ from fastapi.responses import StreamingResponse
 from modelops.contracts.schemas import Page
 from modelops.domains.training import service
 from modelops.domains.training.output import PIECE
-from modelops.domains.training.schemas import Job, JobCancel, JobCreate, JobLog, JobReport, RecipeInfo
+from modelops.domains.training.schemas import (
+    ArtifactRole,
+    Job,
+    JobArtifact,
+    JobArtifactCreate,
+    JobAttempt,
+    JobCancel,
+    JobCreate,
+    JobLog,
+    JobReport,
+    JobUsage,
+    ProgressReport,
+    RecipeInfo,
+)
 from modelops.kernel.context import Context
 from modelops.kernel.edge import Listing, Ref, Router
 from modelops.kernel.problems import documented
 from modelops.kernel.scope import Scope
 
 router = Router("training")
+
+AttemptNumber = Annotated[int | None, Query(ge=1, le=100_000, description="By default, the last.")]
 
 
 @router.get("/recipes")
@@ -47,15 +62,52 @@ def cancel_job(ctx: Context, job: Ref, body: JobCancel) -> Job:
     return service.cancel_job(ctx, job, body)
 
 
+@router.post("/jobs/{job}/retry", status_code=202)
+def retry_job(ctx: Context, job: Ref) -> Job:
+    """Try a job again that failed or was cancelled, as a further attempt."""
+    return service.retry_job(ctx, job)
+
+
+@router.get("/jobs/{job}/attempts")
+def list_job_attempts(ctx: Context, job: Ref) -> Page[JobAttempt]:
+    """List the attempts at a job: when, how each ended, and what it used."""
+    return service.list_job_attempts(ctx, job)
+
+
+@router.get("/jobs/{job}/usage")
+def get_job_usage(scope: Scope, job: Ref, attempt: AttemptNumber = None) -> JobUsage:
+    """Return what an attempt used over time: CPU, memory, reading and writing, and GPUs; also while it runs."""
+    return service.get_job_usage(scope, job, attempt)
+
+
+@router.get("/jobs/{job}/artifacts")
+def list_job_artifacts(ctx: Context, job: Ref, role: ArtifactRole | None = None) -> Page[JobArtifact]:
+    """List what files a job was given, and which it made."""
+    return service.list_job_artifacts(ctx, job, role)
+
+
+@router.post("/jobs/{job}/artifacts", status_code=201)
+def save_job_artifact(ctx: Context, job: Ref, body: JobArtifactCreate) -> JobArtifact:
+    """Record an output or a checkpoint; only the job itself may."""
+    return service.save_job_artifact(ctx, job, body)
+
+
+@router.post("/jobs/{job}/progress")
+def report_job_progress(ctx: Context, job: Ref, body: ProgressReport) -> Job:
+    """Tell how far a job is; only the job itself may."""
+    return service.report_job_progress(ctx, job, body)
+
+
 @router.get("/jobs/{job}/log")
 def get_job_log(
     scope: Scope,
     job: Ref,
     offset: Annotated[int, Query(ge=0, lt=2**62)] = 0,
     limit: Annotated[int, Query(ge=1, le=1024 * 1024)] = PIECE,
+    attempt: AttemptNumber = None,
 ) -> JobLog:
-    """Return a piece of a job's output from a byte offset on."""
-    return service.get_job_log(scope, job, offset, limit)
+    """Return a piece of the output of a job's attempt from a byte offset on."""
+    return service.get_job_log(scope, job, offset, limit, attempt)
 
 
 @router.get(

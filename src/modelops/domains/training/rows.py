@@ -1,11 +1,14 @@
 """Job rows: how they are found, and what is shown of them."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select
 
-from modelops.domains.training.rules import why_it_waits
-from modelops.domains.training.schemas import Job, JobState
+from modelops.contracts.errors import NotFound, PermissionDenied
+from modelops.domains.training.rules import JobEnded, seconds_left, why_it_waits
+from modelops.domains.training.schemas import Job, JobProgress, JobState
 from modelops.domains.training.tables import JobRow
 from modelops.kernel.context import Context
 
@@ -19,6 +22,32 @@ def find_job(ctx: Context, job: str, *, lock: bool = False) -> JobRow:
     if lock:
         ctx.session.refresh(row, with_for_update=True)
     return row
+
+
+def own_job(ctx: Context, job: str) -> JobRow:
+    """Return the job that the caller runs for, held until the unit of work ends.
+
+    Raises:
+        PermissionDenied: the caller is not that job.
+        JobEnded: it has ended.
+    """
+    row = find_job(ctx, job, lock=True)
+    if ctx.actor.kind != "grant" or ctx.actor.id != row.id:
+        raise PermissionDenied("Only the job itself reports its result.")
+    if JobState(row.state).final:
+        raise JobEnded(f"The job has {row.state} already.")
+    return row
+
+
+def check_attempt(row: JobRow, attempt: int | None) -> int:
+    """Return the number of an attempt, by default the last one's; 0 where there was none yet.
+
+    Raises:
+        NotFound: there was none of that number.
+    """
+    if attempt is not None and not 1 <= attempt <= row.attempt:
+        raise NotFound(f"The job '{row.id}' has no attempt {attempt}; it has {row.attempt}.")
+    return row.attempt if attempt is None else attempt
 
 
 def attempt_name(job: str, attempt: int) -> str:
@@ -37,8 +66,18 @@ def as_jobs(ctx: Context, rows: Sequence[JobRow]) -> list[Job]:
     shown = []
     for row in rows:
         own = {name: getattr(row, name) for name in Job.model_fields}
-        shown.append(Job.model_validate({**own, "reason": waiting.get(row.id, row.reason)}))
+        reason = " ".join(filter(None, (row.reason, waiting.get(row.id))))
+        shown.append(Job.model_validate({**own, "reason": reason or None, "progress": _progress(row.progress)}))
     return shown
+
+
+def _progress(kept: dict[str, Any] | None) -> JobProgress | None:
+    """Return how far a job is, from its last report and the first one of the attempt."""
+    if kept is None:
+        return None
+    at, since = datetime.fromisoformat(kept["at"]), datetime.fromisoformat(kept["first_at"])
+    eta_s = seconds_left(kept["done"] - kept["first_done"], kept["of"] - kept["done"], (at - since).total_seconds())
+    return JobProgress(done=kept["done"], of=kept["of"], message=kept["message"], at=at, eta_s=eta_s)
 
 
 def _reasons_to_wait(ctx: Context, jobs: Sequence[str]) -> dict[str, str]:

@@ -3,21 +3,28 @@
 import codecs
 from datetime import datetime, timedelta
 
-from modelops.contracts.errors import TrainingError
-from modelops.contracts.ports import Observation, Phase
-from modelops.domains.training.schemas import JobState
+from modelops.contracts.errors import Conflict, InvalidInput, TrainingError
+from modelops.contracts.ports import EndedBy, Observation, Phase
+from modelops.domains.training.schemas import EndCause, InputKind, JobState, Retry
 
 NEXT: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.STARTING, JobState.CANCELED, JobState.FAILED}),
     JobState.STARTING: frozenset(
-        {JobState.RUNNING, JobState.CANCELING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED}
+        {
+            *(JobState.RUNNING, JobState.CANCELING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED),
+            JobState.QUEUED,  # tried again
+        }
     ),
-    JobState.RUNNING: frozenset({JobState.CANCELING, JobState.SUCCEEDED, JobState.FAILED}),
+    JobState.RUNNING: frozenset({JobState.CANCELING, JobState.SUCCEEDED, JobState.FAILED, JobState.QUEUED}),
     JobState.CANCELING: frozenset({JobState.CANCELED}),
     JobState.SUCCEEDED: frozenset(),
-    JobState.FAILED: frozenset(),
-    JobState.CANCELED: frozenset(),
+    JobState.FAILED: frozenset({JobState.QUEUED}),  # by `retry_job`
+    JobState.CANCELED: frozenset({JobState.QUEUED}),
 }
+"""Where a job may go from each state."""
+
+LONGEST_DELAY_S = 600.0
+"""How long a job that is tried again by itself waits at most."""
 
 
 class JobEnded(TrainingError):
@@ -33,8 +40,58 @@ def state_after_cancel(state: JobState) -> JobState:
         JobEnded: it has ended.
     """
     if state.final:
-        raise JobEnded(f"The job has {state} already.", hint="Submit it again if you want another result.")
+        raise JobEnded(f"The job has {state} already.", hint="Submit another if you want another result.")
     return JobState.CANCELED if state is JobState.QUEUED else JobState.CANCELING
+
+
+def check_retry(state: JobState) -> None:
+    """Refuse to try a job again that goes on, or succeeded.
+
+    Raises:
+        Conflict: it has not ended.
+        JobEnded: it succeeded.
+    """
+    if not state.final:
+        raise Conflict(f"The job is {state}: it has not ended.", hint="Cancel it first, or wait for its end.")
+    if state is JobState.SUCCEEDED:
+        raise JobEnded("The job has succeeded already.", hint="Submit it again if you want another result.")
+
+
+def cause_of(was: JobState, state: JobState, seen: Observation | None, *, out_of_memory: bool) -> EndCause:
+    """Tell of what kind the end of an attempt is.
+
+    Args:
+        was: The job's state before.
+        state: The one that it ends in.
+        seen: What the backend saw; None where it was not asked.
+        out_of_memory: Whether the trainer said that it was refused memory.
+    """
+    if state is JobState.SUCCEEDED:
+        return EndCause.SUCCEEDED
+    if state is JobState.CANCELED:
+        return EndCause.CANCELED
+    if seen is None or not seen.ended:
+        return EndCause.LOST if was is JobState.RUNNING else EndCause.NOT_STARTED
+    if seen.phase is Phase.LOST or seen.ended_by is EndedBy.REQUEST:  # nobody asked for it here: its machine goes down
+        return EndCause.LOST
+    if seen.ended_by is EndedBy.MEMORY or out_of_memory:
+        return EndCause.OUT_OF_MEMORY
+    if seen.ended_by is not None:
+        return EndCause.TIME_LIMIT if seen.ended_by is EndedBy.TIME else EndCause.KILLED
+    return EndCause.FAILED if seen.exit_code is not None else EndCause.NOT_STARTED
+
+
+def delay_before_next(retry: Retry, cause: EndCause, attempts: int) -> float | None:
+    """Return after how many seconds a job is tried again by itself, or None where it is not.
+
+    Args:
+        retry: The job's policy.
+        cause: How the last attempt ended.
+        attempts: How many there were.
+    """
+    if str(cause) not in map(str, retry.causes) or attempts >= retry.max_attempts:
+        return None
+    return min(retry.delay_s * 2.0 ** (attempts - 1), LONGEST_DELAY_S)
 
 
 def judge(
@@ -94,6 +151,28 @@ def why_it_waits(*, running: int, ahead: int, most: int) -> str:
     jobs = "jobs run" if most > 1 else "job runs"
     before = f"{ahead} wait" if ahead != 1 else "1 waits"
     return f"{running} of {most} {jobs}, and {before} before it."
+
+
+def split_input(name: str, ref: str) -> tuple[InputKind, str]:
+    """Return what an input that no recipe declares is: `dataset:REF`, `model:REF` or `file:DIGEST`.
+
+    Raises:
+        InvalidInput: it does not say.
+    """
+    kind, _, rest = ref.partition(":")
+    if kind not in set(InputKind) or not rest:
+        raise InvalidInput(
+            f"The input '{name}' does not say what it is.",
+            hint="Put `dataset:`, `model:` or `file:` before it, such as `dataset:iris:2` or `file:sha256:…`.",
+        )
+    return InputKind(kind), rest
+
+
+def seconds_left(done: float, left: float, took_s: float) -> float | None:
+    """Return how long what is left takes at the pace of what is done; None while there is no pace to tell."""
+    if left <= 0:
+        return 0.0
+    return left * took_s / done if done > 0 and took_s > 0 else None
 
 
 def decode_output(raw: bytes, *, last: bool) -> tuple[str, int]:

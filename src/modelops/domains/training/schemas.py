@@ -1,21 +1,43 @@
 """Payloads of recipes and jobs."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelops.contracts.schemas import Json, Key, Name, Schema, Tags, Text, UtcTime
+from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
 from modelops.domains.data.schemas import DatasetRef
 from modelops.domains.experiments.schemas import Parameter
 
 
+class InputKind(StrEnum):
+    """What a job can be given, or make: a dataset's version, a model's version, or a file (an artifact)."""
+
+    DATASET = "dataset"
+    MODEL = "model"
+    FILE = "file"
+
+
+class Declared(Schema):
+    """An input that a recipe takes, or an output that it makes."""
+
+    kind: InputKind
+    description: str = ""
+    required: bool = True
+
+
 class RecipeInfo(Schema):
-    """A recipe that jobs can run. `parameters` is the JSON Schema of what it takes."""
+    """A recipe that jobs can run. `parameters` is the JSON Schema of what it takes.
+
+    With `any_input`, a job may have further inputs, each given as `dataset:REF`, `model:REF` or `file:DIGEST`.
+    """
 
     name: str
     description: str
     parameters: dict[str, Json]
+    inputs: dict[str, Declared]
+    outputs: dict[str, Declared]
+    any_input: bool
 
 
 class Resources(Schema):
@@ -26,14 +48,69 @@ class Resources(Schema):
     timeout_s: Annotated[float | None, Field(gt=0, le=30 * 86_400, description="Seconds it may run.")] = 3600.0
 
 
+class EndCause(StrEnum):
+    """Why an attempt at a job ended.
+
+    `failed`: the recipe raised, or the process ended with another exit code than 0. `killed`: a signal that nobody of the
+    platform sent. `lost`: its machine, or what watches over it, is gone.
+    """
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    KILLED = "killed"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIME_LIMIT = "time_limit"
+    LOST = "lost"
+    NOT_STARTED = "not_started"
+    CANCELED = "canceled"
+
+
+class RetryCause(StrEnum):
+    """The ends after which a job may be tried again by itself. What took too much memory or time would do so again."""
+
+    LOST = "lost"
+    KILLED = "killed"
+    FAILED = "failed"
+    NOT_STARTED = "not_started"
+
+
+class Retry(Schema):
+    """When a job is tried again by itself: after which ends, how often, and how long it waits before (seconds, doubled
+    each time up to ten minutes)."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=100, description="In all; 1 means never again.")] = 3
+    causes: Annotated[list[RetryCause], Field(max_length=4)] = [RetryCause.LOST]
+    delay_s: Annotated[float, Field(ge=0, le=600)] = 1.0
+
+
+InputRef = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=300,
+        description="A dataset version (`name`, `name:3`), a model version (`name:3`, `name@alias`) or an artifact's digest, "
+        "as the recipe declares it; of an input that it does not declare, with `dataset:`, `model:` or `file:` before it.",
+    ),
+]
+
+
 class JobCreate(Schema):
-    """A new job."""
+    """A new job. `dataset` is short for the input of that name."""
 
     recipe: Annotated[str, Field(min_length=1, max_length=100)]
-    dataset: DatasetRef
+    dataset: DatasetRef | None = None
+    inputs: Annotated[dict[Name, InputRef], Field(max_length=100)] = {}
     name: Name | None = None
     parameters: Annotated[dict[Key, Parameter], Field(max_length=500)] = {}
     resources: Resources = Resources()
+    retry: Retry = Retry()
+    environment: Annotated[
+        Digest | None,
+        Field(
+            description="An artifact: the lock of requirements, with hashes, that the job's own environment is made of."
+        ),
+    ] = None
+    keep_checkpoints: Annotated[int, Field(ge=1, le=100, description="Checkpoints that are kept, the last ones.")] = 3
     experiment: Annotated[Name | None, Field(description="Where its runs are tracked; by default, the job's name.")] = (
         None
     )
@@ -71,25 +148,59 @@ class JobReport(Schema):
 
     result: JobResult | None = None
     failure: Text | None = None
+    out_of_memory: bool = False
+
+
+class JobInput(Schema):
+    """An input as it was found at the submission: what was asked for, and the id or digest of what it is."""
+
+    kind: InputKind
+    ref: str
+    id: str
+
+
+class ProgressReport(Schema):
+    """How far a job is: so much done of so much, in a unit of its own, such as epochs."""
+
+    done: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    of: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    message: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
+
+
+class JobProgress(Schema):
+    """How far a job is. `eta_s` is how many seconds are left if it goes on as it did since this attempt began."""
+
+    done: float
+    of: float
+    message: str
+    at: UtcTime
+    eta_s: float | None
 
 
 class Job(Schema):
-    """A job. `reason` says why it waits, failed or was cancelled; sizes in bytes, times in seconds."""
+    """A job. `reason` says why it waits, failed or was cancelled, and `cause` of what kind its last end was; sizes in
+    bytes, times in seconds."""
 
     id: str
     project_id: str
     name: str
     recipe: str
-    dataset_version_id: str
-    dataset: str
+    dataset_version_id: str | None
+    dataset: str | None
+    inputs: dict[str, JobInput]
     parameters: dict[str, Json]
     resources: Resources
+    retry: Retry
+    environment: str | None
+    keep_checkpoints: int
     experiment: str
     tags: dict[str, str]
     state: JobState
     reason: str | None
+    cause: EndCause | None
     exit_code: int | None
     attempt: int
+    progress: JobProgress | None
     result: JobResult | None
     peak_memory_bytes: int | None
     cpu_seconds: float | None
@@ -107,8 +218,73 @@ class JobCancel(Schema):
 
 
 class JobLog(Schema):
-    """A piece of a job's output. Ask again from `next_offset`; `complete` when nothing will follow."""
+    """A piece of the output of an attempt at a job. Ask again from `next_offset`; `complete` when nothing will follow in
+    this attempt; then `next_attempt` is the one that goes on, if there is one."""
 
     text: str
     next_offset: int
     complete: bool
+    attempt: int
+    next_attempt: int | None
+
+
+class JobAttempt(Schema):
+    """One attempt at a job: when, and how it ended. It has no `ended_at` while it is under way."""
+
+    number: int
+    admitted_at: UtcTime
+    started_at: UtcTime | None
+    ended_at: UtcTime | None
+    cause: EndCause | None
+    reason: str | None
+    exit_code: int | None
+    peak_memory_bytes: int | None
+    cpu_seconds: float | None
+
+
+class JobUsage(Schema):
+    """What an attempt used, as curves: each value is of the time up to its place in `seconds` (since the start) from the
+    place before. `cpus` are cores in use; bytes read and written are of storage, a second; GPUs are all that it could see
+    together: percent of time in use (up to 100 for each) and bytes of memory in use, null where there are none.
+    """
+
+    attempt: int
+    seconds: list[float]
+    cpus: list[float]
+    memory_bytes: list[int]
+    read_bytes_per_s: list[float]
+    written_bytes_per_s: list[float]
+    gpu_percent: list[float] | None
+    gpu_memory_bytes: list[int] | None
+    peak_memory_bytes: int | None
+    cpu_seconds: float | None
+
+
+class ArtifactRole(StrEnum):
+    """What an artifact is to a job."""
+
+    INPUT = "input"
+    ENVIRONMENT = "environment"
+    OUTPUT = "output"
+    CHECKPOINT = "checkpoint"
+
+
+class JobArtifactCreate(Schema):
+    """A file that a job made: an output by name, or a checkpoint by step. The artifact was uploaded before."""
+
+    role: Literal[ArtifactRole.OUTPUT, ArtifactRole.CHECKPOINT] = ArtifactRole.OUTPUT
+    name: Name
+    digest: Digest
+    step: Annotated[int | None, Field(ge=0, lt=2**62)] = None
+
+
+class JobArtifact(Schema):
+    """An artifact of a job, and the attempt that made it. `size` is in bytes."""
+
+    role: ArtifactRole
+    name: str
+    digest: str
+    size: int
+    step: int | None
+    attempt: int
+    created_at: UtcTime

@@ -5,20 +5,34 @@ import logging
 from typing import Any
 
 from pydantic import ValidationError
+from sqlalchemy import select
 
 from modelops.contracts import plugins
-from modelops.contracts.errors import InvalidInput, MLOpsError, PermissionDenied, TrainingError
+from modelops.contracts.errors import InvalidInput, MLOpsError, TrainingError
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page, jsonable
-from modelops.domains.data import service as data
-from modelops.domains.training.lifecycle import end_job
+from modelops.domains.training.artifacts import find_inputs, hold_inputs
+from modelops.domains.training.artifacts import list_job_artifacts as list_job_artifacts
+from modelops.domains.training.artifacts import save_job_artifact as save_job_artifact
+from modelops.domains.training.lifecycle import end_job, queue_again
 from modelops.domains.training.output import get_job_log as get_job_log
 from modelops.domains.training.output import stream_job_log as stream_job_log
-from modelops.domains.training.recipe import RECIPES, Recipe
-from modelops.domains.training.rows import as_job, as_jobs, find_job
-from modelops.domains.training.rules import JobEnded, state_after_cancel
-from modelops.domains.training.schemas import Job, JobCancel, JobCreate, JobReport, JobState, RecipeInfo
-from modelops.domains.training.tables import JobRow
+from modelops.domains.training.recipe import RECIPES, Recipe, inputs_of, outputs_of, takes_any_input
+from modelops.domains.training.rows import as_job, as_jobs, find_job, own_job
+from modelops.domains.training.rules import check_retry, state_after_cancel
+from modelops.domains.training.schemas import (
+    EndCause,
+    Job,
+    JobAttempt,
+    JobCancel,
+    JobCreate,
+    JobReport,
+    JobState,
+    ProgressReport,
+    RecipeInfo,
+)
+from modelops.domains.training.tables import JobAttemptRow, JobRow
+from modelops.domains.training.usage import get_job_usage as get_job_usage
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
 
@@ -49,8 +63,10 @@ def list_recipes(ctx: Context) -> Page[RecipeInfo]:
 def submit_job(ctx: Context, body: JobCreate) -> Job:
     """Queue a job: what is wrong with it is told now, not when it runs."""
     ctx.require("jobs.write")
-    parameters = _checked(body.recipe, _load(body.recipe), body.parameters)
-    version = data.resolve_dataset_version(ctx, body.dataset)
+    recipe = _load(body.recipe)
+    parameters = _checked(body.recipe, recipe, body.parameters)
+    given = find_inputs(ctx, body, recipe)
+    data = given.dataset
     job_id = new_id("job")
     name = body.name or f"{body.recipe} {job_id[-6:]}"
     row = JobRow(
@@ -58,10 +74,16 @@ def submit_job(ctx: Context, body: JobCreate) -> Job:
         project_id=ctx.project_id,
         name=name,
         recipe=body.recipe,
-        dataset_version_id=version.id,
-        dataset=f"{version.dataset}:{version.version}",
+        dataset_version_id=data.id if data else None,
+        dataset=f"{data.dataset}:{data.version}" if data else None,
+        data_rows=data.rows if data else None,
+        data_columns=len(data.columns) if data else None,
+        inputs=jsonable(given.found),
         parameters=parameters,
         resources=body.resources.model_dump(),
+        retry=jsonable(body.retry),
+        environment=body.environment,
+        keep_checkpoints=body.keep_checkpoints,
         experiment=body.experiment or name,
         tags=body.tags,
         state=JobState.QUEUED,
@@ -72,6 +94,7 @@ def submit_job(ctx: Context, body: JobCreate) -> Job:
     )
     ctx.session.add(row)
     ctx.session.flush()
+    hold_inputs(ctx, row, given)
     ctx.emit("modelops.training.job_submitted", row.id, name=row.name, recipe=row.recipe, dataset=row.dataset)
     return as_job(ctx, row)
 
@@ -99,6 +122,7 @@ def cancel_job(ctx: Context, job: str, body: JobCancel) -> Job:
     row.cancel_reason = body.reason or f"Cancelled by {ctx.actor.name}."
     if after is JobState.CANCELED:
         end_job(ctx, row, after, row.cancel_reason)
+        row.cause = EndCause.CANCELED
     else:
         row.state, row.reason = after, row.cancel_reason
         row.touch()
@@ -106,15 +130,45 @@ def cancel_job(ctx: Context, job: str, body: JobCancel) -> Job:
     return as_job(ctx, row)
 
 
+def retry_job(ctx: Context, job: str) -> Job:
+    """Try a job again that failed or was cancelled: a further attempt of the same job, which goes on from its last
+    checkpoint, if it made one."""
+    ctx.require("jobs.write")
+    row = find_job(ctx, job, lock=True)
+    check_retry(JobState(row.state))
+    row.attempts_before, row.cancel_reason = row.attempt, None
+    queue_again(ctx, row, after_s=0, why=f"{ctx.actor.name} has it tried again.")
+    return as_job(ctx, row)
+
+
+def list_job_attempts(ctx: Context, job: str) -> Page[JobAttempt]:
+    """List the attempts at a job, oldest first."""
+    ctx.require("jobs.read")
+    row = find_job(ctx, job)
+    query = select(JobAttemptRow).where(JobAttemptRow.job_id == row.id).order_by(JobAttemptRow.number)
+    fields = JobAttempt.model_fields
+    items = [JobAttempt(**{name: getattr(each, name) for name in fields}) for each in ctx.session.scalars(query)]
+    return Page(items=items, next_cursor=None, total=len(items))
+
+
+def report_job_progress(ctx: Context, job: str, body: ProgressReport) -> Job:
+    """Take the trainer's word of how far the job is."""
+    row = own_job(ctx, job)
+    now = ctx.clock.now().isoformat()
+    before = row.progress or {}
+    # A report that lies behind the first one begins anew: what was done before is no measure of the pace.
+    same = before.get("of") == body.of and before.get("first_done", body.done) <= body.done
+    first = {"first_done": before["first_done"], "first_at": before["first_at"]} if before and same else None
+    row.progress = {**jsonable(body), "at": now, **(first or {"first_done": body.done, "first_at": now})}
+    row.touch()
+    return as_job(ctx, row)
+
+
 def finish_job(ctx: Context, job: str, body: JobReport) -> Job:
     """Take the trainer's own report. The job ends when its process is seen to have ended."""
-    row = find_job(ctx, job, lock=True)
-    if ctx.actor.kind != "grant" or ctx.actor.id != row.id:
-        raise PermissionDenied("Only the job itself reports its result.")
-    if JobState(row.state).final:
-        raise JobEnded(f"The job has {row.state} already.")
+    row = own_job(ctx, job)
     row.result = jsonable(body.result) if body.result else None
-    row.failure = body.failure
+    row.failure, row.out_of_memory = body.failure, body.out_of_memory
     row.touch()
     return as_job(ctx, row)
 
@@ -152,4 +206,11 @@ def _checked(name: str, recipe: Recipe, parameters: dict[str, Any]) -> dict[str,
 
 
 def _recipe_info(name: str, recipe: Recipe) -> RecipeInfo:
-    return RecipeInfo(name=name, description=recipe.description, parameters=recipe.Parameters.model_json_schema())
+    return RecipeInfo(
+        name=name,
+        description=recipe.description,
+        parameters=recipe.Parameters.model_json_schema(),
+        inputs=dict(inputs_of(recipe)),
+        outputs=dict(outputs_of(recipe)),
+        any_input=takes_any_input(recipe),
+    )

@@ -1,6 +1,7 @@
 """Any Python function of an installed package as a job."""
 
 import importlib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -8,7 +9,7 @@ from pydantic import Field, ValidationError
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.schemas import Json, Schema
 from modelops.domains.training.recipe import JobContext
-from modelops.domains.training.schemas import JobResult
+from modelops.domains.training.schemas import Declared, InputKind, JobResult
 
 
 class FunctionParameters(Schema):
@@ -24,6 +25,10 @@ class PythonFunction:
     name = "python-function"
     description = "Calls a function of an installed package with the job."
     Parameters = FunctionParameters
+    inputs: Mapping[str, Declared] = {
+        "dataset": Declared(kind=InputKind.DATASET, description="What `job.table()` returns.", required=False)
+    }
+    any_input = True
 
     def run(self, job: JobContext[FunctionParameters]) -> JobResult:
         """Call the function."""
