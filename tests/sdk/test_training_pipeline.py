@@ -9,28 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
+from tests.sdk.live import live_client
 
 from modelops import TrainingPipeline
 from modelops.contracts.errors import InvalidInput, TrainingError
 from modelops.domains.pipelines.document import FromItem, FromParameter
 from modelops.sdk.client import Client
 from modelops.sdk.training import anomalies
-from modelops.server.listener import Listener
-from modelops.testing.platform import running_platform
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client of a platform that listens, and whose reconcilers run."""
-    folder = tmp_path_factory.mktemp("training")
-    with running_platform(folder / "home") as platform:
-        listener = Listener(platform.platform, folder / "port")
-        platform.platform.url.set(listener.start())
-        platform.platform.start_controller()
-        try:
-            yield platform.client()
-        finally:
-            listener.stop()
+    with live_client(tmp_path_factory.mktemp("training")) as client:
+        yield client
 
 
 def sensors(rows: int = 300, labelled: bool = False) -> pd.DataFrame:

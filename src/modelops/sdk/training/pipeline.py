@@ -1,19 +1,16 @@
 """`TrainingPipeline`: several algorithms on one dataset, as a pipeline of the platform; the best is registered."""
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound, TrainingError
+from modelops.contracts.errors import AlreadyExists, InvalidInput, TrainingError
 from modelops.contracts.schemas import Schema
-from modelops.domains.pipelines.schedules.client import Schedules
-from modelops.domains.pipelines.schedules.schemas import Schedule
-from modelops.domains.pipelines.schemas import PipelineRun, PipelineVersion, RunState, StepState
+from modelops.domains.pipelines.schemas import PipelineRun, PipelineVersion
 from modelops.sdk.client import Client
-from modelops.sdk.connected import Connected
 from modelops.sdk.pipelines import Template
+from modelops.sdk.pipelines.whole import WholePipeline
 from modelops.sdk.training import steps
 from modelops.sdk.training.anomalies import FINDERS
 
@@ -53,15 +50,15 @@ class TrainingResult(Schema):
     candidates: list[Candidate]
 
 
-class TrainingPipeline(Connected):
+class TrainingPipeline(WholePipeline[TrainingResult]):
     """Trains several algorithms on a dataset, scores each by cross-validation and on rows set aside, and registers the best.
 
-    It is a pipeline of the platform, with a step for each algorithm: its runs are durable, can be watched with
-    `mops pipelines`, and begun with other parameters.
+    It is a pipeline of the platform, with a step for each algorithm. Parameters of a run: `data_source`, `algorithms`,
+    `options`.
 
     Args:
         name: The pipeline's, and that of the model and the experiment, where the config names no others.
-        schedule: When it is to run by itself: `0 2 * * *`, `every 6h`. It is set with `deploy` or the first `run`.
+        schedule: When it is to run by itself: `0 2 * * *`, `every 6h`. It is set with `register` or the first `run`.
         config: `data_source`, a dataset (`name`, `name:3`), a file or a frame; `algorithms`, of isolation_forest, lof and
             one_class_svm, or of classifiers (logistic_regression, random_forest, hist_gradient_boosting, svm,
             nearest_neighbours); and the options of `steps.Options`: `target`, `label`, `features`, `metric`,
@@ -73,6 +70,8 @@ class TrainingPipeline(Connected):
         InvalidInput: the config is not whole, or has what is not known.
     """
 
+    failure = TrainingError
+
     def __init__(
         self,
         name: str,
@@ -83,8 +82,7 @@ class TrainingPipeline(Connected):
         project: str | None = None,
         zone: str = "UTC",
     ) -> None:
-        super().__init__(backend, project=project)
-        self.name, self.schedule, self.zone = name, schedule, zone
+        super().__init__(name, schedule, backend, project, zone)
         self.config = {_OLDER.get(key, key): value for key, value in (config or {}).items()}
         if "data_source" not in self.config:
             raise InvalidInput("The config names no `data_source`.", hint="Name a dataset, a file, or give a frame.")
@@ -109,49 +107,13 @@ class TrainingPipeline(Connected):
             workers=self.config.get("workers", 2),
         )
 
-    def deploy(self) -> PipelineVersion:
+    def register(self) -> PipelineVersion:
         """Register the pipeline, its data if that is a file or a frame, and its schedule."""
         self._store_data()
-        version = self.client.pipelines.register_pipeline(self.template)
-        if self.schedule is not None:
-            self._set_schedule(self.schedule)
-        return version
+        return super().register()
 
-    def start(self, **parameters: Any) -> PipelineRun:
-        """Begin a run, and return it at once. Parameters: `data_source`, `algorithms`, `options`."""
-        self.deploy()
-        return self.client.pipelines.start_run(self.name, parameters=parameters)
-
-    def run_sync(self, *, within_s: float | None = None, **parameters: Any) -> TrainingResult:
-        """Begin a run, wait for its end, and return what came of it.
-
-        Raises:
-            TrainingError: the run failed or was cancelled; the error names the step and why.
-            Unavailable: it has not ended in time.
-        """
-        run = self.client.pipelines.wait_for_run(self.start(**parameters).id, within_s=within_s)
-        return self.result(run.id)
-
-    async def run(self, *, within_s: float | None = None, **parameters: Any) -> TrainingResult:
-        """Do as `run_sync` does, without blocking the event loop."""
-        return await asyncio.to_thread(self.run_sync, within_s=within_s, **parameters)
-
-    def result(self, run_id: str) -> TrainingResult:
-        """Return what came of a run that has ended.
-
-        Raises:
-            TrainingError: it failed, was cancelled, or is under way.
-        """
-        pipelines = self.client.pipelines
-        run = pipelines.get_run(run_id)
-        if run.state is not RunState.SUCCEEDED:
-            failing = (one for one in pipelines.all_steps(run.id) if one.state is StepState.FAILED)
-            failed = next((one for one in failing if one.reason), None)
-            why = f": {failed.key}: {failed.reason}" if failed is not None else f": {run.reason}" if run.reason else "."
-            raise TrainingError(
-                f"The run '{run.id}' of '{run.pipeline}' is {run.state}{why}", hint=f"mops pipelines logs {run.id}"
-            )
-        told: Any = pipelines.read_output(run.id, "register", "result")
+    def _result(self, run: PipelineRun) -> TrainingResult:
+        told: Any = self.client.pipelines.read_output(run.id, "register", "result")
         candidates = [Candidate.model_validate(one) for one in told["candidates"]]
         facts = {key: told[key] for key in ("model", "version", "model_version_id")}
         return TrainingResult(
@@ -182,14 +144,6 @@ class TrainingPipeline(Connected):
         with suppress(AlreadyExists):
             data.create_dataset(self.name)
         data.create_dataset_version(self.name, source)
-
-    def _set_schedule(self, when: str) -> Schedule:
-        schedules = Schedules(self.client.rest)
-        try:
-            known = schedules.get_schedule(self.name)
-        except NotFound:
-            return schedules.create_schedule(self.name, when, pipeline=self.name, zone=self.zone)
-        return schedules.update_schedule(known.id, when=when, zone=self.zone)
 
 
 def _is_file(source: str) -> bool:
