@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from modelops.kernel import leases, outbox
 from modelops.kernel.context import Context
@@ -45,6 +45,13 @@ class Reconciler(Protocol):
     def apply(self, ctx: Context, key: str, seen: Any) -> bool | None:
         """Write back what was observed. True means that the next step is to follow at once, not in the next round."""
         ...
+
+
+@runtime_checkable
+class Unhurried(Protocol):
+    """A reconciler whose work may wait: it looks every `rest_s` seconds, and no change wakes it."""
+
+    rest_s: float
 
 
 @dataclass
@@ -154,7 +161,8 @@ class Controller:
         """Start the threads."""
         self._spawn(self._dispatcher, self._dispatch_turn)
         for loop in self._loops:
-            self._spawn(loop.tenure, loop.turn)
+            rest_s = loop.reconciler.rest_s if isinstance(loop.reconciler, Unhurried) else None
+            self._spawn(loop.tenure, loop.turn, rest_s)
         waker = threading.Thread(target=self._spread_wakes, name="controller-waker", daemon=True)
         self._threads.append(waker)
         waker.start()
@@ -174,16 +182,18 @@ class Controller:
         for loop in self._loops:
             loop.turn()
 
-    def _spawn(self, tenure: Tenure, turn: Callable[[], None]) -> None:
-        waker = threading.Event()
-        self._wakers.append(waker)
-        thread = threading.Thread(
-            target=self._run, args=(tenure, turn, waker), name=f"controller-{tenure.name}", daemon=True
-        )
+    def _spawn(self, tenure: Tenure, turn: Callable[[], None], rest_s: float | None = None) -> None:
+        if rest_s is None:
+            waker, rest_s = threading.Event(), self.place.settings.controller_interval_s
+            self._wakers.append(waker)
+        else:
+            waker = self._stop
+        name, given = f"controller-{tenure.name}", (tenure, turn, waker, rest_s)
+        thread = threading.Thread(target=self._run, args=given, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _run(self, tenure: Tenure, turn: Callable[[], None], waker: threading.Event) -> None:
+    def _run(self, tenure: Tenure, turn: Callable[[], None], waker: threading.Event, rest_s: float) -> None:
         while not self._stop.is_set():
             try:
                 turn()
@@ -192,8 +202,9 @@ class Controller:
             except Exception:
                 # The database may be away for a while; the loop outlives it.
                 log.exception("controller round failed", extra={"loop": tenure.name})
-            waker.wait(self.place.settings.controller_interval_s)
-            waker.clear()
+            waker.wait(rest_s)
+            if waker is not self._stop:
+                waker.clear()
 
     def _dispatch_turn(self) -> None:
         lease = self._dispatcher.hold()

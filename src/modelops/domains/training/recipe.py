@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from modelops.contracts import plugins
+from modelops.contracts.errors import MLOpsError, TrainingError
 from modelops.contracts.schemas import Schema
 from modelops.domains.training.schemas import Declared, InputKind, JobArtifact, JobResult
 from modelops.domains.training.stopping import EarlyStopping
@@ -128,8 +130,9 @@ class JobContext(Protocol, Generic[P_co]):
 class Recipe(Protocol):
     """A way to train. Stateless; it may import what it needs inside `run`.
 
-    It may have further attributes: `inputs` and `outputs`, mappings of names to `Declared`, and `any_input`, which is true
-    where a job may have inputs that are not declared. Without `inputs`, it takes one dataset.
+    It may have further attributes: `inputs` and `outputs`, mappings of names to `Declared`; `any_input`, which is true
+    where a job may have inputs that are not declared; and `alike`, the names of parameters that make it quite another
+    training, so that only jobs with equal ones are measurements for estimates. Without `inputs`, it takes one dataset.
     """
 
     name: str
@@ -159,3 +162,23 @@ def outputs_of(recipe: Recipe) -> Mapping[str, Declared]:
 def takes_any_input(recipe: Recipe) -> bool:
     """Tell whether a job of a recipe may have inputs that it does not declare."""
     return bool(getattr(recipe, "any_input", False))
+
+
+def load_recipe(name: str) -> Recipe:
+    """Load a recipe. What a stranger's package raises while it is imported is no defect of the platform.
+
+    Raises:
+        NotFound: no recipe of that name is installed.
+        MissingExtra: something that it imports is not installed.
+        TrainingError: it cannot be loaded.
+    """
+    try:
+        recipe: Recipe = plugins.load(RECIPES, name)
+    except MLOpsError:
+        raise
+    except Exception as broken:
+        raise TrainingError(
+            f"The recipe '{name}' cannot be loaded: {type(broken).__name__}: {broken}.",
+            hint="Correct or remove the package that brings it.",
+        ) from broken
+    return recipe

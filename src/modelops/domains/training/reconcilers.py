@@ -13,6 +13,7 @@ from modelops.contracts.ports import JobBackend, JobSpec, Limits, Phase
 from modelops.domains.training import lifecycle
 from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
+from modelops.domains.training.rules import environments
 from modelops.domains.training.schemas import JobState, Resources
 from modelops.domains.training.tables import JobRow
 from modelops.domains.training.usage import pack
@@ -175,7 +176,10 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         name=attempt_name(row.id, row.attempt),
         argv=(sys.executable, "-m", "modelops.runtime", "train"),
         # How often the trainer's runs must be heard of: a quiet recipe would be taken for gone under a shorter timeout.
-        env={"MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s)},
+        env={
+            "MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s),
+            **(environments(ctx.settings) if row.environment else {}),
+        },
         files={"job.json": json.dumps(task)},
         limits=Limits(
             cpus=resources.cpus,
