@@ -57,6 +57,8 @@ def _fill(admin):
     admin.pipelines.register_pipeline(read_document(NIGHTLY))
     admin.pipelines.register_pipeline(read_document({**NIGHTLY, "name": "unused"}))
     pipeline_run = admin.pipelines.start_run("nightly")
+    schedule = admin.pipelines.create_schedule("yearly", "@yearly", pipeline="nightly", parameters={"n": 0})
+    trigger = admin.pipelines.create_trigger("pushed", hook=True, pipeline="nightly", parameters={"n": 0})
     webhook = admin.webhooks.create_webhook("https://hooks.example.org/", ["modelops.webhooks.none"])
     delivery = admin.webhooks.ping_webhook(webhook.id)
     send(admin, deployment.id, stream(batch(about(deployment.id), rows[:4])))
@@ -88,6 +90,9 @@ def _fill(admin):
         "index": "0",
         "report": report.id,
         "validation": validation.id,
+        "schedule": schedule.id,
+        "trigger": trigger.id,
+        "token": trigger.hook_path.rpartition("/")[2],
         "webhook": webhook.id,
         "delivery": delivery.id,
         "pipeline": "nightly",

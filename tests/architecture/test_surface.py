@@ -27,6 +27,7 @@ NO_CLIENT = {
     "pipelines.claim_steps": "workers send it",
     "pipelines.beat_steps": "workers send it",
     "pipelines.report_steps": "workers send it",
+    "pipelines.receive_hook": "programs outside send it, signed",
 }
 SERVICE_OF = {"training.stream_job_log": "get_job_log"}
 COMMAND_OF = {
