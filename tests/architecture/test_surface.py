@@ -24,6 +24,10 @@ NO_CLIENT = {
     "monitoring.ingest_sketches": "runtimes send it",
     "serving.receive_prediction_log": "runtimes send it",
     "training.finish_job": "the trainer sends it",
+    "pipelines.claim_steps": "workers send it",
+    "pipelines.beat_steps": "workers send it",
+    "pipelines.report_steps": "workers send it",
+    "pipelines.receive_hook": "programs outside send it, signed",
 }
 SERVICE_OF = {"training.stream_job_log": "get_job_log"}
 COMMAND_OF = {
