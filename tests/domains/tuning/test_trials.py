@@ -333,7 +333,14 @@ def test_a_report_tells_the_whole_story(tuning):
     assert [trial.number for trial in tuning.get_best_trials("s", limit=2).items] == [39, 38]
     assert tuning.get_importance("s").parameters[0].parameter == "x"
     page = tuning.report_study("s")
-    for heading in ("Best trials", "History", "What mattered", "Parameter by parameter", "Two parameters", "What failed"):
+    for heading in (
+        "Best trials",
+        "History",
+        "What mattered",
+        "Parameter by parameter",
+        "Two parameters",
+        "What failed",
+    ):
         assert heading in page
     assert "<script>" not in page
     assert "accuracy over x and kind" in page or "accuracy over kind and x" in page

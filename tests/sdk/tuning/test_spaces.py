@@ -41,7 +41,9 @@ def integers(draw):
 
 
 scalars = st.one_of(st.text("abc", min_size=1, max_size=3), st.integers(2, 9), st.booleans(), st.none())
-choices = st.lists(scalars, min_size=1, max_size=5, unique=True).map(lambda found: Choice(type="categorical", choices=found))
+choices = st.lists(scalars, min_size=1, max_size=5, unique=True).map(
+    lambda found: Choice(type="categorical", choices=found)
+)
 
 
 @st.composite

@@ -93,7 +93,9 @@ def test_gaussian_processes_find_a_bowl_and_can_be_gone_on_with(tune):
 
 
 def test_a_grid_is_walked_once_and_ends(tune):
-    tuning = tune(space={"kind": ["a", "b"], "depth": (1, 3), "x": (0.0, 1.0, 0.5)}, sampler="grid", n_jobs=3).optimize()
+    tuning = tune(
+        space={"kind": ["a", "b"], "depth": (1, 3), "x": (0.0, 1.0, 0.5)}, sampler="grid", n_jobs=3
+    ).optimize()
     found = {tuple(sorted(trial.parameters.items())) for trial in tuning.trials}
     assert len(found) == 12 == len(tuning.trials)  # the budget bounds it; the whole would be 18
     space = {"kind": ["a", "b"], "depth": (1, 3)}
