@@ -176,6 +176,7 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         env={
             "MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s),
             **(environments(ctx.settings) if row.environment else {}),
+            **_containers(ctx.settings),
         },
         files={"job.json": json.dumps(task)},
         limits=Limits(
@@ -191,6 +192,16 @@ def environments(settings: Settings) -> dict[str, str]:
     packages come from."""
     index = {"MODELOPS_PACKAGE_INDEX": settings.package_index} if settings.package_index else {}
     return {"MODELOPS_ENVIRONMENTS": str(settings.home / "environments"), **index}
+
+
+def _containers(settings: Settings) -> dict[str, str]:
+    """Return the variables that say how containers are run, where that is not the usual way."""
+    said = {
+        "MODELOPS_CONTAINER_COMMAND": settings.container_command,
+        "MODELOPS_CONTAINER_OPTIONS": settings.container_options,
+    }
+    usual = {"MODELOPS_CONTAINER_COMMAND": "podman", "MODELOPS_CONTAINER_OPTIONS": ""}
+    return {name: value for name, value in said.items() if value != usual[name]}
 
 
 def _command(command: _Command, ports: Mapping[type, Any]) -> JobSpec:
