@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,13 +55,31 @@ def postgres(missing: Callable[[str], NoReturn]) -> Iterator[str]:
     user = _server_user(folder)
     data = folder / "data"
     _run(user, binaries / "initdb", "-D", data, "-U", "modelops", "-A", "trust", "--no-sync", "-E", "UTF8")
-    options = f"-c fsync=off -c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=200"
-    _run(user, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+    _run(user, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", _options(folder), "start")
     try:
         yield f"postgresql+psycopg://modelops@/{{name}}?host={folder}"
     finally:
         _run(user, binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgres_away(postgres: str) -> Callable[[], AbstractContextManager[None]]:
+    """Lets the server crash, and starts it again when the block ends. For a test that runs alone on it."""
+
+    @contextmanager
+    def away() -> Iterator[None]:
+        folder, control = Path(postgres.partition("host=")[2]), _postgres_binaries()
+        assert control is not None
+        user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+        command = [control / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log"]
+        _run(user, *command, "-m", "immediate", "stop")
+        try:
+            yield
+        finally:
+            _run(user, *command, "-o", _options(folder), "start")
+
+    return away
 
 
 @pytest.fixture
@@ -90,6 +109,10 @@ def sqlite_platform(tmp_path: Path) -> Iterator[PlatformUnderTest]:
     """A platform on SQLite, for tests to which the database does not matter."""
     with running_platform(tmp_path / "home") as under_test:
         yield under_test
+
+
+def _options(folder: Path) -> str:
+    return f"-c fsync=off -c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=200"
 
 
 def _postgres_binaries() -> Path | None:

@@ -21,9 +21,12 @@ from modelops.domains.serving.schemas import Deployment, DeploymentState, Servin
 from modelops.sdk.client import Client
 from modelops.sdk.registry import ModelRegistry
 
-LIMITS = ServingLimits(cpus=os.cpu_count(), max_concurrency=4_096)
+LIMITS = ServingLimits(cpus=1, max_concurrency=4_096)
+"""One process, as the peers that batch have it: more make smaller batches, and the load needs a core, too."""
+
+PER_CORE = ServingLimits(cpus=os.cpu_count(), max_concurrency=4_096)
 LARGE_BATCHES = ServingLimits(cpus=1, max_concurrency=4_096, batch_wait_ms=10)
-"""For a model that takes as long for a row as for a hundred: one process, and the wait that is opt-in. Ray Serve is set alike."""
+"""For a model that takes as long for a row as for a hundred: the wait that is opt-in. Ray Serve is set alike."""
 
 TOKEN_S = 3_600
 HEADER_LENGTH = "inference-header-content-length"

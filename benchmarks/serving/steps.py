@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import SubprocessError
 
@@ -14,7 +15,7 @@ from benchmarks.serving import guards, swapping
 from benchmarks.serving.cells import Book
 from benchmarks.serving.loads import Rows
 from benchmarks.serving.models import Model, constant
-from benchmarks.serving.ours import LARGE_BATCHES, LIMITS, NotYet, Platform, platform
+from benchmarks.serving.ours import LARGE_BATCHES, LIMITS, PER_CORE, NotYet, Platform, platform
 from benchmarks.serving.peers import PEERS, RAW, Peer, serving
 from benchmarks.serving.servers import Server
 
@@ -148,6 +149,9 @@ def _ours(book: Book, folder: Path, forest: Model, linear: Model) -> None:
         for model in (forest, linear):
             _one(book, running, model, model.name.lower(), model.name, compiled=True)
         _one(book, running, forest, "plain", PLAIN, compiled=False)
+        deployed = running.deploy("cores", running.register("cores", linear), limits=PER_CORE)
+        server = replace(running.replica(deployed), name="ours, a process per core")
+        book.measure(server, linear.name, linear.rows, CONNECTIONS[-1])
 
 
 def _one(book: Book, running: Platform, model: Model, name: str, what: str, *, compiled: bool) -> None:

@@ -1,6 +1,7 @@
 """Both lanes give the same replies to the same bytes, however those are cut, and whoever means harm by them."""
 
 import json
+import struct
 import time
 from types import SimpleNamespace
 
@@ -94,6 +95,14 @@ EXTRAS = [
     b"no colon",
     b"X-Long: " + b"a" * 5_000,
 ]
+EXTRAS_OF_TENSORS = [
+    *EXTRAS,
+    *[b"Inference-Header-Content-Length: %d" % length for length in (109, 0, 141, 142, 10**9)],
+]
+TENSOR = b'{"inputs": [{"name": "input", "shape": [2, 2], "datatype": "FP64", "parameters": {"binary_data_size": 32}}]}'
+NUMBERS = struct.pack("<4d", 1, 2, 3, 4)
+BINARY = TENSOR + NUMBERS
+LENGTH_OF_JSON = b"Inference-Header-Content-Length: %d" % len(TENSOR)
 BODIES = [
     b'{"instances": [[1, 2]]}',
     b'{"instances": [[1, null], [2.5, 3e2]]}',
@@ -138,6 +147,15 @@ REQUESTS = st.fixed_dictionaries(
         "extra": st.lists(st.sampled_from(EXTRAS), max_size=3),
     }
 )
+TENSORS = st.fixed_dictionaries(
+    {
+        "body": st.sampled_from([BINARY, BINARY, BINARY, TENSOR, BINARY + b"\0", BINARY[:-1], b"\r\n\r\n" + BINARY]),
+        "target": st.sampled_from(["/v2/models/tumours/infer", "/v2/models/tumours/infer", "/predict"]),
+        "token": st.sampled_from(["good", "good", "here", "poor", "nonsense"]),
+        "length": st.sampled_from(["right", "right", "right", "short", "long", "999999"]),
+        "extra": st.lists(st.sampled_from(EXTRAS_OF_TENSORS), max_size=1).map(lambda more: [LENGTH_OF_JSON, *more]),
+    }
+)
 QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -157,6 +175,95 @@ def test_how_requests_are_cut_makes_no_difference(served, data, parts):
     pieces = [whole[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
 
     assert served.answers(pieces) == served.answers(pieces, fast=False)
+
+
+@settings(QUIET, max_examples=200)
+@given(data=st.data(), parts=st.lists(st.one_of(TENSORS, TENSORS, REQUESTS), min_size=1, max_size=3))
+def test_how_tensors_are_cut_makes_no_difference(served, data, parts):
+    whole = b"".join(request(served, **each) for each in parts)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1), max_size=6)))
+    pieces = [whole[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+
+    assert served.answers(pieces) == served.answers(pieces, fast=False)
+
+
+def tensors(served, **parts):
+    return request(served, BINARY, target="/v2/models/tumours/infer", extra=[LENGTH_OF_JSON], **parts)
+
+
+def test_tensors_in_several_reads_are_for_the_fast_lane_once_their_head_is_there(served):
+    whole = tensors(served)
+    head = whole.index(b"\r\n\r\n") + 4
+    wanted = served.answers([whole], fast=False)
+    assert wanted[0][0][0] == 200
+    before = served.taken
+
+    assert served.answers([whole]) == wanted
+    assert served.answers([whole[:head], whole[head:]]) == wanted
+    assert served.answers([whole[: head + 7], *[whole[at : at + 1] for at in range(head + 7, len(whole))]]) == wanted
+    assert served.taken == before + 3
+    assert served.answers([whole[: head - 1], whole[head - 1 :]]) == wanted
+    assert served.taken == before + 3, "what is cut within its head is uvicorn's"
+
+
+def test_what_follows_tensors_in_one_read_takes_the_ordinary_lane_with_them(served):
+    whole = tensors(served) + request(served)
+    wanted = served.answers([whole], fast=False)
+    assert [status for status, _ in wanted[0]] == [200, 200]
+
+    for cut in (len(whole) - 200, len(tensors(served)) - 5):
+        assert served.answers([whole[:cut], whole[cut:]]) == wanted
+
+
+def test_a_model_may_write_into_tensors_and_finds_them_aligned(served):
+    whole = tensors(served)
+    seen = []
+
+    def look(rows):
+        seen.append((rows.flags.aligned, rows.flags.writeable, rows.flags.c_contiguous, rows.tolist()))
+        return rows[:, 0], None
+
+    batcher = served.replica.current.champion._batcher
+    asked, batcher._asked = batcher._asked, look
+    try:
+        for pieces in ([whole], [whole[:-9], whole[-9:]]):
+            for fast in (True, False):
+                assert served.answers(pieces, fast=fast)[0][0][0] == 200
+    finally:
+        batcher._asked = asked
+    assert seen == [(True, True, True, [[1, 2], [3, 4]])] * 4
+
+
+def test_a_connection_that_is_to_end_takes_the_rest_of_the_tensors_first(served):
+    whole = tensors(served)
+
+    async def talk():
+        with served.connection() as (wire, state):
+            wire.protocol.data_received(whole[:-10])
+            wire.protocol.shutdown()
+            assert not wire.closed
+            wire.protocol.data_received(whole[-10:])
+            await served.settle(wire, state, lambda: False)
+            return replies(bytes(wire.out)), wire.closed
+
+    found, closed = served.run(talk())
+    assert [status for status, _ in found] == [200]
+    assert closed
+
+
+def test_tensors_that_never_come_do_not_keep_the_connection(served, monkeypatch):
+    whole = tensors(served)
+
+    async def talk():
+        with served.connection() as (wire, _state):
+            wire.protocol.data_received(whole[:-10])
+            wire.protocol._look_after()
+            assert not wire.closed, "a body has its time"
+            wire.protocol._active_at -= 121
+            wire.protocol._look_after()
+            return wire.closed
+
+    assert served.run(talk())
 
 
 def test_a_cut_anywhere_changes_nothing(served):

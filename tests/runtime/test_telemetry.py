@@ -151,6 +151,29 @@ def test_the_tap_counts_what_it_saw_and_what_it_dropped(document, spool, monkeyp
     assert b'revision="7",tenant="ten_1",variant="champion"} 20.0' in metrics.render([metrics.counted()])
 
 
+def test_of_more_than_a_sample_needs_the_tap_leaves_some_out_and_counts_them(document, spool, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(tapping, "_BYTES_PER_S", 1_000)
+    monkeypatch.setattr(tapping.time, "perf_counter", lambda: now[0])
+    tap = _tap(document, spool, Metrics(document))
+    rows = np.ones((24, 1))  # 192 bytes, for a little less than a fifth of a second
+
+    def offer(times):
+        for _ in range(times):
+            tap.offer(rows, Answer(rows[:, 0], None), 24)
+        return tap._dropped // 24
+
+    assert offer(6) == 0, "a second's worth may come at once"
+    assert offer(4) == 4
+    now[0] += 1.0
+    assert offer(5) == 4, "and as much in each second after"
+    assert offer(5) == 9
+
+    now[0] += 60
+    assert offer(6) == 9, "rest is not saved up"
+    assert offer(1) == 10
+
+
 def test_batches_are_sketched_together_and_one_that_does_not_fit_is_lost_by_itself(document, spool):
     reference = build_reference(np.arange(100.0)[:, None], np.arange(100) % 2, input_names=["x"])
     alone, together = Observer(document.champion.signature, reference), Observer(document.champion.signature, reference)

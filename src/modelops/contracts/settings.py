@@ -144,6 +144,18 @@ class Settings(BaseSettings):
     )
     max_held_bytes: int = Field(256 * 1024**2, ge=0, description="Bytes of such requests at once.")
     idempotency_ttl_s: int = Field(86_400, ge=60, description="How long an `Idempotency-Key` is remembered.")
+    step_lease_s: float = Field(
+        30.0, ge=1, description="A worker of a pipeline not heard of for so long has lost the steps that it had."
+    )
+    step_cache_retention_s: float = Field(
+        30 * 86_400, ge=60, description="How long results of pipelines' steps are kept that no run uses."
+    )
+    pipeline_run_retention_s: float | None = Field(
+        None, ge=60, description="How long runs of pipelines are kept after their end; none means for ever."
+    )
+    workflow_retention_s: float = Field(
+        7 * 86_400, ge=3600, description="How long the kept steps of a workflow that has ended stay in the database."
+    )
     event_retention_s: int = Field(30 * 86_400, ge=3600, description="How long delivered events stay in the stream.")
 
     # Webhooks

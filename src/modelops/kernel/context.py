@@ -164,6 +164,7 @@ class Context:
             time=self.clock.now(),
             tenant_id=self.actor.tenant_id,
             project_id=self.actor.project_id,
+            actor=self.actor.id,
             data=data,
         )
         self.session.add(row)

@@ -109,17 +109,27 @@ def parse_filter(text: str | None, fields: Fields) -> ColumnElement[bool]:
     """Return the condition that a filter writes; no filter is always true."""
     if text is None or not text.strip():
         return true()
+    conditions = read_conditions(text)
+    return and_(
+        *(_compare(_column(name, fields, value), operator, value, text) for name, operator, value in conditions)
+    )
+
+
+def read_conditions(text: str) -> list[tuple[str, str, Any]]:
+    """Return the conditions that a filter joins, each as field, operator and value.
+
+    Raises:
+        InvalidInput: it is not of the grammar.
+    """
     tokens = _tokens(text)
     conditions, position = [], 0
     while True:
         if len(tokens) < position + 3 or tokens[position][0] != "field" or tokens[position + 1][0] != "op":
             raise _bad_filter(text, "a condition is `field operator value`")
-        value = _value(tokens[position + 2], text)
-        column = _column(tokens[position][1], fields, value)
-        conditions.append(_compare(column, tokens[position + 1][1], value, text))
+        conditions.append((tokens[position][1], tokens[position + 1][1], _value(tokens[position + 2], text)))
         position += 3
         if position == len(tokens):
-            return and_(*conditions)
+            return conditions
         if tokens[position] != ("field", "and"):
             raise _bad_filter(text, "conditions are joined by `and`")
         position += 1

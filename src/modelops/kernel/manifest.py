@@ -3,7 +3,7 @@
 An entry point in the group `modelops.domains` names one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ from modelops.kernel.edge import Router
 from modelops.kernel.holding import Holders, Holds
 from modelops.kernel.outbox import Handler, Handlers
 from modelops.kernel.reconciler import Reconciler
+from modelops.kernel.work import Workplace
+from modelops.kernel.workflows import Workflow
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Manifest:
         permissions: Each permission it asks for, and the least role that has it.
         reconcilers: What it drives outside of the database.
         on: Event type -> idempotent handler.
+        workflows: Name -> what makes the workflow of that name for a workplace. A name is never given another meaning:
+            stories that were begun under it go on after an upgrade.
         holds: Tells which blobs its rows refer to; what nobody holds is collected in time.
         provides: Port -> what this domain implements of it for the rooms below.
     """
@@ -38,6 +42,7 @@ class Manifest:
     permissions: Mapping[str, Role] = field(default_factory=dict)
     reconcilers: Sequence[Reconciler] = ()
     on: Mapping[str, Handler] = field(default_factory=dict)
+    workflows: Mapping[str, Callable[[Workplace], Workflow]] = field(default_factory=dict)
     holds: Holds | None = None
     provides: Mapping[type, Any] = field(default_factory=dict)
 
@@ -60,6 +65,11 @@ def handlers_of(manifests: Sequence[Manifest]) -> Handlers:
 def holders_of(manifests: Sequence[Manifest]) -> Holders:
     """Return what tells which blobs are needed."""
     return Holders({manifest.name: manifest.holds for manifest in manifests if manifest.holds is not None})
+
+
+def workflows_of(manifests: Sequence[Manifest], place: Workplace) -> dict[str, Workflow]:
+    """Return every domain's workflows, made for a workplace."""
+    return {name: make(place) for manifest in manifests for name, make in manifest.workflows.items()}
 
 
 def permissions_of(manifests: Sequence[Manifest]) -> RolePermissions:

@@ -59,11 +59,11 @@ def dispatch(place: Workplace, handlers: Handlers, lease: Lease) -> int:
     return finished
 
 
-def put(raw: Raw, place: Workplace, actor: Actor, type_: str, subject: str, **data: Any) -> None:
+def put(raw: Raw, place: Workplace | Context, actor: Actor, type_: str, subject: str, **data: Any) -> None:
     """Record that something happened, in a raw transaction; arguments as `Context.emit`."""
     raw.execute(
-        "INSERT INTO outbox_events (id, type, source, subject, time, tenant_id, project_id, data, attempts)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        "INSERT INTO outbox_events (id, type, source, subject, time, tenant_id, project_id, actor, data, attempts)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
         (
             new_id("evt"),
             type_,
@@ -72,6 +72,7 @@ def put(raw: Raw, place: Workplace, actor: Actor, type_: str, subject: str, **da
             raw.moment(place.clock.now()),
             actor.tenant_id,
             actor.project_id,
+            actor.id,
             json.dumps(data),
         ),
     )
@@ -88,6 +89,7 @@ def to_event(row: EventRow) -> Event:
         time=row.time,
         project=row.project_id,
         sequence=row.position,
+        actor=row.actor,
         data=row.data,
     )
 

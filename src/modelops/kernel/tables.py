@@ -10,8 +10,8 @@ from modelops.kernel.database import Base, BigId, JsonColumn, Moment, sparse_ind
 
 
 class EventRow(Base):
-    """An event. `position` is given by the dispatcher when it first sees the event committed, so that positions grow in
-    an order in which every reader sees them; the stream and its `Last-Event-ID` speak of it."""
+    """An event. `actor` is who caused it. `position` is given by the dispatcher when it first sees the event committed, so
+    that positions grow in an order in which every reader sees them; the stream and its `Last-Event-ID` speak of it."""
 
     __tablename__ = "outbox_events"
     __table_args__ = (
@@ -34,6 +34,7 @@ class EventRow(Base):
     time: Mapped[datetime] = mapped_column(Moment)
     tenant_id: Mapped[str | None] = mapped_column(String(40))
     project_id: Mapped[str | None] = mapped_column(String(40))
+    actor: Mapped[str | None] = mapped_column(String(100))
     data: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
     position: Mapped[int | None] = mapped_column(BigInteger)
     done_at: Mapped[datetime | None] = mapped_column(Moment)

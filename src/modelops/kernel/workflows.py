@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from modelops.contracts.errors import MLOpsError
 from modelops.contracts.schemas import Json
 
 
@@ -32,6 +33,22 @@ class Told:
     failure: str | None = None
 
 
+class StepFailed(MLOpsError):
+    """A step of a story raised. It is the same whether the step was run just now or its failure was kept.
+
+    Attributes:
+        kind: The name of the exception's class.
+        reason: Its code, where it was one of the platform's errors.
+    """
+
+    code, title = "step_failed", "A step of a workflow failed"
+
+    def __init__(self, detail: str, *, hint: str | None = None, kind: str, reason: str | None = None) -> None:
+        super().__init__(detail, hint=hint)
+        self.kind = kind
+        self.reason = reason
+
+
 class Story(Protocol):
     """A workflow under way."""
 
@@ -43,7 +60,12 @@ class Story(Protocol):
     async def step(self, name: str, act: Callable[[], Awaitable[Json]]) -> Json:
         """Run `act` and keep what it returns; when the story is told again, what was kept is returned at once.
 
-        A process that dies within `act` has it run again: what `act` does must be guarded by its own idempotency.
+        A process that dies within `act` has it run again: what `act` does must be guarded by its own idempotency. `act` that
+        raises `Unavailable` is tried again until the world answers. Nothing within `act` may hold the loop that it runs on: what
+        blocks belongs in `asyncio.to_thread`.
+
+        Raises:
+            StepFailed: `act` raised anything else, now or when it was run; what is not JSON counts as that.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""`python -m modelops.runtime serve|train`: what the platform starts as its own process."""
+"""`python -m modelops.runtime serve|train|steps`: what the platform starts as its own process."""
 
 import os
 import sys
@@ -20,7 +20,11 @@ def main() -> int:
         from modelops.runtime.trainer import main as train
 
         return train()
-    sys.stderr.write("usage: python -m modelops.runtime serve|train\n")
+    if part == "steps":
+        from modelops.runtime.steps.main import main as steps
+
+        return steps()
+    sys.stderr.write("usage: python -m modelops.runtime serve|train|steps\n")
     return 2
 
 

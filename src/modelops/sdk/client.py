@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from modelops.domains.identity.client import Identity
     from modelops.domains.models.client import Models
     from modelops.domains.monitoring.client import Monitoring
+    from modelops.domains.pipelines.client import Pipelines
     from modelops.domains.serving.client import Serving
     from modelops.domains.training.client import Training
+    from modelops.domains.tuning.client import Tuning
     from modelops.domains.webhooks.client import Webhooks
 
 
@@ -104,6 +106,20 @@ class Client:
         from modelops.domains.monitoring.client import Monitoring
 
         return Monitoring(self.rest)
+
+    @cached_property
+    def pipelines(self) -> "Pipelines":
+        """Pipelines, their runs, schedules and triggers."""
+        from modelops.domains.pipelines.client import Pipelines
+
+        return Pipelines(self.rest)
+
+    @cached_property
+    def tuning(self) -> "Tuning":
+        """Studies and their trials."""
+        from modelops.domains.tuning.client import Tuning
+
+        return Tuning(self.rest)
 
     @cached_property
     def webhooks(self) -> "Webhooks":

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from modelops.adapters.dbos.workflows import DbosWorkflows
 from modelops.adapters.local.deployer import LocalDeployer
 from modelops.adapters.local.jobs import LocalJobBackend
 from modelops.contracts.clock import Clock, SystemClock
@@ -23,10 +24,11 @@ from modelops.kernel.database import Database, sqlite_url
 from modelops.kernel.holding import Holders
 from modelops.kernel.housekeeping import Housekeeping
 from modelops.kernel.leases import expire_leases
-from modelops.kernel.manifest import Manifest, discover, handlers_of, holders_of, permissions_of
+from modelops.kernel.manifest import Manifest, discover, handlers_of, holders_of, permissions_of, workflows_of
 from modelops.kernel.reconciler import Controller
 from modelops.kernel.secrets import SecretBox
 from modelops.kernel.work import PlatformUrl, Watching, Workplace
+from modelops.kernel.workflows import Workflows
 from modelops.server.app import build_app
 from modelops.server.artifacts import open_blobs
 from modelops.server.migrate import upgrade
@@ -50,8 +52,13 @@ class Platform:
         with self.place.work() as ctx:
             expire_leases(ctx.session, ctx.clock, _holder_prefix(self.settings.home))
         self.place.ports[Watching].since = self.place.clock.now()
+        self.launch_workflows()
         self.controller.start()
         self._closers.append(self.controller.stop)
+
+    def launch_workflows(self) -> None:
+        """Begin to execute workflows. For whoever runs the controller."""
+        self.place.ports[Workflows].launch(workflows_of(self.manifests, self.place))
 
     def close(self) -> None:
         """Release what it holds."""
@@ -72,10 +79,19 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     manifests = discover()
     url = PlatformUrl(settings.public_url)
     deployer = LocalDeployer(home / "deployments", clock or SystemClock())
+    workflows = DbosWorkflows(
+        database,
+        home,
+        clock or SystemClock(),
+        holder=_holder(home),
+        lease_ttl_s=settings.lease_ttl_s,
+        keep_s=settings.workflow_retention_s,
+    )
     ports: dict[type, Any] = {
         BlobStore: open_blobs(settings),
         JobBackend: LocalJobBackend(home / "jobs"),
         Deployer: deployer,
+        Workflows: workflows,
         SecretBox: SecretBox(_secret_key(settings)),
         RolePermissions: permissions_of(manifests),
         Holders: holders_of(manifests),
@@ -95,7 +111,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     reconcilers = [Housekeeping(), *(reconciler for manifest in manifests for reconciler in manifest.reconcilers)]
     controller = Controller(place, reconcilers, handlers_of(manifests), _holder(home))
     platform = Platform(settings, place, manifests, build_app(place, manifests), controller, url, first_key)
-    platform._closers.extend([database.close, place.writer.close, deployer.close])
+    platform._closers.extend([database.close, place.writer.close, deployer.close, workflows.close])
     if tracing is not None:
         platform._closers.append(tracing.close)
     return platform

@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelops.contracts.errors import InvalidInput, SignatureInvalid
+from modelops.contracts.events import matches
+from modelops.contracts.messages import sign, verify_webhook
 from modelops.domains.webhooks.rules import (
     WebhookRefused,
     check_address,
     check_url,
-    matches,
     pause_s,
-    sign,
-    verify_webhook,
 )
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -12,9 +12,10 @@ from sqlalchemy import select
 from tests.domains.webhooks.receiver import Receiver
 
 from modelops.contracts.errors import Conflict, NotFound, PermissionDenied
+from modelops.contracts.messages import verify_webhook
 from modelops.domains.webhooks import sending
 from modelops.domains.webhooks.reconcilers import Courier
-from modelops.domains.webhooks.rules import MAX_ATTEMPTS, WebhookRefused, verify_webhook
+from modelops.domains.webhooks.rules import MAX_ATTEMPTS, WebhookRefused
 from modelops.domains.webhooks.tables import WebhookRow
 from modelops.kernel.tables import EventRow, IdempotencyRow
 from modelops.testing.clock import VirtualClock

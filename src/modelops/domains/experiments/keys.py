@@ -25,6 +25,13 @@ async def number_keys(scope: Scope, keys: Iterable[str]) -> dict[str, int]:
     return known
 
 
+def number_within(raw: Raw, keys: list[str]) -> dict[str, int]:
+    """Return the number of each key, within a write of the caller that gives new ones theirs (for the domains above)."""
+    found = find_numbers(raw, keys)
+    missing = sorted(key for key in keys if key not in found)
+    return {**found, **_number(raw, missing)} if missing else found
+
+
 def _number(raw: Raw, keys: list[str]) -> dict[str, int]:
     raw.executemany("INSERT INTO metric_keys (key) VALUES (?) ON CONFLICT DO NOTHING", [(key,) for key in keys])
     return find_numbers(raw, keys)

@@ -10,14 +10,15 @@ from typing import Any
 
 from modelops.contracts.errors import Conflict, NotFound
 from modelops.contracts.ids import new_id
-from modelops.domains.experiments.ingest import Batch, open_run, write_batch
+from modelops.domains.experiments.ingest import Batch, ParameterEntry, open_run, write_batch
 from modelops.domains.experiments.rules import LIVE
 from modelops.domains.experiments.schemas import RunStatus
 from modelops.domains.experiments.searching import FoundRun, find_runs
 from modelops.kernel import audit, outbox
-from modelops.kernel.context import project_of
+from modelops.kernel.context import Actor, Context, project_of
 from modelops.kernel.database import Raw
 from modelops.kernel.scope import Scope, request_id_of
+from modelops.kernel.work import Workplace
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class NewRun:
     started_at: datetime
     name: str | None = None
     tags: Sequence[tuple[str, str]] = field(default_factory=list)
+    parameters: Sequence[ParameterEntry] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,13 @@ async def begin_run(scope: Scope, new: NewRun) -> FoundRun:
         Conflict: it is deleted.
     """
     run_id = new_id("run")
-    name = new.name or f"run {run_id[-6:]}"
-    return await scope.write(lambda raw: _begin(raw, scope, run_id, name, new), permission="runs.write")
+    return await scope.write(lambda raw: put_run(raw, scope, run_id, new), permission="runs.write")
 
 
-def _begin(raw: Raw, scope: Scope, run_id: str, name: str, new: NewRun) -> FoundRun:
+def put_run(raw: Raw, scope: Scope, run_id: str, new: NewRun) -> FoundRun:
+    """Begin a run within a write of the caller, who may do so (for the domains above). Raises as `begin_run`."""
     place, actor = scope.place, scope.actor
+    name = new.name or f"run {run_id[-6:]}"
     project = project_of(actor)
     experiment = raw.execute(
         "SELECT name, deleted_at, artifact_location FROM experiments WHERE id = ? AND project_id = ?",
@@ -62,13 +65,21 @@ def _begin(raw: Raw, scope: Scope, run_id: str, name: str, new: NewRun) -> Found
         raise NotFound(f"There is no experiment '{new.experiment_id}' in this project.")
     if experiment[1] is not None:
         raise Conflict(f"The experiment '{experiment[0]}' is deleted.", hint="Restore it first, or name another.")
-    job = actor.id if actor.kind == "grant" and actor.id.startswith("job_") else None
     number = raw.execute(
         "INSERT INTO runs (id, project_id, experiment_id, name, status, job_id, started_at, created_by, revision)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1) RETURNING number",
-        (run_id, project, new.experiment_id, name, RunStatus.RUNNING, job, raw.moment(new.started_at), actor.id),
+        (
+            run_id,
+            project,
+            new.experiment_id,
+            name,
+            RunStatus.RUNNING,
+            _job_of(actor),
+            raw.moment(new.started_at),
+            actor.id,
+        ),
     ).fetchone()[0]
-    write_batch(raw, number, Batch(tags=list(new.tags)))
+    write_batch(raw, number, Batch(parameters=list(new.parameters), tags=list(new.tags)))
     outbox.put(raw, place, actor, "modelops.experiments.run_started", run_id, experiment=experiment[0], name=name)
     audit.put(raw, place, actor, scope.operation, scope.request.url.path, request_id_of(scope.request))
     location = experiment[2]
@@ -106,3 +117,58 @@ def _change(raw: Raw, scope: Scope, run: str, change: Change) -> FoundRun:
         outbox.put(raw, scope.place, scope.actor, ended, run, status=str(status), reason=None, name=found.name)
     audit.put(raw, scope.place, scope.actor, scope.operation, scope.request.url.path, request_id_of(scope.request))
     return found
+
+
+def take_up_run(raw: Raw, scope: Scope, run: str) -> None:
+    """Let a run go on under the caller, who took over what it records (for the domains above). A deleted one stays so."""
+    raw.execute(
+        "UPDATE runs SET status = ?, reason = NULL, ended_at = NULL, job_id = ?, revision = revision + 1"
+        " WHERE id = ? AND project_id = ? AND deleted_at IS NULL",
+        (RunStatus.RUNNING, _job_of(scope.actor), run, scope.project_id),
+    )
+
+
+def settle_run(
+    raw: Raw,
+    place: Workplace | Context,
+    actor: Actor,
+    run: str,
+    status: RunStatus,
+    reason: str | None = None,
+    batch: Batch | None = None,
+) -> None:
+    """Record a last batch on a run and give it a status, within a write of the caller (for the domains above).
+
+    A deleted run stays as it is, and one that is gone is no error: what it stood for goes on without it.
+
+    Raises:
+        ParameterChanged: the batch has a parameter that is there with another value.
+    """
+    statement = "SELECT number, status, name, deleted_at FROM runs WHERE id = ? AND project_id = ?"
+    statement += "" if raw.on_sqlite else " FOR UPDATE"
+    found = raw.execute(statement, (run, project_of(actor))).fetchone()
+    if found is None or found[3] is not None:
+        return
+    number, before, name, _ = found
+    if batch is not None:
+        write_batch(raw, number, batch)
+    ended = None if status in LIVE else raw.moment(place.clock.now())
+    raw.execute(
+        "UPDATE runs SET status = ?, reason = ?, ended_at = ?, revision = revision + 1 WHERE number = ?",
+        (status, reason, ended, number),
+    )
+    if ended is not None and status != before:
+        kind = "modelops.experiments.run_ended"
+        outbox.put(raw, place, actor, kind, run, status=str(status), reason=reason, name=name)
+
+
+def record_on_run(raw: Raw, actor: Actor, run: str, batch: Batch) -> None:
+    """Record a batch on a run that goes on (for the domains above); on a deleted one, nothing."""
+    statement = "SELECT number FROM runs WHERE id = ? AND project_id = ? AND deleted_at IS NULL"
+    found = raw.execute(statement + ("" if raw.on_sqlite else " FOR UPDATE"), (run, project_of(actor))).fetchone()
+    if found is not None:
+        write_batch(raw, found[0], batch)
+
+
+def _job_of(actor: Actor) -> str | None:
+    return actor.id if actor.kind == "grant" and actor.id.startswith("job_") else None

@@ -49,7 +49,7 @@ def parallel_coordinates(axes: Sequence[Axis], items: Sequence[Item], about: str
     for n, item in enumerate(items if len(items) <= LINES else sorted(items, key=lambda one: one.marked)):
         look = f"c{n}" if len(items) <= LINES else "mark" if item.marked else "quiet"
         points = [(x, axis.scale.place(value)) for x, axis, value in zip(places, axes, item.values, strict=True)]
-        path = _broken_line([(x, None if y is None else top + inner * (1 - y)) for x, y in points])
+        path = broken_line([(x, None if y is None else top + inner * (1 - y)) for x, y in points])
         told = ", ".join(f"{axis.name} {write_value(value)}" for axis, value in zip(axes, item.values, strict=True))
         parts.append(f'<path d="{path}" class="line {look}"><title>{escape(item.name)}: {escape(told)}</title></path>')
     for n, (x, axis) in enumerate(zip(places, axes, strict=True)):
@@ -60,12 +60,12 @@ def parallel_coordinates(axes: Sequence[Axis], items: Sequence[Item], about: str
             y = top + inner * (1 - place)
             parts.append(f'<line x1="{x - 3:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y:.1f}" class="axis"/>')
             parts.append(_write(x - 6, y + 3.5, text, "end", "tick halo", limit=12))
-    return _svg(height, "Parallel coordinates", about, parts)
+    return svg(height, "Parallel coordinates", about, parts)
 
 
 def scatter(across: Axis, upward: Axis, items: Sequence[Item], about: str, *, front: bool = False) -> str:
     """Draw each run as a point; with `front`, marked ones are joined, as a Pareto front is."""
-    frame = _Frame(300)
+    frame = Frame(300)
     parts = frame.axes(across.scale, upward.scale, across.name, upward.name)
     placed = []
     for item in sorted(items, key=lambda one: one.marked):
@@ -82,7 +82,7 @@ def scatter(across: Axis, upward: Axis, items: Sequence[Item], about: str, *, fr
     if front and len(placed) > 1:
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in sorted(placed))
         parts.append(f'<path d="{path}" class="line mark thin"/>')
-    return _svg(frame.height, f"{upward.name} over {across.name}", about, parts)
+    return svg(frame.height, f"{upward.name} over {across.name}", about, parts)
 
 
 def curves(key: str, found: Sequence[tuple[str, MetricBuckets]], about: str) -> str:
@@ -106,16 +106,16 @@ def curves(key: str, found: Sequence[tuple[str, MetricBuckets]], about: str) -> 
     ]
     across = Numbers([place for span in spans for place in span], zoom=False)
     upward = Numbers(finite)
-    frame = _Frame(280)
+    frame = Frame(280)
     parts = frame.axes(across, upward, "seconds since the first point" if by_time else "step", key)
     for n, ((name, curve), span) in enumerate(zip(found, spans, strict=True)):
         xs = [frame.x(across.place(place) or 0.0) for place in span]
         band = _band(frame, upward, xs, curve)
         lasts = [upward.place(bucket.last) for bucket in curve.buckets]
-        path = _broken_line([(x, None if y is None else frame.y(y)) for x, y in zip(xs, lasts, strict=True)])
+        path = broken_line([(x, None if y is None else frame.y(y)) for x, y in zip(xs, lasts, strict=True)])
         parts.append(f'<path d="{band}" class="band c{n}"/>')
         parts.append(f'<path d="{path}" class="line c{n}"><title>{escape(name)}</title></path>')
-    return _svg(frame.height, f"{key} over its {'time' if by_time else 'steps'}", about, parts)
+    return svg(frame.height, f"{key} over its {'time' if by_time else 'steps'}", about, parts)
 
 
 def legend(names: Sequence[str]) -> str:
@@ -153,22 +153,25 @@ def bars(found: Sequence[ImportanceOf], about: str) -> str:
         parts.append(
             f'<path d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8" class="whisker"/>'
         )
-    return _svg(height, "Importance of parameters", about, parts)
+    return svg(height, "Importance of parameters", about, parts)
 
 
-class _Frame:
+class Frame:
     """The inside of a plot with two axes."""
 
     def __init__(self, height: int) -> None:
         self.height, self.left, self.right, self.top, self.bottom = height, 70, 16, 28, 42
 
     def x(self, place: float) -> float:
+        """Return where a place between 0 and 1 lies across."""
         return self.left + _INSET + (WIDTH - self.left - self.right - 2 * _INSET) * place
 
     def y(self, place: float) -> float:
+        """Return where a place between 0 and 1 lies upward."""
         return self.top + _INSET + (self.height - self.top - self.bottom - 2 * _INSET) * (1 - place)
 
     def axes(self, across: Scale, upward: Scale, below: str, beside: str) -> list[str]:
+        """Draw both axes, with their ticks and names."""
         floor = self.height - self.bottom
         parts = []
         for place, text in upward.ticks():
@@ -185,7 +188,7 @@ class _Frame:
         return parts
 
 
-def _band(frame: _Frame, scale: Numbers, xs: Sequence[float], curve: MetricBuckets) -> str:
+def _band(frame: Frame, scale: Numbers, xs: Sequence[float], curve: MetricBuckets) -> str:
     upper, lower = [], []
     for x, bucket in zip(xs, curve.buckets, strict=True):
         high, low = scale.place(bucket.maximum), scale.place(bucket.minimum)
@@ -195,7 +198,7 @@ def _band(frame: _Frame, scale: Numbers, xs: Sequence[float], curve: MetricBucke
     return "M" + "L".join([*upper, *reversed(lower)]) + "Z" if upper else ""
 
 
-def _broken_line(points: Sequence[tuple[float, float | None]]) -> str:
+def broken_line(points: Sequence[tuple[float, float | None]]) -> str:
     """Return a path that leaves a gap where there is no value; a value between two gaps is a dot."""
     path, pen = [], False
     for x, y in points:
@@ -214,7 +217,8 @@ def _write(x: float, y: float, text: str, anchor: str, classes: str, limit: int 
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{marked}>{escape(short)}{named}</text>'
 
 
-def _svg(height: int, title: str, about: str, parts: Sequence[str]) -> str:
+def svg(height: int, title: str, about: str, parts: Sequence[str]) -> str:
+    """Return a drawing of its parts, which says what it is."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}. {escape(about)}">'
         f"{''.join(parts)}</svg>"

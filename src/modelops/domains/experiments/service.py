@@ -1,6 +1,6 @@
 """What experiments does. Context first, one verb a function; the edge commits."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from sqlalchemy import select
@@ -164,6 +164,12 @@ def find_experiments(
     ctx.require("experiments.read")
     rows, further = search_experiments(ctx, conditions, orders, deleted, limit, cursor)
     return [as_experiment(row) for row in rows], further
+
+
+def name_experiments(ctx: Context, ids: Collection[str]) -> dict[str, str]:
+    """Return the names of the project's experiments by id (for the domains above)."""
+    query = ctx.query(ExperimentRow).where(ExperimentRow.id.in_(ids))
+    return {row.id: row.name for row in ctx.session.scalars(query)}
 
 
 def delete_experiment(ctx: Context, experiment: str) -> None:

@@ -48,6 +48,7 @@ from modelops.domains.identity.principals import (
     update_user,
 )
 from modelops.domains.identity.schemas import AuditRecord, KeyPurpose, Me, PrincipalKind
+from modelops.domains.identity.standing import permissions_today
 from modelops.domains.identity.tables import ApiKeyRow, MembershipRow, PrincipalRow, ProjectRow, TenantRow
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
@@ -77,6 +78,7 @@ __all__ = [
     "list_signing_keys",
     "list_tenants",
     "list_users",
+    "permissions_today",
     "remove_member",
     "revoke_api_key",
     "revoke_grants",

@@ -20,6 +20,8 @@ from modelops.domains.monitoring.schemas import ColumnKind, ColumnReference, Col
 try:
     import numpy as np
     from numpy.typing import NDArray
+
+    from modelops.domains.monitoring.binning import EdgeCounts
 except ModuleNotFoundError as missing:
     raise MissingExtra(
         "Monitoring's numerics need NumPy, which is not installed.", hint="Run `pip install 'modelops[sklearn]'`."
@@ -180,11 +182,7 @@ def _plain(values: NDArray[Any]) -> NDArray[Any]:
 
 
 class _Counts:
-    """Counts the rows of one table; not thread-safe.
-
-    Numbers are gathered, and then sorted column by column: finding 256 edges among 1,000 sorted values takes a fraction of
-    the time of finding each value among the edges.
-    """
+    """Counts the rows of one table; not thread-safe. Numbers are gathered, since most of the work is for each time."""
 
     def __init__(self, columns: Sequence[ColumnReference]) -> None:
         self._columns = columns
@@ -194,10 +192,10 @@ class _Counts:
         self._numbers = np.empty((width, _GATHER_ROWS))
         self._labels = np.empty((len(self._labelled), _GATHER_ROWS), dtype=object)
         self._held = 0
-        self._edges = [np.asarray(columns[index].edges, dtype=np.float64) for index in self._numeric]
-        self._upto = [np.zeros(len(edges), dtype=np.int64) for edges in self._edges]
+        edges = [np.asarray(columns[index].edges, dtype=np.float64) for index in self._numeric]
+        self._upto = EdgeCounts(edges, _TAME)
         self._known = np.zeros(width, dtype=np.int64)
-        self._bounds = np.clip([[edges[0], edges[-1]] for edges in self._edges], -_TAME, _TAME).reshape(width, 2)
+        self._bounds = np.clip([[each[0], each[-1]] for each in edges], -_TAME, _TAME).reshape(width, 2)
         self._sums, self._squares = np.zeros(width), np.zeros(width)
         self._low, self._high = np.full(width, np.inf), np.full(width, -np.inf)
         self._places = [_places(columns[index].categories or []) for index in self._labelled]
@@ -251,30 +249,30 @@ class _Counts:
         if not self._held:
             return
         held, self._held = self._held, 0
-        ordered = np.sort(self._numbers[:, :held], axis=1)  # NaN comes last
-        known = held - np.isnan(ordered).sum(axis=1)
-        self._known += known
-        for place, edges in enumerate(self._edges):
-            self._upto[place] += np.searchsorted(ordered[place, : known[place]], edges, side="right")
-        self._add_moments(ordered)
+        numbers = self._numbers[:, :held]
+        unknown = np.isnan(numbers)
+        whole = not unknown.any()
+        self._known += held if whole else held - unknown.sum(axis=1)
+        self._upto.add(numbers, whole=whole)
+        self._add_moments(numbers)
         for place, tally in enumerate(self._tallies):
             other = len(tally) - 1
             for label, count in _label_counts(self._labels[place, :held]).items():
                 if label is not None:
                     tally[self._places[place].get(label, other)] += count
 
-    def _add_moments(self, ordered: Floats) -> None:
-        tame = np.abs(ordered) <= _TAME
+    def _add_moments(self, numbers: Floats) -> None:
+        tame = np.abs(numbers) <= _TAME
         if tame.all():
-            low, high = ordered, ordered
+            low, high = numbers, numbers
         else:
-            low, high = np.where(tame, ordered, np.inf), np.where(tame, ordered, -np.inf)
-            for wild, bound in ((ordered < -_TAME, self._bounds[:, 0]), (ordered > _TAME, self._bounds[:, 1])):
+            low, high = np.where(tame, numbers, np.inf), np.where(tame, numbers, -np.inf)
+            for wild, bound in ((numbers < -_TAME, self._bounds[:, 0]), (numbers > _TAME, self._bounds[:, 1])):
                 self._sums += wild.sum(axis=1) * bound
                 self._squares += wild.sum(axis=1) * bound * bound
-            ordered = np.where(tame, ordered, 0.0)
-        self._sums += ordered.sum(axis=1)
-        self._squares += np.einsum("ij,ij->i", ordered, ordered)
+            numbers = np.where(tame, numbers, 0.0)
+        self._sums += numbers.sum(axis=1)
+        self._squares += np.einsum("ij,ij->i", numbers, numbers)
         self._low = np.minimum(self._low, low.min(axis=1))
         self._high = np.maximum(self._high, high.max(axis=1))
 
@@ -282,7 +280,7 @@ class _Counts:
         known, seen = int(self._known[place]), bool(self._low[place] <= self._high[place])
         return ColumnSketch(
             name=self._columns[self._numeric[place]].name,
-            counts=np.diff(self._upto[place], prepend=0, append=known).tolist(),
+            counts=np.diff(self._upto.upto(place), prepend=0, append=known).tolist(),
             missing=self._rows - known,
             sum=float(self._sums[place]),
             sum_squares=float(self._squares[place]),

@@ -70,7 +70,7 @@ class FromOutput(Schema):
 class FromItem(Schema):
     """The member's own item, in a step that fans out."""
 
-    item: Literal[True] = True
+    item: Literal[True]
 
 
 Binding = FromValue | FromParameter | FromOutput | FromItem
@@ -138,7 +138,7 @@ class FunctionWork(Schema):
 class JobWork(Schema):
     """A training job: a recipe on a dataset version; the step's inputs `parameters` and `dataset` go over these.
 
-    Its outputs are `run_id`, `model_version_id`, `metrics` and `summary`.
+    Its outputs are `run_id`, `model_version_id`, `metrics` and `summary`, and `model`, the version as a model.
     """
 
     recipe: Key
@@ -162,6 +162,16 @@ class NotifyWork(Schema):
     message: Text
 
 
+JOB_OUTPUTS = {
+    "run_id": ValueType.JSON,
+    "model_version_id": ValueType.JSON,
+    "model": ValueType.MODEL,
+    "metrics": ValueType.JSON,
+    "summary": ValueType.JSON,
+}
+APPROVAL_OUTPUTS = {"approved_by": ValueType.JSON, "comment": ValueType.JSON}
+
+
 class StepSpec(Schema):
     """A step: exactly one of `run`, `job`, `approval`, `notify`."""
 
@@ -175,14 +185,24 @@ class StepSpec(Schema):
     when: Condition | None = Field(None, description="Skipped unless true; so are steps that need a skipped one.")
     foreach: Binding | None = Field(None, description="A list: the step runs once for each item.")
     most_at_once: Annotated[int | None, Field(ge=1, description="Members of a fan-out under way at once.")] = None
-    even_if: Literal["succeeded", "ended"] = Field(
-        "succeeded", description="`ended`: it runs however those before it ended, as for cleaning up."
+    even_if: Literal["succeeded", "not_failed", "ended"] = Field(
+        "succeeded",
+        description="What of those before it: `not_failed` runs after skipped ones, `ended` also after failures.",
     )
     retries: Retries = Retries()
     timeout_s: Annotated[float | None, Field(gt=0, le=30 * 86_400)] = 3600.0
     resources: StepResources = StepResources()
     cache: bool = Field(False, description="Take the outputs of an equal step that succeeded before.")
     description: Text = ""
+
+    @property
+    def results(self) -> dict[str, ValueType]:
+        """Return what other steps can take from it, by its kind."""
+        if self.run is not None:
+            return self.outputs
+        if self.job is not None:
+            return JOB_OUTPUTS
+        return APPROVAL_OUTPUTS if self.approval is not None else {}
 
 
 class Code(Schema):

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
-from modelops.domains.pipelines.document import FieldName, PipelineDocument, StepResources, ValueType
+from modelops.domains.pipelines.document import Code, FieldName, PipelineDocument, StepResources, ValueType
 
 
 class PipelineCreate(Schema):
@@ -42,7 +42,11 @@ class Pipeline(Schema):
 
 
 class RunState(StrEnum):
-    """`queued` -> `running` (`pausing`, `paused`) -> `succeeded`, `failed` or `canceled`; `canceling` on the way to the last."""
+    """`queued` -> `running` (and `paused`) -> `succeeded`, `failed` or `canceled`.
+
+    `canceling` while nothing begins any more and what is under way is ended: on the way to `canceled`, or to `failed` where
+    the run took longer than it may.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -108,11 +112,19 @@ class RunCreate(Schema):
     use_cache: bool = True
 
 
+class RunCancel(Schema):
+    """Why a run is cancelled."""
+
+    reason: Text = ""
+
+
 class RunRerun(Schema):
-    """Run again: from a step on (what lies before keeps its outputs), or whole with other parameters."""
+    """Run again as of the same version: whole, from a step on (what does not lie behind it keeps its outputs), or only what
+    did not succeed. `parameters` go over those of the run."""
 
     from_step: FieldName | None = None
-    parameters: dict[FieldName, Json] = {}
+    only_failed: bool = False
+    parameters: Annotated[dict[FieldName, Json], Field(max_length=1_000)] = {}
     use_cache: bool = True
 
 
@@ -158,6 +170,18 @@ class StepRun(Schema):
     peak_memory_bytes: int | None
 
 
+class WorkerTask(Schema):
+    """What a worker's process is told at its start, in the file `steps.json`; `token` lies beside it.
+
+    `worker` is its name in everything that it says; `python` is the interpreter of its steps, where it is not its own.
+    """
+
+    run_id: str
+    worker: Key
+    code: Code | None = None
+    python: str | None = None
+
+
 class StepClaim(Schema):
     """A worker asks for work: up to `most` steps, waiting up to `wait_s` for the first."""
 
@@ -193,11 +217,22 @@ class StepWork(Schema):
     over: bool
 
 
+class StepOutput(Schema):
+    """What an attempt wrote: `text` stands `offset` characters after its beginning; said twice, it is kept once."""
+
+    step: str
+    attempt: int
+    offset: Annotated[int, Field(ge=0)]
+    text: Annotated[str, Field(max_length=65_536)]
+
+
 class StepBeat(Schema):
     """A worker tells which attempts it is at; with what they wrote since."""
 
     worker: Key
     attempts: list[tuple[str, int]] = Field(description="Step ids and attempts.")
+    wrote: Annotated[list[StepOutput], Field(max_length=256)] = []
+    returned: list[tuple[str, int]] = Field([], description="Claimed, and not begun: others may have them at once.")
 
 
 class StepOrders(Schema):
@@ -209,7 +244,7 @@ class StepOrders(Schema):
 class StepReport(Schema):
     """How an attempt ended: `outputs`, or a `failure` and whether trying again is in vain."""
 
-    worker: Key
+    step: str
     attempt: int
     outputs: dict[str, ValueRef] = {}
     failure: Text | None = None
@@ -218,12 +253,26 @@ class StepReport(Schema):
     peak_memory_bytes: int | None = None
 
 
+class StepReports(Schema):
+    """How attempts ended; those that were given to another worker meanwhile are passed over. The answer is `StepOrders`."""
+
+    worker: Key
+    reports: Annotated[list[StepReport], Field(min_length=1, max_length=64)]
+    wrote: Annotated[list[StepOutput], Field(max_length=256)] = []
+
+
 class StepLog(Schema):
     """A piece of what a step wrote. Ask again from `next_offset`; `complete` when nothing will follow."""
 
     text: str
     next_offset: int
     complete: bool
+
+
+class CacheCleared(Schema):
+    """How many results were forgotten."""
+
+    removed: int
 
 
 class Decision(Schema):

@@ -26,6 +26,8 @@ TRAINER_PERMISSIONS = (
     "models.read",
     "models.write",
     "runs.write",
+    "studies.read",
+    "studies.write",
 )
 KEPT_ATTEMPTS = 200
 """Of so many attempts that ended last, the backend keeps files and output."""

@@ -24,6 +24,9 @@ from modelops.kernel.work import PlatformUrl
 log = logging.getLogger(__name__)
 
 ORPHANS = "orphans"
+PREFIX = "job_"
+"""What the names of attempts begin with at the backend; others have processes there, too."""
+
 _SWEEP_EVERY_S = 30.0
 
 
@@ -113,7 +116,7 @@ class _Sweep:
 
     def run(self, backend: JobBackend, wanted: Wanted) -> None:
         """Compare what the backend has with what is wanted."""
-        strangers = [name for name in backend.names() if name not in wanted.live]
+        strangers = [name for name in backend.names() if name.startswith(PREFIX) and name not in wanted.live]
         running = {name for name in strangers if not backend.observe(name).ended}
         suspects = frozenset(name for name in strangers if name in running or name not in wanted.kept)
         for name in sorted(suspects & self._suspects):

@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
-from modelops.contracts.events import Event
-from modelops.domains.webhooks.rules import MAX_ATTEMPTS, Network, matches, pause_s, sign
+from modelops.contracts.events import Event, matches
+from modelops.contracts.messages import sign
+from modelops.domains.webhooks.rules import MAX_ATTEMPTS, Network, pause_s
 from modelops.domains.webhooks.schemas import DeliveryState
 from modelops.domains.webhooks.sending import Reply, send
 from modelops.domains.webhooks.service import add_delivery, open_secret

@@ -1,24 +1,17 @@
 """What can be decided of webhooks without a network: whom they may reach, how a message is signed, when it is tried again.
 
-Messages follow Standard Webhooks (https://www.standardwebhooks.com, specification 1.0): a secret is `whsec_` and base64,
-and `webhook-signature` is `v1,` and the base64 of an HMAC-SHA256 over `id.timestamp.body`. The failures that it asks
-senders to mind, and the SSRF guard, are in `docs/webhooks.md`.
+Messages follow Standard Webhooks (`contracts/messages.py`). The failures that it asks senders to mind, and the SSRF guard,
+are in `docs/webhooks.md`.
 """
 
-import base64
-import binascii
-import hashlib
-import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
-from modelops.contracts.errors import InvalidInput, SignatureInvalid
+from modelops.contracts.errors import InvalidInput
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-
-SECRET_PREFIX = "whsec_"  # noqa: S105 - the form of one
 MAX_ATTEMPTS = 16
 """With the pauses below, the last is about two days after the first."""
 
@@ -35,11 +28,6 @@ class WebhookRefused(InvalidInput):
     """The address is none that a webhook may reach."""
 
     code, title = "webhooks.refused", "A webhook may not go there"
-
-
-def matches(patterns: Iterable[str], event_type: str) -> bool:
-    """Tell whether an event type is one of those asked for; `*` in a pattern stands for any characters, or none."""
-    return any(_matches(one, event_type) for one in patterns)
 
 
 def check_url(url: str, allowed: Sequence[Network] = ()) -> None:
@@ -87,52 +75,6 @@ def check_address(address: Address, allowed: Sequence[Network] = ()) -> None:
             )
 
 
-def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Return the headers that prove who sent a message, and when.
-
-    Args:
-        secret: `whsec_…`.
-        message_id: The same at each attempt.
-        timestamp: Seconds since 1970.
-        body: What is posted.
-    """
-    return {
-        "webhook-id": message_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": "v1," + _mac(secret, message_id, str(timestamp), body),
-        "X-ModelOps-Signature": f"t={timestamp},v1={_plain_mac(secret, str(timestamp), body)}",
-    }
-
-
-def verify_webhook(
-    headers: Mapping[str, str], body: bytes, secret: str, *, now: float, tolerance_s: float = 300
-) -> None:
-    """Check, as a receiver, that a message is from who holds the secret, is whole, and is fresh.
-
-    Args:
-        headers: Those of the request; the case of their names does not matter.
-        body: The request's bytes, as they came.
-        secret: `whsec_…`, as the webhook was made with.
-        now: The time, in seconds since 1970.
-        tolerance_s: How far the message's time may be from it, so that an old one cannot be sent again.
-
-    Raises:
-        SignatureInvalid: it is not.
-    """
-    given = {name.lower(): value for name, value in headers.items()}
-    message_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
-    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 20):
-        raise SignatureInvalid("The message has no time.", hint="It is not one of the platform's.")
-    if abs(now - int(timestamp)) > tolerance_s:
-        raise SignatureInvalid("The message is too old, or from the future.", hint="Check this machine's clock.")
-    expected = _mac(secret, message_id, timestamp, body).encode()
-    signatures = [part.removeprefix("v1,") for part in given.get("webhook-signature", "").split() if part[:3] == "v1,"]
-    if not any(hmac.compare_digest(expected, one.encode()) for one in signatures):
-        raise SignatureInvalid(
-            "The signature does not fit.", hint="Check the secret, and take the body's bytes as sent."
-        )
-
-
 def pause_s(attempts: int, luck: float, asked_s: float | None = None) -> float:
     """Return how long to wait after so many attempts.
 
@@ -145,22 +87,6 @@ def pause_s(attempts: int, luck: float, asked_s: float | None = None) -> float:
     """
     usual = min(_FIRST_PAUSE_S * 3.0 ** min(attempts - 1, 20), _LONGEST_PAUSE_S) * (0.5 + luck)
     return max(usual, min(asked_s or 0.0, _LONGEST_WAIT_ASKED_S))
-
-
-def _matches(pattern: str, text: str) -> bool:
-    first, *others = pattern.split("*")
-    if not others:
-        return pattern == text
-    *inner, last = others
-    if len(text) < len(first) + len(last) or not (text.startswith(first) and text.endswith(last)):
-        return False
-    place, end = len(first), len(text) - len(last)
-    for part in inner:  # the leftmost place is as good as any: no pattern makes this slow
-        place = text.find(part, place, end)
-        if place < 0:
-            return False
-        place += len(part)
-    return True
 
 
 def _literal(host: str) -> Address | None:
@@ -187,19 +113,3 @@ def _carried(address: Address) -> list[Address]:
     if address in _NAT64:
         return [IPv4Address(int(address) & 0xFFFFFFFF)]
     return [address, *(one for one in inner if one is not None)]
-
-
-def _mac(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
-    signed = f"{message_id}.{timestamp}.".encode() + body
-    return base64.b64encode(hmac.digest(_key(secret), signed, hashlib.sha256)).decode()
-
-
-def _plain_mac(secret: str, timestamp: str, body: bytes) -> str:
-    return hmac.digest(_key(secret), f"{timestamp}.".encode() + body, hashlib.sha256).hex()
-
-
-def _key(secret: str) -> bytes:
-    try:
-        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except binascii.Error:
-        raise InvalidInput("The secret is none of a webhook.", hint="It has the form whsec_ and base64.") from None

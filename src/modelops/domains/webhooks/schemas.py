@@ -5,18 +5,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modelops.contracts.events import Patterns
 from modelops.contracts.schemas import Schema, Text, UtcTime
 
-Pattern = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=120,
-        pattern=r"^[a-z0-9_.*]+$",
-        description="An event type; `*` stands for any characters: `modelops.models.*`.",
-    ),
-]
-Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=50)]
 Url = Annotated[str, Field(min_length=1, max_length=2_000, pattern=r"^https?://[!-~]+$", description="Where to post.")]
 
 

@@ -1,7 +1,5 @@
 """What webhooks do. Context first, one verb a function; the edge commits."""
 
-import base64
-import secrets
 from typing import Any
 
 from sqlalchemy import delete
@@ -9,8 +7,9 @@ from sqlalchemy import delete
 from modelops.contracts.errors import Conflict
 from modelops.contracts.events import Event
 from modelops.contracts.ids import new_id
+from modelops.contracts.messages import new_secret
 from modelops.contracts.schemas import Page
-from modelops.domains.webhooks.rules import SECRET_PREFIX, check_url
+from modelops.domains.webhooks.rules import check_url
 from modelops.domains.webhooks.schemas import (
     Delivery,
     DeliveryState,
@@ -48,7 +47,7 @@ def create_webhook(ctx: Context, body: WebhookCreate) -> WebhookCreated:
     ctx.require("webhooks.write")
     check_url(body.url, ctx.settings.webhook_networks)
     webhook_id = new_id("whk")
-    secret = _new_secret()
+    secret = new_secret()
     row = WebhookRow(
         id=webhook_id,
         project_id=ctx.project_id,
@@ -112,7 +111,7 @@ def rotate_webhook_secret(ctx: Context, webhook: str) -> WebhookCreated:
     ctx.require("webhooks.write")
     row = _find(ctx, webhook, lock=True)
     ctx.check_revision(row)
-    secret = _new_secret()
+    secret = new_secret()
     row.sealed_secret = _seal(ctx, row.id, secret)
     return _with_secret(row, secret)
 
@@ -131,6 +130,7 @@ def ping_webhook(ctx: Context, webhook: str) -> Delivery:
         time=ctx.clock.now(),
         project=row.project_id,
         sequence=None,
+        actor=ctx.actor.id,
         data={"by": ctx.actor.id},
     )
     delivery = add_delivery(ctx, row, event)
@@ -204,10 +204,6 @@ def _refuse_disabled(row: WebhookRow) -> None:
         raise Conflict(
             f"The webhook is disabled: {row.disabled_reason}", hint=f"mops webhooks update-webhook {row.id} --enable"
         )
-
-
-def _new_secret() -> str:
-    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def _seal(ctx: Context, webhook_id: str, secret: str) -> str:

@@ -9,6 +9,8 @@ from modelops.runtime.serving.replies import PlainReplies
 QUICK_BYTES = 64 * 1024
 """Reading a longer body takes some milliseconds."""
 
+Body = bytes | memoryview
+"""What a request brought; only such with tensors behind their JSON come as anything but bytes."""
 
 Prepared = tuple[Any, int, bool, Render]
 """A body that was read: rows, their number, whether they are lists of numbers still, and how to answer them."""
@@ -19,11 +21,11 @@ class Form(Protocol):
 
     label: str
 
-    def is_quick(self, body: bytes, json_length: int | None) -> bool:
+    def is_quick(self, body: Body, json_length: int | None) -> bool:
         """Tell whether a body can be read without keeping others waiting."""
         ...
 
-    def prepare(self, body: bytes, json_length: int | None) -> Prepared:
+    def prepare(self, body: Body, json_length: int | None) -> Prepared:
         """Read a body; `json_length` is how much of it is JSON, where the request's head says so.
 
         Raises:
@@ -40,11 +42,11 @@ class PlainForm:
     def __init__(self, parser: Parser, replies: PlainReplies) -> None:
         self._parser, self._render = parser, replies.render
 
-    def is_quick(self, body: bytes, json_length: int | None) -> bool:
+    def is_quick(self, body: Body, json_length: int | None) -> bool:
         """Tell whether a body is short."""
         return len(body) <= QUICK_BYTES
 
-    def prepare(self, body: bytes, json_length: int | None) -> Prepared:
+    def prepare(self, body: Body, json_length: int | None) -> Prepared:
         """Read a body; this form has no parts that are not JSON."""
-        rows, count, listed = self._parser.parse(body)
+        rows, count, listed = self._parser.parse(bytes(body))
         return rows, count, listed, self._render

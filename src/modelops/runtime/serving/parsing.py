@@ -58,6 +58,8 @@ class Parser:
             except (msgspec.DecodeError, UnicodeDecodeError):  # also what is JSON, and not of this form
                 rows = ()
             count = len(rows)
+            if count == 1 and len(rows[0]) == self._width:
+                return rows, 1, True
             if 0 < count <= self._max_rows and set(map(len, rows)) == self._widths:
                 return rows, count, True
         instances = instances_of(body)

@@ -39,6 +39,9 @@ _REQUESTS_SHARE = 0.8
 
 _log = logging.getLogger(__name__)
 
+_COLLECTED_AFTER = (20_000, 20, 20)
+"""Requests of a batch are let go together, and leave no circles: by default they would be looked through on the way."""
+
 
 def serve(replica: Replica) -> None:
     """Listen on a free port, write `endpoint.json`, and answer until SIGTERM or SIGINT; then drain.
@@ -63,6 +66,7 @@ def serve(replica: Replica) -> None:
     server = _Server(config, replica, steering, listener)
     gc.collect()
     gc.freeze()  # what was loaded stays; looking through it again and again would hold up requests
+    gc.set_threshold(*_COLLECTED_AFTER)
     with contextlib.closing(listener):
         server.run(sockets=[listener])
 

@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 _MOST_TICKS, _ENOUGH_ROWS = 16, 256
 """How many further ticks are looked at before a batch goes, and how many rows make one large enough."""
 
+UNWRITTEN = "a reply could not be written"
+
 _SWEEP_S = 0.02
 """How late a request may be told that its time is over while the model is busy with others."""
 
@@ -159,7 +161,10 @@ class Engine:
         self._bytes -= sum([ask.size for ask in batch])
         for ask in batch:
             if not ask.gone:
-                _tell(ask)
+                try:
+                    ask.done(ask.outcome)  # type: ignore[arg-type]  # it has one by now
+                except Exception:  # the others of the batch want their replies
+                    _log.exception(UNWRITTEN)
         self._tap.count(len(batch) - results.refused, results.failed)
         for seen in results.seen:
             self._tap.offer(seen.rows, seen.answer, seen.count)
@@ -192,4 +197,4 @@ def _tell(ask: Ask) -> None:
     try:
         ask.done(ask.outcome)  # type: ignore[arg-type]  # it has one by now
     except Exception:  # the others of the batch want their replies
-        _log.exception("a reply could not be written")
+        _log.exception(UNWRITTEN)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import httptools
 
 from modelops.contracts.tracing import read_traceparent
-from modelops.runtime.serving.variants.served import Door, Draw
+from modelops.runtime.serving.variants.served import Door, Draw, Kind
 from modelops.runtime.serving.variants.variant import Way
 
 MOST_BYTES = 4096
@@ -29,6 +29,8 @@ class Head:
     """A plain head: POST, HTTP/1.1, a body of known length.
 
     Attributes:
+        raw: Its bytes, with the empty line.
+        whole: The length of head and body in bytes.
         door: Where it comes in.
         naming: What it says in the headers that variants are chosen by, by their names in lower case.
         length: The body's length in bytes.
@@ -38,9 +40,12 @@ class Head:
         generation: The gatekeeper's generation in which it was.
         way: Where such requests go; None where that is drawn for each.
         draw: What draws it then.
+        brings_tensors: Whether the body may be JSON and the bytes of tensors behind it.
         sampled: Whether its `traceparent` wants it traced; None where it does not say.
     """
 
+    raw: bytes
+    whole: int
     door: Door
     naming: Mapping[str, str]
     length: int
@@ -49,6 +54,7 @@ class Head:
     timeout_ms: int | None
     json_length: int | None
     keep_alive: bool
+    brings_tensors: bool
     sampled: bool | None
     caller: str = ""
     expires: float = -math.inf
@@ -84,6 +90,8 @@ def read_head(raw: bytes, doors: Mapping[str, Door], choosing: Sequence[str] = (
         return None
     request_id = values.get(b"x-request-id")
     return Head(
+        raw=raw,
+        whole=len(raw) + length,
         door=door,
         naming={name: found.decode("latin-1") for name in choosing if (found := values.get(name.encode()))},
         length=length,
@@ -92,6 +100,7 @@ def read_head(raw: bytes, doors: Mapping[str, Door], choosing: Sequence[str] = (
         timeout_ms=_number(timeout),
         json_length=_number(json_length),
         keep_alive=parser.should_keep_alive(),
+        brings_tensors=json_length is not None and door.kind is Kind.OPEN,
         sampled=_sampled(values.get(b"traceparent")),
     )
 

@@ -11,8 +11,10 @@ from modelops.contracts.errors import MLOpsError
 from modelops.runtime.serving.answers import problem_body, problem_headers, reply_headers
 from modelops.runtime.serving.connections import Room
 from modelops.runtime.serving.engine.asks import Ask, Outcome
+from modelops.runtime.serving.fastlane.gathering import Gathering
 from modelops.runtime.serving.fastlane.heads import Head
 from modelops.runtime.serving.fastlane.lane import FastLane, reply_head
+from modelops.runtime.serving.forms import Body
 from modelops.runtime.serving.tracing import PICKED
 from modelops.runtime.serving.variants.variant import Way
 
@@ -33,8 +35,9 @@ class LaneProtocol(HttpToolsProtocol):
     """Answers a whole, plain request for a prediction itself, and leaves every other byte to uvicorn.
 
     A read from the socket is such a request if it begins where a request may begin, is nothing but one head and one body
-    of the head's length, and nothing on the connection is unanswered. So uvicorn's parser never sees a part of what was
-    answered here, and nothing that it saw a part of is answered here.
+    of the head's length, and nothing on the connection is unanswered. A body of tensors, which are large, may come in
+    several reads; where it then turns out to be none for this lane, uvicorn gets all of it. So uvicorn's parser never sees
+    a part of what was answered here, and nothing that it saw a part of is answered here.
     """
 
     lane: ClassVar[FastLane]
@@ -47,9 +50,11 @@ class LaneProtocol(HttpToolsProtocol):
         self._in_head = False
         self._ask: Ask | None = None
         self._head: Head | None = None
+        self._last: Head | None = None
         self._way: Way | None = None
         self._began = 0.0
         self._held: list[bytes] = []
+        self._gathering: Gathering | None = None
         self._active_at = 0.0
         self._check: asyncio.TimerHandle | None = None
         self._ending = False
@@ -76,15 +81,43 @@ class LaneProtocol(HttpToolsProtocol):
             self._held.append(data)
             self.transport.pause_reading()
             return
+        if self._gathering is not None:
+            self._gather(self._gathering, data)
+            return
         cycle: RequestResponseCycle | None = self.cycle
         is_free = not self._inside and (cycle is None or cycle.response_complete)
         if is_free and not (self.lane.replica.draining or self.flow.write_paused):
             began = time.perf_counter()
-            head = self.lane.head_of(data, began)
+            head = self.lane.head_of(data, began, self._last)
             if head is not None:
-                self._answer(head, data[len(data) - head.length :], began)
+                self._last = head
+                if not head.brings_tensors:
+                    self._answer(head, data[len(data) - head.length :], began)
+                else:
+                    self._begin_to_gather(head, data, began)
                 return
         super().data_received(data)
+
+    def _begin_to_gather(self, head: Head, data: bytes, began: float) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self._active_at = began
+        self._gathering = gathering = Gathering(head, began)
+        self._gather(gathering, memoryview(data)[len(head.raw) :])
+
+    def _gather(self, gathering: Gathering, data: bytes | memoryview) -> None:
+        """Take a part of a body, and answer when it is whole."""
+        head = gathering.head
+        if not gathering.take(data):  # the next request is in it, too
+            self._gathering = None
+            super().data_received(gathering.raw() + bytes(data))
+        elif (body := gathering.body) is not None:
+            self._gathering = None
+            way = head.way or head.draw.draw()  # type: ignore[union-attr]  # one of both is there
+            if way.form.is_quick(body, head.json_length):
+                self._answer(head, body, gathering.began, way)
+            else:
+                super().data_received(gathering.raw())
 
     def on_message_begin(self) -> None:
         """Note that the parser is inside a request."""
@@ -116,7 +149,7 @@ class LaneProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """End after what is being answered."""
         self._ending = True
-        if self._head is None:
+        if self._head is None and self._gathering is None:
             super().shutdown()
 
     def _is_answering(self) -> bool:
@@ -124,11 +157,11 @@ class LaneProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
-    def _answer(self, head: Head, body: bytes, began: float) -> None:
+    def _answer(self, head: Head, body: Body, began: float, way: Way | None = None) -> None:
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         self._head, self._began = head, began
-        self._way = way = head.way or head.draw.draw()  # type: ignore[union-attr]  # one of both is there
+        self._way = way = way or head.way or head.draw.draw()  # type: ignore[union-attr]  # one of both is there
         try:
             self._ask = self.lane.ask(head, way, body, began, self._done)
         except MLOpsError as wrong:
@@ -183,8 +216,9 @@ class LaneProtocol(HttpToolsProtocol):
             self.transport.abort()  # what is written and not taken would never let it close
             return
         answering = self._head is not None or self._is_answering()
-        idle = not self._inside and not answering and waited >= max(self.timeout_keep_alive, _CHECK_S)
-        if idle or (self._inside and waited >= (_HEAD_S if self._in_head else _READ_S)):
+        inside = self._inside or self._gathering is not None
+        idle = not inside and not answering and waited >= max(self.timeout_keep_alive, _CHECK_S)
+        if idle or (inside and waited >= (_HEAD_S if self._in_head else _READ_S)):
             self.transport.close()
 
 

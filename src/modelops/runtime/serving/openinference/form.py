@@ -3,7 +3,7 @@
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.models.flavours import Predictor
 from modelops.domains.serving.schemas import VariantDocument
-from modelops.runtime.serving.forms import QUICK_BYTES, Prepared
+from modelops.runtime.serving.forms import QUICK_BYTES, Body, Prepared
 from modelops.runtime.serving.openinference.inputs import Inputs
 from modelops.runtime.serving.openinference.messages import read_request
 from modelops.runtime.serving.openinference.outputs import Reply
@@ -28,22 +28,22 @@ class OpenForm:
         self._told = told
         self._inputs = Inputs(variant.signature, parser, max_rows, columns=predictor.wants_columns)
 
-    def is_quick(self, body: bytes, json_length: int | None) -> bool:
+    def is_quick(self, body: Body, json_length: int | None) -> bool:
         """Tell whether a body is short, or little more than the bytes of one matrix, which need no reading."""
         if len(body) <= QUICK_BYTES:
             return True
         if json_length is None or json_length > QUICK_BYTES or len(body) > _MOST_QUICK_BYTES:
             return False
-        return self._inputs.is_matrix(read_request(body[:json_length]))
+        return self._inputs.is_matrix(read_request(bytes(body[:json_length])))
 
-    def prepare(self, body: bytes, json_length: int | None) -> Prepared:
+    def prepare(self, body: Body, json_length: int | None) -> Prepared:
         """Read a body: JSON, and behind it the bytes of tensors where `json_length` tells where they begin."""
         length = len(body) if json_length is None else json_length
         if length > len(body):
             raise InvalidInput(
                 f"Inference-Header-Content-Length is {length:,}, and the body has only {len(body):,} bytes."
             )
-        request = read_request(body[:length])
+        request = read_request(bytes(body[:length]))
         render = Reply(self._model, self._version, self._classes, self._told, request)
-        rows, count, listed = self._inputs.rows(request, body[length:])
+        rows, count, listed = self._inputs.rows(request, memoryview(body)[length:])
         return rows, count, listed, render

@@ -27,7 +27,7 @@ class Inputs:
         self._columns = columns
         self.as_matrix = takes_matrix(signature)
 
-    def rows(self, request: InferRequest, binary: bytes) -> tuple[Any, int, bool]:
+    def rows(self, request: InferRequest, binary: memoryview) -> tuple[Any, int, bool]:
         """Return rows, their number, and whether they are lists of numbers still, as `Parser.parse` does.
 
         Raises:
@@ -45,13 +45,14 @@ class Inputs:
         tensor = request.inputs[0]
         return len(tensor.shape) == 2 and tensor.shape[1] == len(self._names) and tensor.datatype in NUMBERS
 
-    def _matrix(self, tensor: InputTensor, part: bytes | None) -> tuple[Any, int, bool]:
+    def _matrix(self, tensor: InputTensor, part: memoryview | None) -> tuple[Any, int, bool]:
         count, width = self._count(tensor), len(self._names)
         values = _values(tensor, part, count * width)
         if tensor.datatype in FLOATS and isinstance(values, list) and not self._columns and None not in values:
             return [values[start : start + width] for start in range(0, len(values), width)], count, True
         try:
-            matrix = np.array(values, dtype=np.float64).reshape(count, width)
+            # A model may write into its rows, and libraries compiled for aligned numbers want such.
+            matrix = np.require(values, np.float64, ["C", "A", "W"]).reshape(count, width)
         except OverflowError as wrong:
             raise InvalidInput(f"The input '{tensor.name[:100]}' has a number too large for a 64-bit float.") from wrong
         is_clean = np.isfinite(matrix).all() or (self._optional and not np.isinf(matrix).any())
@@ -60,7 +61,7 @@ class Inputs:
         listed = [[_or_null(value) for value in row] for row in matrix.tolist()]
         return check_instances(self._signature, listed, columns=self._columns), count, False
 
-    def _by_name(self, tensors: list[InputTensor], parts: list[bytes | None]) -> tuple[Any, int, bool]:
+    def _by_name(self, tensors: list[InputTensor], parts: list[memoryview | None]) -> tuple[Any, int, bool]:
         given: dict[str, list[Any]] = {}
         counts = set()
         for tensor, part in zip(tensors, parts, strict=True):
@@ -112,9 +113,9 @@ def takes_matrix(signature: ModelSignature) -> bool:
     return all(feature.type in (FeatureType.NUMBER, FeatureType.INTEGER) for feature in signature.inputs)
 
 
-def _binary_parts(tensors: list[InputTensor], binary: bytes) -> list[bytes | None]:
+def _binary_parts(tensors: list[InputTensor], binary: memoryview) -> list[memoryview | None]:
     """Cut what follows the JSON into the tensors' bytes, in their order; None for a tensor with its data in JSON."""
-    parts: list[bytes | None] = []
+    parts: list[memoryview | None] = []
     start = 0
     for tensor in tensors:
         size = tensor.parameters.get("binary_data_size")
@@ -132,7 +133,7 @@ def _binary_parts(tensors: list[InputTensor], binary: bytes) -> list[bytes | Non
     return parts
 
 
-def _values(tensor: InputTensor, part: bytes | None, count: int) -> Any:
+def _values(tensor: InputTensor, part: memoryview | None, count: int) -> Any:
     if part is not None:
         return from_bytes(tensor.name, tensor.datatype, part, count)
     if isinstance(tensor.data, msgspec.UnsetType):

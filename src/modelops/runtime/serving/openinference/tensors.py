@@ -51,7 +51,7 @@ def from_json(name: str, datatype: str, data: bytes, count: int) -> list[Any]:
     return values
 
 
-def from_bytes(name: str, datatype: str, data: bytes, count: int) -> Any:
+def from_bytes(name: str, datatype: str, data: memoryview, count: int) -> Any:
     """Return a tensor's values, flat: an array of numbers or booleans, or a list of strings.
 
     Raises:
@@ -125,7 +125,7 @@ def _check_count(name: str, came: int, count: int) -> None:
         raise InvalidInput(f"The input '{name[:100]}' has {came:,} values; its shape needs {count:,}.")
 
 
-def _texts(name: str, data: bytes) -> list[str]:
+def _texts(name: str, data: memoryview) -> list[str]:
     texts, start = [], 0
     try:
         while start < len(data):
@@ -133,7 +133,7 @@ def _texts(name: str, data: bytes) -> list[str]:
             start += 4
             if start + length > len(data):
                 raise ValueError("a string goes beyond the end")
-            texts.append(data[start : start + length].decode())
+            texts.append(bytes(data[start : start + length]).decode())
             start += length
     except (struct.error, ValueError) as wrong:
         raise InvalidInput(f"The bytes of the input '{name[:100]}' are not strings with lengths: {wrong}.") from wrong

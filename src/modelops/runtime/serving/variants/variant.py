@@ -21,7 +21,7 @@ from modelops.runtime.serving.engine.engine import Engine
 from modelops.runtime.serving.engine.pace import Pace, Watch
 from modelops.runtime.serving.explaining.explain import Explainer
 from modelops.runtime.serving.explaining.turns import Turns
-from modelops.runtime.serving.forms import Form, PlainForm
+from modelops.runtime.serving.forms import Body, Form, PlainForm
 from modelops.runtime.serving.limits import limits_of
 from modelops.runtime.serving.logs.log import PredictionLog, about_of, log_of
 from modelops.runtime.serving.logs.logged import About
@@ -86,7 +86,7 @@ class Way:
 
     def ask(
         self,
-        body: bytes,
+        body: Body,
         json_length: int | None,
         timeout_ms: int | None,
         began: float,

@@ -1,0 +1,59 @@
+"""From what happened to what it leads to: by the trigger's mapping, debounce, rate limit and overlap."""
+
+from datetime import datetime, timedelta
+
+from modelops.domains.pipelines.beginnings.beginning import (
+    Cause,
+    count_since,
+    record,
+    settle_due,
+    skip,
+    supersede,
+)
+from modelops.domains.pipelines.beginnings.owners import Owner
+from modelops.domains.pipelines.beginnings.schemas import BeginningState, Overlap
+from modelops.domains.pipelines.beginnings.tables import BeginningRow
+from modelops.domains.pipelines.beginnings.targets import read_target, with_parameters
+from modelops.domains.pipelines.triggers.facts import Facts, given_by
+from modelops.domains.pipelines.triggers.schemas import RateLimit
+from modelops.domains.pipelines.triggers.tables import TriggerRow
+from modelops.kernel.context import Context
+
+
+def fire(ctx: Context, row: TriggerRow, key: str, moment: datetime, facts: Facts, *, depth: int = 0) -> BeginningRow:
+    """Let a trigger begin something, once for a key; what was recorded under it before is returned as it is.
+
+    Args:
+        row: The trigger, locked.
+        key: Of the event or the message.
+        moment: When it happened.
+        facts: What is known of it.
+        depth: How many beginnings led to it.
+    """
+    now = ctx.clock.now()
+    over = _over_the_limit(ctx, row, now)
+    target = with_parameters(read_target(row.target), given_by(row.mapping, facts))
+    begins_at = now + timedelta(seconds=row.debounce_s)
+    made, new = record(ctx, cause_of(row), key, moment, target, begins_at=begins_at, depth=depth)
+    if not new or made.state != BeginningState.WAITING:
+        return made
+    if over is not None:
+        skip(ctx, made, over)
+    elif row.debounce_s:
+        supersede(ctx, made, f"Something newer happened within {row.debounce_s:g} s.")
+    settle_due(ctx, row.id)
+    return made
+
+
+def cause_of(row: TriggerRow) -> Cause:
+    """Return a trigger as a cause."""
+    return Cause(row.id, f"trigger:{row.name}", row.project_id, Owner(row.owner, row.permissions), Overlap(row.overlap))
+
+
+def _over_the_limit(ctx: Context, row: TriggerRow, now: datetime) -> str | None:
+    if row.limit is None:
+        return None
+    limit = RateLimit.model_validate(row.limit)
+    if count_since(ctx, row.id, now - timedelta(seconds=limit.per_s)) < limit.most:
+        return None
+    return f"The rate limit is reached: {limit.most} in {limit.per_s:g} s."

@@ -1,0 +1,337 @@
+"""Payloads of studies and trials."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelops.contracts.schemas import Json, Key, Name, Schema, Tags, Text, UtcTime
+from modelops.domains.experiments.analysis_schemas import Direction, Objective
+from modelops.domains.experiments.schemas import MetricKey, Parameter
+
+Scalar = bool | int | float | str | None
+"""A choice of a categorical parameter."""
+
+Choices = Annotated[list[Scalar], Field(min_length=1, max_length=1_000)]
+When = Annotated[
+    dict[Key, Choices],
+    Field(max_length=20, description="Only where each of these parameters, named before, has one of these values."),
+]
+
+
+class FloatRange(Schema):
+    """A number from `low` to `high`, both included; in steps, or by its logarithm."""
+
+    type: Literal["float"]
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
+    step: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    log: bool = False
+    when: When = {}
+
+
+class IntRange(Schema):
+    """A whole number from `low` to `high`, both included; in steps, or by its logarithm."""
+
+    type: Literal["int"]
+    low: Annotated[int, Field(ge=-(2**53), le=2**53)]
+    high: Annotated[int, Field(ge=-(2**53), le=2**53)]
+    step: Annotated[int, Field(ge=1, le=2**53)] = 1
+    log: bool = False
+    when: When = {}
+
+
+class Choice(Schema):
+    """One of some values, which have no order."""
+
+    type: Literal["categorical"]
+    choices: Choices
+    when: When = {}
+
+
+Dimension = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
+"""What values a parameter may take."""
+
+Space = Annotated[dict[Key, Dimension], Field(max_length=200)]
+"""The parameters and their ranges. A condition names parameters that stand before."""
+
+
+class SamplerName(StrEnum):
+    """How the next point is chosen."""
+
+    TPE = "tpe"
+    RANDOM = "random"
+    GRID = "grid"
+    QMC = "qmc"
+    GP = "gp"
+    CMAES = "cmaes"
+    NSGA2 = "nsga2"
+    NSGA3 = "nsga3"
+
+
+class PrunerName(StrEnum):
+    """How it is told that a trial is not worth going on with."""
+
+    NONE = "none"
+    MEDIAN = "median"
+    PERCENTILE = "percentile"
+    HYPERBAND = "hyperband"
+    SUCCESSIVE_HALVING = "successive_halving"
+    THRESHOLD = "threshold"
+    PATIENT = "patient"
+    WILCOXON = "wilcoxon"
+
+
+Options = Annotated[dict[Key, Json], Field(max_length=50)]
+
+
+class Sampler(Schema):
+    """A sampler. Without a seed the study gets one, so that it can be gone on with as if it had not been interrupted."""
+
+    name: SamplerName = SamplerName.TPE
+    seed: Annotated[int | None, Field(ge=0, lt=2**32)] = None
+    options: Annotated[Options, Field(description="As Optuna's sampler of that name takes them.")] = {}
+
+
+class Pruner(Schema):
+    """A pruner."""
+
+    name: PrunerName = PrunerName.NONE
+    options: Annotated[Options, Field(description="As Optuna's pruner of that name takes them.")] = {}
+
+
+_MaxTrials = Annotated[int | None, Field(ge=1, le=10_000_000, description="How many trials there may be.")]
+_MaxSeconds = Annotated[float | None, Field(gt=0, le=10 * 365 * 86_400, description="For how long trials may begin.")]
+_Target = Annotated[float | None, Field(allow_inf_nan=False, description="A value that is good enough.")]
+_Patience = Annotated[int | None, Field(ge=1, description="Stop after so many completed trials without a better one.")]
+_MaxFailures = Annotated[int | None, Field(ge=1, description="Stop after so many failed trials.")]
+
+
+class StudyCreate(Schema):
+    """A new study. Without a space, trials say themselves what they tried."""
+
+    name: Name
+    description: Text = ""
+    objectives: Annotated[list[Objective], Field(min_length=1, max_length=8)] = [
+        Objective(metric="value", direction=Direction.MIN)
+    ]
+    space: Space | None = None
+    sampler: Sampler = Sampler()
+    pruner: Pruner = Pruner()
+    experiment: Annotated[
+        Name | None, Field(description="Where the runs of its trials are; by default, under the study's name.")
+    ] = None
+    max_trials: _MaxTrials = None
+    max_seconds: _MaxSeconds = None
+    target: _Target = None
+    patience: _Patience = None
+    max_failures: _MaxFailures = None
+    retries: Annotated[
+        int, Field(ge=0, le=100, description="How often a trial is begun anew after its worker fell silent.")
+    ] = 2
+    lease_s: Annotated[
+        float, Field(ge=1, le=86_400, description="For how long a worker may be silent before its trial is another's.")
+    ] = 60.0
+    tags: Tags = {}
+
+
+class StudyUpdate(Schema):
+    """What may change on a study; a field left out stays. A larger budget lets a finished study go on."""
+
+    description: Text | None = None
+    max_trials: _MaxTrials = None
+    max_seconds: _MaxSeconds = None
+    target: _Target = None
+    patience: _Patience = None
+    max_failures: _MaxFailures = None
+    tags: Tags | None = None
+
+
+class StudyState(StrEnum):
+    """`running` until its budget is spent (`finished`) or somebody stops it (`stopped`); both can go on."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+
+
+class TrialState(StrEnum):
+    """`waiting` for a worker, `running`, or ended as one of the others."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+class TrialCounts(Schema):
+    """How many trials are in each state."""
+
+    total: int
+    waiting: int
+    running: int
+    complete: int
+    pruned: int
+    failed: int
+
+
+class Study(Schema):
+    """A study. `best_value` and `best_number` are of its best trial so far, where there is one objective; times in seconds."""
+
+    id: str
+    project_id: str
+    name: str
+    description: str
+    objectives: list[Objective]
+    space: Space | None
+    sampler: Sampler
+    pruner: Pruner
+    experiment_id: str
+    experiment: str
+    max_trials: int | None
+    max_seconds: float | None
+    target: float | None
+    patience: int | None
+    max_failures: int | None
+    retries: int
+    lease_s: float
+    tags: dict[str, str]
+    state: StudyState
+    reason: str | None
+    trials: TrialCounts
+    best_value: float | None
+    best_number: int | None
+    created_at: UtcTime
+    created_by: str
+    started_at: UtcTime | None
+    ended_at: UtcTime | None
+    revision: int
+
+
+class Trial(Schema):
+    """A trial. `space` says what its parameters were chosen from, where the study does not; `values` has one value an objective.
+
+    `intermediate` is by step; in a list of changes, only what was reported since. `system` is what samplers and pruners keep.
+    """
+
+    number: int
+    state: TrialState
+    attempt: int
+    parameters: dict[str, Json]
+    space: Space
+    values: list[float] | None
+    intermediate: dict[int, float]
+    attributes: dict[str, Json]
+    system: dict[str, Json]
+    run_id: str | None
+    holder: str | None
+    reason: str | None
+    lease_until: UtcTime | None
+    created_at: UtcTime
+    started_at: UtcTime | None
+    ended_at: UtcTime | None
+
+
+class Changes(Schema):
+    """What changed on a study's trials since a cursor, in the order of change, but for what the asking holder did itself."""
+
+    trials: list[Trial]
+    cursor: int
+    more: bool
+
+
+Parameters = Annotated[dict[Key, Parameter], Field(max_length=500)]
+Attributes = Annotated[dict[Key, Parameter], Field(max_length=500)]
+System = Annotated[dict[Key, Parameter], Field(max_length=2_000)]
+Holder = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$", description="Who works on trials.")]
+Since = Annotated[int, Field(ge=0, lt=2**63, description="The cursor of the changes known already.")]
+Values = Annotated[dict[int, float], Field(max_length=10_000)]
+
+
+class TrialEnqueue(Schema):
+    """A trial to be run before others, with some or all of its parameters."""
+
+    parameters: Parameters
+    attributes: Attributes = {}
+
+
+class TrialAsk(Schema):
+    """Asks for a trial: one that waits, else a new one with these parameters.
+
+    With `expected`, a new one is made only while it gets that number; otherwise `moved` tells that others were faster.
+    The same `key` gets the same trial again.
+    """
+
+    holder: Holder
+    key: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+    parameters: Annotated[Parameters | None, Field(description="Null takes only a trial that waits.")] = None
+    space: Space = {}
+    system: System = {}
+    expected: Annotated[int | None, Field(ge=0)] = None
+    since: Since = 0
+
+
+class TrialAnswer(Schema):
+    """The trial to run, if there is one; `stop` says why there will be none."""
+
+    trial: Trial | None
+    moved: bool
+    stop: str | None
+    changes: Changes
+
+
+class TrialReport(Schema):
+    """Intermediate values by step, and what else became known, of a trial under way."""
+
+    holder: Holder
+    attempt: Annotated[int, Field(ge=0)]
+    values: Values = {}
+    parameters: Parameters = {}
+    space: Space = {}
+    attributes: Attributes = {}
+    system: System = {}
+    since: Since = 0
+
+
+class TrialTell(Schema):
+    """How a trial ended: `complete` with a value an objective, `pruned`, or `failed` with the reason; `waiting` gives it back."""
+
+    holder: Holder
+    attempt: Annotated[int, Field(ge=0)]
+    state: TrialState
+    values: Annotated[list[float] | None, Field(max_length=8)] = None
+    reason: Text | None = None
+    intermediate: Values = {}
+    parameters: Parameters = {}
+    space: Space = {}
+    attributes: Attributes = {}
+    system: System = {}
+    since: Since = 0
+
+
+class TrialHeard(Schema):
+    """What a worker hears back: why the study stops, if it does, and what others did meanwhile."""
+
+    stop: str | None
+    changes: Changes
+
+
+class Beat(Schema):
+    """Says that a holder is alive and still works on these trials: number -> attempt."""
+
+    holder: Holder
+    trials: Annotated[dict[int, int], Field(max_length=1_000)]
+
+
+class Beaten(Schema):
+    """Which of the trials are no longer the holder's, and why the study stops, if it does."""
+
+    lost: list[int]
+    stop: str | None
+
+
+class ImportanceQuery(Schema):
+    """Of what the importance is asked."""
+
+    objective: Annotated[MetricKey | None, Field(description="By default the first.")] = None

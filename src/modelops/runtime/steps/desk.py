@@ -1,0 +1,191 @@
+"""What a worker has in hand: the steps it claimed, between the thread that has them run and those that speak of them."""
+
+import socket
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelops.domains.pipelines.schemas import StepTask
+from modelops.runtime.steps.pace import Pace
+
+
+@dataclass
+class Held:
+    """A step that this worker claimed. `references` is where its inputs lie, `said` how it ended: what the runner told."""
+
+    task: StepTask
+    folder: Path
+    references: dict[str, Any] = field(default_factory=dict)
+    said: dict[str, Any] | None = None
+
+    @property
+    def attempt(self) -> tuple[str, int]:
+        """Return what the platform knows it by."""
+        return self.task.id, self.task.attempt
+
+    @property
+    def is_heavy(self) -> bool:
+        """Tell whether what it returned takes its time to be sent."""
+        return any("path" in one for one in (self.said or {}).get("outputs", {}).values())
+
+
+class Desk:
+    """The steps in hand, and what is to be done with each. Thread-safe.
+
+    Args:
+        folder: Each attempt gets a folder of its own in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.pace = Pace()
+        self.alarm, self._bell = socket.socketpair()
+        self.failure: BaseException | None = None
+        self._folder = folder
+        self._changed = threading.Condition()
+        self._held: dict[str, Held] = {}  # all that was claimed and not yet reported
+        self._waiting: deque[Held] = deque()  # of these, what may begin
+        self._ended: deque[Held] = deque()  # of these, what has ended
+        self._running: Held | None = None
+        self._returned: list[tuple[str, int]] = []
+        self._stopped: set[str] = set()
+        self._over = False
+        self._number = 0
+        for end in (self.alarm, self._bell):
+            end.setblocking(False)
+
+    @property
+    def bell(self) -> int:
+        """Return the file that wakes the main thread."""
+        return self._bell.fileno()
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether the run wants no worker any more, and all is reported."""
+        with self._changed:
+            return self._over and not self._held
+
+    # What is claimed.
+
+    def wait_for_hunger(self) -> tuple[int, bool]:
+        """Wait until more is to be claimed; return how many steps, and whether nothing else is in hand."""
+        with self._changed:
+            while self._waiting or (self._running is not None and not self.pace.is_quick):
+                self._changed.wait()
+            return self.pace.most, not self._held
+
+    def take(self, task: StepTask) -> Held:
+        """Hold a step that was claimed."""
+        with self._changed:
+            self._number += 1
+            held = self._held[task.id] = Held(task, self._folder / f"step-{self._number}")
+            self._stopped.discard(task.id)
+            return held
+
+    def offer(self, held: Held) -> None:
+        """Let a step begin whose inputs are here."""
+        with self._changed:
+            self._waiting.append(held)
+        self.ring()
+
+    def end(self) -> None:
+        """Note that the run wants no worker any more."""
+        with self._changed:
+            self._over = True
+        self.ring()
+
+    # What runs.
+
+    def begin(self) -> Held | None:
+        """Return the next step to be run, or None."""
+        with self._changed:
+            for held in [one for one in self._waiting if one.task.id in self._stopped]:
+                self._waiting.remove(held)
+                del self._held[held.task.id]
+            if self._running is not None or not self._waiting:
+                return None
+            self._running = self._waiting.popleft()
+            self._changed.notify_all()
+            return self._running
+
+    def is_stopped(self, held: Held) -> bool:
+        """Tell whether a step that runs is to be ended."""
+        return held.task.id in self._stopped
+
+    def finish(self, held: Held, said: dict[str, Any]) -> None:
+        """Note how a step ended."""
+        held.said = said
+        with self._changed:
+            if self._running is held:
+                self._running = None
+            self._ended.append(held)
+            self._changed.notify_all()
+
+    def give_back(self) -> None:
+        """Let others have what was claimed here and has not begun."""
+        with self._changed:
+            if not self._waiting:
+                return
+            while self._waiting:
+                held = self._waiting.popleft()
+                del self._held[held.task.id]
+                self._returned.append(held.attempt)
+            self.pace.reset()
+
+    # What is told.
+
+    def wait_for_ended(self, most: int) -> list[Held]:
+        """Wait for steps that have ended; what takes its time to be sent comes alone."""
+        with self._changed:
+            while not self._ended:
+                self._changed.wait()
+            batch = [self._ended.popleft()]
+            while self._ended and len(batch) < most and not (batch[0].is_heavy or self._ended[0].is_heavy):
+                batch.append(self._ended.popleft())
+            return batch
+
+    def settle(self, batch: list[Held]) -> list[StepTask]:
+        """Let go of steps that were reported, and return the tasks in hand still."""
+        with self._changed:
+            for held in batch:
+                if self._held.get(held.task.id) is held:
+                    del self._held[held.task.id]
+            self._changed.notify_all()
+            left = [one.task for one in self._held.values()]
+        self.ring()
+        return left
+
+    def roll(self) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        """Return the attempts in hand, and those that were given back since this was asked last."""
+        with self._changed:
+            returned, self._returned = self._returned, []
+            return [held.attempt for held in self._held.values()], returned
+
+    def roll_call(self) -> list[tuple[str, int]]:
+        """Return the attempts in hand."""
+        with self._changed:
+            return [held.attempt for held in self._held.values()]
+
+    def stop(self, steps: list[str]) -> None:
+        """Note the steps that are wanted no more."""
+        with self._changed:
+            self._stopped |= set(steps) & self._held.keys()
+        self.ring()
+
+    def fail(self, failure: BaseException) -> None:
+        """Note what keeps this worker from speaking with the platform."""
+        self.failure = failure
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake the main thread."""
+        with suppress(BlockingIOError):
+            self._bell.send(b"\0")
+
+    def hush(self) -> None:
+        """Take in that the main thread was woken."""
+        with suppress(BlockingIOError):
+            while self.alarm.recv(4096):
+                pass

@@ -1,0 +1,135 @@
+"""What a worker and the platform say to each other, each kind in a thread of its own: the platform may take its time, or be
+away."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from modelops.contracts.errors import MLOpsError, NotFound, Unauthenticated
+from modelops.domains.pipelines.schemas import StepBeat, StepClaim, StepReport, StepReports, StepTask, ValueRef
+from modelops.runtime.steps.desk import Desk, Held
+from modelops.runtime.steps.output import Outputs
+from modelops.runtime.steps.store import Store, remove_folder
+from modelops.runtime.steps.wire import Wire
+
+_CLAIM_S = 10.0
+_CLAIM_AHEAD_S = 0.5
+_MOST_REPORTS = 64
+_BEAT_S = 1.0
+_FIRST_LEASE_S = 10.0
+_REASON = 4_000
+
+
+class Speaker:
+    """Claims, fetches, sends, reports, and says that what is in hand is alive.
+
+    Args:
+        name: The worker's.
+        run: The run's id.
+        wire: To the platform.
+        store: For values.
+        desk: What is in hand.
+        outputs: What the steps write.
+    """
+
+    def __init__(self, name: str, run: str, wire: Wire, store: Store, desk: Desk, outputs: Outputs) -> None:
+        self._name = name
+        self._run = run
+        self._wire = wire
+        self._store = store
+        self._desk = desk
+        self._outputs = outputs
+        self._lease_s = _FIRST_LEASE_S
+
+    def start(self) -> None:
+        """Begin to speak. Two threads report, so that what is large keeps nothing small waiting."""
+        for part in (self._claim, self._report, self._report, self._beat):
+            threading.Thread(target=self._guarded, args=(part,), daemon=True).start()
+
+    def leave(self) -> None:
+        """Say that others may have what is in hand."""
+        attempts, returned = self._desk.roll()
+        self._wire.be_brief()
+        with suppress(MLOpsError):
+            self._wire.beat(self._run, StepBeat(worker=self._name, attempts=[], returned=attempts + returned))
+
+    def _guarded(self, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except Exception as failure:  # without this thread the worker is of no use
+            self._desk.fail(failure)
+
+    def _claim(self) -> None:
+        """Claim when there is nothing to begin with, or soon nothing, and bring the inputs here."""
+        while True:
+            most, idle = self._desk.wait_for_hunger()
+            wait_s = _CLAIM_S if idle else _CLAIM_AHEAD_S
+            work = self._wire.claim(self._run, StepClaim(worker=self._name, most=most, wait_s=wait_s))
+            for held in [self._desk.take(task) for task in work.tasks]:
+                self._lease_s = held.task.lease_s
+                self._fetch(held)
+            if work.over and not work.tasks:
+                self._desk.end()
+                return
+
+    def _fetch(self, held: Held) -> None:
+        try:
+            held.references = self._store.fetch(held.task)
+        except (MLOpsError, OSError) as wrong:
+            self._desk.finish(held, {"failure": f"An input is not to be had: {wrong}"})
+        else:
+            self._desk.offer(held)
+
+    def _report(self) -> None:
+        """Send what ended steps returned, and tell of them; of many at once, where they end quickly."""
+        while True:
+            batch = self._desk.wait_for_ended(_MOST_REPORTS)
+            reports = [self._reported(held) for held in batch]
+            attempts = {held.attempt for held in batch}
+            while len(wrote := self._outputs.pending(attempts)) > 1:
+                self._wire.beat(self._run, StepBeat(worker=self._name, attempts=self._desk.roll_call(), wrote=wrote))
+                self._outputs.sent(wrote)
+            self._wire.report(self._run, StepReports(worker=self._name, reports=reports, wrote=wrote))
+            for held in batch:
+                self._outputs.forget(held.attempt)
+            self._trim(self._desk.settle(batch))
+
+    def _trim(self, tasks: list[StepTask]) -> None:
+        with suppress(OSError):  # the other thread may be at it, too
+            self._store.trim(tasks)
+
+    def _reported(self, held: Held) -> StepReport:
+        said = held.said or {}
+        outputs: dict[str, ValueRef] = {}
+        failure = said.get("failure")
+        if failure is None:
+            try:
+                outputs = {name: self._store.send(one, held.folder) for name, one in said["outputs"].items()}
+            except (NotFound, Unauthenticated):
+                raise  # the run is over
+            except (MLOpsError, OSError) as wrong:
+                outputs, failure = {}, f"An output could not be stored: {wrong}"
+        if held.folder.exists():
+            remove_folder(held.folder)
+        return StepReport(
+            step=held.task.id,
+            attempt=held.task.attempt,
+            outputs=outputs,
+            failure=None if failure is None else failure.replace("\0", "")[:_REASON],
+            hopeless=bool(said.get("hopeless")),
+            cpu_seconds=said.get("cpu_seconds"),
+            peak_memory_bytes=said.get("peak_memory_bytes"),
+        )
+
+    def _beat(self) -> None:
+        """Say a few times a lease that all that was claimed is alive, with what was written since."""
+        while True:
+            time.sleep(min(_BEAT_S, self._lease_s / 4))
+            attempts, returned = self._desk.roll()
+            if attempts or returned:
+                wrote = self._outputs.pending()
+                beat = StepBeat(worker=self._name, attempts=attempts, wrote=wrote, returned=returned)
+                orders = self._wire.beat(self._run, beat)
+                self._outputs.sent(wrote)
+                self._desk.stop(orders.stop)

@@ -1,0 +1,151 @@
+"""The artifacts of a worker: what its steps take is fetched here, what they return is sent from here."""
+
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from modelops.contracts.errors import InvalidInput
+from modelops.domains.data.client import Data
+from modelops.domains.pipelines.document import ValueType
+from modelops.domains.pipelines.schemas import StepTask, ValueRef
+
+MOST_BYTES = 8 * 1024**3
+"""Of values that are kept for later steps; more is let go of between steps."""
+
+_CHUNK = 1024 * 1024
+
+
+class Store:
+    """Values by their digest, in files of a folder.
+
+    Args:
+        data: The platform's artifacts.
+        folder: For the values; made when missing.
+        archives: Where archives of code are kept for other workers of this machine.
+    """
+
+    def __init__(self, data: Data, folder: Path, archives: Path) -> None:
+        self._data = data
+        self._folder = folder
+        self._archives = archives
+        self._known: set[str] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def unpack_code(self, digest: str, to: Path) -> Path:
+        """Return a folder with the modules of an archive of code, whose bytes were held to their digest.
+
+        Raises:
+            InvalidInput: it is no archive of code.
+        """
+        import zstandard
+
+        archive = self._archives / digest.removeprefix("sha256:")
+        if not archive.is_file() or _digest_of(archive) != digest:
+            self._archives.mkdir(parents=True, exist_ok=True)
+            self._data.download_artifact(digest, archive)
+        partial = Path(tempfile.mkdtemp(dir=to.parent, prefix=".code-"))
+        try:
+            with archive.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+                with tarfile.open(fileobj=stream, mode="r|") as tar:
+                    tar.extractall(partial, filter="data")
+        except (tarfile.TarError, zstandard.ZstdError, EOFError) as wrong:
+            raise InvalidInput(f"The pipeline's code '{digest}' is no archive: {wrong}.") from wrong
+        os.replace(partial, to)
+        return to
+
+    def fetch(self, task: StepTask) -> dict[str, Any]:
+        """Bring what a task takes by reference here, and return for each where it lies, as `values.load_input` reads it."""
+        return {
+            name: [self._local(one) for one in reference] if isinstance(reference, list) else self._local(reference)
+            for name, reference in task.references.items()
+        }
+
+    def send(self, said: dict[str, Any], folder: Path) -> ValueRef:
+        """Store an output that a step returned, as `values.dump_outputs` tells of it, and return where it lies.
+
+        Args:
+            said: The output.
+            folder: The attempt's own: a file that lies in it is kept for later steps here.
+        """
+        kind = ValueType(said["type"])
+        if kind is ValueType.MODEL:
+            return ValueRef(type=kind, model_version_id=said["model_version_id"])
+        if "content" in said:
+            return self._send_bytes(kind, said["content"].encode())
+        path = Path(said["path"])
+        size = path.stat().st_size
+        artifact = self._data.upload_artifact(path, media_type=_MEDIA_TYPES[kind])
+        if path.is_relative_to(folder) and not path.is_symlink():
+            with suppress(OSError):
+                os.replace(path, self._path(artifact.digest))
+        filename = str(said.get("filename", ""))[:5_000]
+        return ValueRef(type=kind, digest=artifact.digest, size=size, filename=filename)
+
+    def trim(self, held: Iterable[StepTask]) -> None:
+        """Let go of the values that were used longest ago, but of none that a task takes, until the rest is small."""
+        files = sorted((path.stat().st_atime, path.stat().st_size, path) for path in self._folder.iterdir())
+        total = sum(size for _, size, _ in files)
+        wanted = {self._path(one.digest) for task in held for one in _references(task) if one.digest}
+        for _, size, path in files:
+            if total <= MOST_BYTES:
+                return
+            if path not in wanted:
+                path.unlink(missing_ok=True)
+                total -= size
+
+    def _send_bytes(self, kind: ValueType, content: bytes) -> ValueRef:
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        if digest not in self._known:
+            self._data.upload_artifact(content, media_type=_MEDIA_TYPES[kind], digest=digest)
+            self._known.add(digest)
+            path = self._path(digest)
+            if not path.exists():
+                path.write_bytes(content)
+        return ValueRef(type=kind, digest=digest, size=len(content))
+
+    def _local(self, reference: ValueRef) -> dict[str, Any]:
+        known = {
+            "type": reference.type.value,
+            "filename": reference.filename,
+            "model_version_id": reference.model_version_id,
+            "path": "",
+        }
+        if reference.digest is not None:
+            path = self._path(reference.digest)
+            if not path.exists():
+                self._data.download_artifact(reference.digest, path)
+            known["path"] = str(path)
+        return known
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / digest.removeprefix("sha256:")
+
+
+_MEDIA_TYPES = {
+    ValueType.JSON: "application/json",
+    ValueType.ARROW: "application/vnd.apache.arrow.file",
+    ValueType.FILE: "application/octet-stream",
+}
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove an attempt's folder, whatever lies in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _references(task: StepTask) -> list[ValueRef]:
+    found = []
+    for reference in task.references.values():
+        found += reference if isinstance(reference, list) else [reference]
+    return found
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -1,0 +1,158 @@
+"""Workers: they ask for a trial, call the objective, tell what came of it, and ask again, until the study makes no more."""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Lock
+from typing import Any
+
+import optuna
+
+from modelops.domains.tuning.rules import StudyError, TrialEnded, TrialLost
+from modelops.domains.tuning.schemas import TrialState
+from modelops.sdk.tuning.pruned import Interrupted, TrialPruned
+from modelops.sdk.tuning.sampling import Sampling
+from modelops.sdk.tuning.trial import Trial
+
+log = logging.getLogger(__name__)
+
+Objective = Callable[[Any], float | Sequence[float]]
+"""Called with a `Trial`; returns its value, or one an objective."""
+
+Watch = Callable[[Trial, TrialState, Sequence[float] | None], None]
+"""Called after each trial."""
+
+_REASON = 4_000
+_HOPELESS = 5
+
+
+class ObjectiveFailed(StudyError):
+    """The objective failed, and the study was told to end with it; or it failed in each of the first trials."""
+
+    code, title = "tuning.objective_failed", "The objective failed"
+
+
+class Workers:
+    """Runs an objective on trials in threads of this process.
+
+    Args:
+        sampling: Asks and tells.
+        objective: What is tried.
+        go_on: Whether a trial that fails leaves the study going; five in a row without a completed one never do.
+        watch: Hears of each trial.
+        most: How many trials at most.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        objective: Objective,
+        *,
+        go_on: bool = True,
+        watch: Watch | None = None,
+        most: int | None = None,
+    ) -> None:
+        self.sampling = sampling
+        self.objective = objective
+        self.go_on = go_on
+        self.watch = watch
+        self.left = most
+        self._lock = Lock()
+        self._failures, self._worked = 0, False
+
+    def run(self, threads: int) -> None:
+        """Run trials until the study makes no more. On Ctrl-C, trials under way are given back.
+
+        Raises:
+            ObjectiveFailed: as `go_on` says.
+        """
+        if threads == 1:
+            self._work()
+            return
+        with ThreadPoolExecutor(threads, thread_name_prefix="modelops-trial") as pool:
+            found = [pool.submit(self._work) for _ in range(threads)]
+            try:
+                wait(found)
+            except BaseException:
+                self.sampling.stopping.set()
+                raise
+        for one in found:
+            one.result()
+
+    def _work(self) -> None:
+        while self._may_begin():
+            trial = self.sampling.ask()
+            if trial is None:
+                return
+            try:
+                self._try(trial)
+            except (TrialLost, TrialEnded) as lost:
+                log.warning("trial %d is dropped: %s", trial.number, lost)
+                self.sampling.drop(trial)
+
+    def _may_begin(self) -> bool:
+        with self._lock:
+            if self.sampling.stopping.is_set() or self.left == 0:
+                return False
+            if self.left is not None:
+                self.left -= 1
+            return True
+
+    def _try(self, trial: Trial) -> None:
+        try:
+            values = _values(self.objective(trial), len(self.sampling.study.objectives))
+        except (TrialPruned, optuna.TrialPruned):
+            self._tell(trial, TrialState.PRUNED)
+        except (TrialLost, TrialEnded):
+            raise
+        except Exception as failure:
+            if isinstance(failure, Interrupted):
+                self._tell(trial, TrialState.WAITING)
+                return
+            self._tell(trial, TrialState.FAILED, reason=f"{type(failure).__name__}: {failure}"[:_REASON])
+            log.warning("trial %d failed", trial.number, exc_info=failure)
+            self._count_failure(trial, failure)
+        except BaseException:
+            self._tell(trial, TrialState.WAITING)
+            raise
+        else:
+            self._worked = True
+            self._tell(trial, TrialState.COMPLETE, values)
+
+    def _count_failure(self, trial: Trial, failure: Exception) -> None:
+        with self._lock:
+            self._failures += 1
+            hopeless = not self._worked and self._failures >= _HOPELESS
+        if hopeless or not self.go_on:
+            self.sampling.stopping.set()
+            raise ObjectiveFailed(
+                f"Trial {trial.number} failed: {type(failure).__name__}: {failure}.",
+                hint=f"The first {self._failures} trials all failed; correct the objective and go on with the study."
+                if hopeless
+                else "With `on_failure='continue'` a failed trial leaves the study going.",
+            ) from failure
+
+    def _tell(
+        self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, reason: str | None = None
+    ) -> None:
+        self.sampling.tell(trial, state, values, reason)
+        if self.watch is not None and state is not TrialState.WAITING:
+            self.watch(trial, state, values)
+
+
+def _values(returned: Any, objectives: int) -> list[float]:
+    """Return what an objective returned, as a value an objective.
+
+    Raises:
+        ValueError: it is none, NaN, or of another number.
+    """
+    listed = list(returned) if isinstance(returned, Sequence) and not isinstance(returned, str) else [returned]
+    try:
+        values = [float(one) for one in listed]
+    except (TypeError, ValueError):
+        raise ValueError(f"the objective returned {returned!r}, which is no number") from None
+    if len(values) != objectives:
+        raise ValueError(f"the objective returned {len(values)} values, and the study has {objectives} objectives")
+    if any(value != value for value in values):
+        raise ValueError("the objective returned NaN")
+    return values
