@@ -102,6 +102,7 @@ class Runner:
 
     def _outputs(self, task: dict[str, Any], context: StepContext) -> dict[str, Any]:
         function, annotations = self._function(task["function"])
+        self._say({"began": task["id"]})
         try:
             given = {name: values.shaped(value, annotations.get(name)) for name, value in task["inputs"].items()}
             for name, reference in task["references"].items():
