@@ -6,6 +6,7 @@ costs, and no more.
 """
 
 import asyncio
+import ctypes
 import gc
 import importlib
 import inspect
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from modelops.sdk.client import Client
+
+_libc = ctypes.CDLL(None)
 
 _REASON = 4_000
 _RETRY_FOR_S = 600.0
@@ -202,6 +205,8 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # the step may have closed it
             stream.flush()
+    with suppress(AttributeError):
+        _libc.fflush(None)  # what native code has written and kept back
 
 
 def _cpu_seconds() -> float:
@@ -242,10 +247,8 @@ def _die_with(keeper: int) -> None:
     The kernel sees to it on Linux; elsewhere a thread does, as long as the step lets it run.
     """
     try:
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-    except (OSError, AttributeError):
+        _libc.prctl(1, signal.SIGKILL, 0, 0, 0)
+    except AttributeError:
 
         def watch() -> None:
             while os.getppid() == keeper:
