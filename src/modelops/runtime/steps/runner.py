@@ -110,9 +110,7 @@ class Runner:
             given = {name: values.shaped(value, annotations.get(name)) for name, value in task["inputs"].items()}
             for name, reference in task["references"].items():
                 given[name] = values.load_input(reference, annotations.get(name), context)
-        except StepStopped:
-            raise
-        except Exception as wrong:
+        except (TypeError, ValueError, ImportError) as wrong:
             raise Hopeless(f"An input does not fit what the function takes: {type(wrong).__name__}: {wrong}") from wrong
         try:
             inspect.signature(function).bind(**given)
