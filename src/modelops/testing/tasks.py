@@ -1,4 +1,4 @@
-"""Functions for jobs of the recipe `python-function`, as a test needs them: ones that work, crash, hang and flood."""
+"""Functions for jobs of the recipe `python-function`, as a test needs them: ones that work, crash, hang, flood and are tuned."""
 
 import os
 import sys
@@ -46,3 +46,9 @@ def devour(job: Any, *, mebibytes: int = 2048) -> dict[str, Any]:
     """Take much memory, and use it."""
     held = [bytearray(os.urandom(1024)) * 1024 for _ in range(mebibytes)]
     return {"metrics": {"blocks": len(held)}}
+
+
+def parabola(trial: Any) -> float:
+    """Be an objective that a job finds by its name; its least value is 0, where `x` is 1."""
+    value: float = (trial["x"] - 1) ** 2
+    return value

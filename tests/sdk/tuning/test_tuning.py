@@ -279,7 +279,7 @@ def test_what_is_wrong_is_told(tune):
     with pytest.raises(InvalidInput, match="module:function"):
         tune("jobs", workers="jobs").optimize()
     with pytest.raises(InvalidInput, match="cannot be handed"):
-        tune("processes", lambda trial: 1.0, workers="processes", n_jobs=2).optimize()
+        tune("processes", threading.Lock().__enter__, workers="processes", n_jobs=2).optimize()
 
 
 def test_it_runs_beside_an_event_loop(tune):
