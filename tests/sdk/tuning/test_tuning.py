@@ -294,7 +294,7 @@ def test_progress_is_shown_where_a_person_looks(tune):
     tuning = tune()
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=120)
-    with shown(tuning.client, tuning.study, enabled=True, console=console) as watch:
+    with shown(tuning.study, enabled=True, console=console) as watch:
         tuning._run_here(tuning.study, watch, None)
     assert "12/12" in written.getvalue()
     assert "best value" in written.getvalue()

@@ -37,7 +37,8 @@ def served(request, tmp_path):
 def start(platform, token, done):
     environment = {**os.environ, "TRIALS_DONE": str(done), "PYTHONPATH": str(HERE)}
     command = [sys.executable, "-c", WORKER, platform.url, token]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    with done.with_suffix(".said").open("a") as said:
+        return subprocess.Popen(command, env=environment, stderr=said, start_new_session=True)
 
 
 @pytest.mark.slow
@@ -83,8 +84,7 @@ def test_a_study_survives_kills_of_workers_and_of_the_platform(served, tmp_path)
                     killed += 1
                 workers[place] = start(served, token, done)
             for worker in workers:
-                _, said = worker.communicate(timeout=120)
-                assert worker.returncode == 0, said
+                assert worker.wait(timeout=120) == 0, done.with_suffix(".said").read_text()
         finally:
             for worker in workers:
                 if worker.poll() is None:
@@ -172,7 +172,7 @@ def test_ctrl_c_gives_the_trial_back(tmp_path):
         worker = start(platform, token, done)
         wait_for(lambda: len(done.read_text().splitlines()) > 3, within_s=60)
         worker.send_signal(signal.SIGINT)
-        worker.communicate(timeout=60)
+        worker.wait(timeout=60)
         deadline = time.monotonic() + 5
         while tuning.study.trials.running and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -26,7 +26,7 @@ FINAL = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
 SILENCE = "Not heard of for"
 """How the reason begins for which a trial fails whose worker fell silent."""
 
-_NEARLY, _ROUNDING = 1e-8, 1e-14
+_NEARLY, _ROUNDING, _ENDLESS = 1e-8, 1e-14, float("inf")
 
 
 class StudyError(MLOpsError):
@@ -136,7 +136,7 @@ def contains(dimension: Dimension, value: Any) -> bool:
     """Tell whether a value lies in a dimension."""
     if isinstance(dimension, Choice):
         return any(same_value(value, choice) for choice in dimension.choices)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _ENDLESS:
         return False
     margin = _ROUNDING * max(abs(dimension.low), abs(dimension.high))  # exp(log(x)) is x but for its last bits
     if not dimension.low - margin <= value <= dimension.high + margin:
