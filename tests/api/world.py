@@ -9,7 +9,18 @@ from tests.logged import about, batch, send, stream
 from modelops.domains.models.validation.schemas import CheckResult, ValidationCreate
 from modelops.domains.monitoring.schemas import SketchBatch, SketchBatches
 from modelops.domains.monitoring.sketches import Sketcher, build_reference
+from modelops.domains.pipelines.checking import read_document
 from modelops.sdk.registry import ModelRegistry
+
+NIGHTLY = {
+    "name": "nightly",
+    "parameters": {"n": {"type": "integer", "default": 1}},
+    "steps": {
+        "begin": {"notify": {"message": "It begins."}},
+        "agree": {"approval": {"message": "Go on?"}, "after": ["begin"], "when": {"true": {"parameter": "n"}}},
+    },
+}
+"""A pipeline that needs no worker; without an answer it waits, and with n=0 it ends at once."""
 
 CSV = b"a,b,target\n" + b"".join(b"%d,%d,%d\n" % (n, n * n, n % 2) for n in range(40))
 
@@ -43,9 +54,17 @@ def _fill(admin):
     job = admin.training.submit_job("python-function", "numbers", parameters={"function": "json:dumps"})
     deployment = admin.serving.create_deployment("numbers", "numbers:1", replicas=0)
     validation = admin.models.record_validation("numbers", 1, _validation(version))
+    admin.pipelines.register_pipeline(read_document(NIGHTLY))
+    admin.pipelines.register_pipeline(read_document({**NIGHTLY, "name": "unused"}))
+    pipeline_run = admin.pipelines.start_run("nightly")
+    schedule = admin.pipelines.create_schedule("yearly", "@yearly", pipeline="nightly", parameters={"n": 0})
+    trigger = admin.pipelines.create_trigger("pushed", hook=True, pipeline="nightly", parameters={"n": 0})
     webhook = admin.webhooks.create_webhook("https://hooks.example.org/", ["modelops.webhooks.none"])
     delivery = admin.webhooks.ping_webhook(webhook.id)
     send(admin, deployment.id, stream(batch(about(deployment.id), rows[:4])))
+    study = admin.tuning.create_study("search", space={"lr": {"type": "float", "low": 0, "high": 1}})
+    for value in (0.1, 0.2):
+        admin.tuning.enqueue_trial(study.id, {"lr": value})
     report = _drift_report(admin, deployment.id, version, rows)
     return {
         "tenant": me.tenant_id,
@@ -64,6 +83,7 @@ def _fill(admin):
         "experiment": experiment.id,
         "run": run.id,
         "view": view.id,
+        "study": study.id,
         "key": "loss",
         "key:path": "loss",
         "model": version.model_id,
@@ -74,8 +94,14 @@ def _fill(admin):
         "index": "0",
         "report": report.id,
         "validation": validation.id,
+        "schedule": schedule.id,
+        "trigger": trigger.id,
+        "token": trigger.hook_path.rpartition("/")[2],
         "webhook": webhook.id,
         "delivery": delivery.id,
+        "pipeline": "nightly",
+        "pipeline_run": pipeline_run.id,
+        "step": "agree",
     }
 
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,19 @@ from typer.testing import CliRunner
 
 from modelops.cli.root import app
 from modelops.domains.serving.courses.strategies import Canary
+from modelops.sdk.client import Client
 from modelops.sdk.registry import ModelRegistry
 from modelops.testing.process import platform_process
 
 ROOT = Path(__file__).parents[2]
 KEYS = "first:" + base64.b64encode(b"k" * 32).decode()
+
+NIGHTLY_YAML = """
+name: nightly
+steps:
+  begin:
+    notify: It begins anew.
+"""
 
 # Commands that start or end a platform, or take a minute: the journeys and the server's tests run them.
 ELSEWHERE = {"mops up", "mops down", "mops demo", "mops login"}
@@ -75,6 +84,19 @@ RUNS = {
     "mops data delete-upload": "{spare_upload}",
     "mops data collect-garbage": "--dry-run",
     "mops data rewrap-keys": "",
+    "mops studies create-study": "second --parameter lr=log:1e-5..1e-1 --parameter kind=a,b --max-trials 9",
+    "mops studies list-studies": "",
+    "mops studies get-study": "search",
+    "mops studies update-study": "search --max-trials 9",
+    "mops studies enqueue-trial": "search --parameter lr=0.5",
+    "mops studies list-trials": "search",
+    "mops studies get-trial": "search 1",
+    "mops studies get-best-trials": "search",
+    "mops studies get-importance": "search",
+    "mops studies report-study": "search {folder}/study.html",
+    "mops studies stop-study": "search",
+    "mops studies resume-study": "search",
+    "mops studies delete-study": "second",
     "mops experiments create-experiment": "e2",
     "mops experiments list-experiments": "",
     "mops experiments get-experiment": "trials",
@@ -144,6 +166,44 @@ RUNS = {
     "mops jobs get-job": "{job}",
     "mops jobs get-job-log": "{job}",
     "mops jobs cancel-job": "{submitted}",
+    "mops pipelines list-pipelines": "",
+    "mops pipelines get-pipeline": "nightly",
+    "mops pipelines list-pipeline-versions": "nightly",
+    "mops pipelines get-pipeline-version": "nightly 1",
+    "mops pipelines start-run": "nightly -p n=0 --wait",
+    "mops pipelines list-runs": '--filter pipeline="nightly"',
+    "mops pipelines get-run": "{pipeline_run}",
+    "mops pipelines list-steps": "{pipeline_run}",
+    "mops pipelines get-step": "{pipeline_run} agree",
+    "mops pipelines get-step-log": "{pipeline_run}",
+    "mops pipelines graph": "{pipeline_run}",
+    "mops pipelines pause-run": "{pipeline_run}",
+    "mops pipelines resume-run": "{pipeline_run}",
+    "mops pipelines decide-step": "{pipeline_run} agree --reject",
+    "mops pipelines cancel-run": "{second_run}",
+    "mops pipelines rerun-run": "{done_run} --parameter n=0",
+    "mops pipelines output": "{approved_run} agree comment",
+    "mops pipelines delete-run": "{done_run}",
+    "mops pipelines delete-pipeline": "unused",
+    "mops pipelines clear-cache": "",
+    "mops pipelines create-schedule": "hourly @hourly --pipeline nightly --parameter n=0 --zone Europe/Berlin",
+    "mops pipelines list-schedules": '--filter name="yearly"',
+    "mops pipelines list-scheduled-jobs": "",
+    "mops pipelines get-schedule": "yearly",
+    "mops pipelines update-schedule": "yearly --when @monthly --zone Europe/Berlin --overlap queue",
+    "mops pipelines run-schedule": "yearly",
+    "mops pipelines list-next-times": "yearly --count 3",
+    "mops pipelines preview-times": "@weekly --count 3",
+    "mops pipelines list-schedule-history": "yearly",
+    "mops pipelines delete-schedule": "hourly",
+    "mops pipelines create-trigger": "retrain --event modelops.data.* --pipeline nightly --limit 3/3600 --condition data.x=1",
+    "mops pipelines list-triggers": "",
+    "mops pipelines get-trigger": "pushed",
+    "mops pipelines update-trigger": "pushed --pause --overlap skip",
+    "mops pipelines rotate-trigger-secret": "pushed",
+    "mops pipelines list-trigger-history": "pushed",
+    "mops pipelines delete-trigger": "retrain",
+    "mops pipelines register-pipeline": "{folder}/nightly.yaml",
     "mops deployments create-deployment": "live numbers:1 --limit rate_per_s=1000 --limit batch_wait_ms=0.5 --wait",
     "mops deployments list-deployments": "",
     "mops deployments get-deployment": "live",
@@ -197,10 +257,26 @@ def world(tmp_path_factory):
             ModelRegistry(client).register_model("numbers", other, sample=rows, parent="numbers:1")
             client.models.set_alias("numbers", "other", 2)
             rolling_out(client, "rolled", "given-up")
+            names |= runs_of_pipelines(client)
             names["spare"] = client.webhooks.create_webhook("https://spare.example.org/", ["*"]).id
         (folder / "t.csv").write_bytes(CSV)
+        (folder / "nightly.yaml").write_text(NIGHTLY_YAML)
         (folder / "v.csv").write_text("x0,x1,target\n" + "".join(f"{n},{n * n},{n > 20}\n" for n in range(40)))
         yield platform, {**names, "folder": str(folder)}
+
+
+def runs_of_pipelines(client):
+    """Make a run that has ended, one that waits, and one that somebody approved."""
+    done = client.pipelines.start_run("nightly", parameters={"n": 0})
+    second, approved = client.pipelines.start_run("nightly"), client.pipelines.start_run("nightly")
+    client.pipelines.wait_for_run(done.id, within_s=60)
+    account = client.identity.create_service_account("approver", role="ml_engineer")
+    key = client.identity.create_api_key("approving", principal=account.id).secret
+    with Client(str(client.rest.http.base_url), token=key) as other:
+        while client.pipelines.get_run(approved.id).steps.get("awaiting") is None:
+            time.sleep(0.05)
+        other.pipelines.decide_step(approved.id, "agree", approved=True)
+    return {"done_run": done.id, "second_run": second.id, "approved_run": approved.id}
 
 
 def rolling_out(client, *names):
@@ -278,6 +354,9 @@ def test_what_reads_speaks_json_to_programs(world):
         ("mops deployments promote-rollout numbers", "Nothing is being rolled out"),
         ("mops deployments predict nope [[1]]", "There is no deployment 'nope'"),
         ("mops experiments list-runs --filter bad", "cannot be read"),
+        ("mops studies create-study x --parameter lr=5..1", "is empty"),
+        ("mops studies create-study x --parameter lr=log:a,b", "is no range"),
+        ("mops studies get-study nope", "There is no study 'nope'"),
     ],
 )
 def test_what_is_wrong_is_told_with_what_to_do(world, line, said):

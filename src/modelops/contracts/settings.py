@@ -165,6 +165,10 @@ class Settings(BaseSettings):
     webhook_give_up_s: int = Field(
         5 * 86_400, ge=60, description="A webhook that failed for so long, without a success, is disabled."
     )
+    smtp_url: SecretStr | None = Field(
+        None, description="The server that e-mail is sent by: `smtp://user:password@host:587`, or `smtps://…:465`."
+    )
+    smtp_from: str = Field("modelops@localhost", description="The address that e-mail comes from.")
 
     @classmethod
     def settings_customise_sources(

@@ -69,6 +69,7 @@ def test_a_run_under_way() -> None:
         seen("load", StepState.CACHED, 0.02, cached_from="run_1"),
         seen("left", StepState.SUCCEEDED, 75),
         seen("right", StepState.SUCCEEDED, 4000, attempt=2),
+        seen("fit", StepState.RUNNING, 9),
         seen("fit[0]", StepState.SUCCEEDED, 1),
         seen("fit[1]", StepState.FAILED, 2.5, reason="ValueError: no rows\nmore"),
         seen("fit[2]", StepState.RUNNING, 0),
@@ -78,7 +79,7 @@ def test_a_run_under_way() -> None:
         "≈   load     cached · 20 ms · of run_1\n"
         "├─╮\n"
         "✓ │ left     1 min 15 s\n"
-        "│ ✓ right    1 h 7 min · attempt 2\n"
+        "│ ✓ right    1 h 6 min · attempt 2\n"
         "├─╯\n"
         "✗   fit ×3   2/3 · ✗ 1 · ▶ 1 · 3.0 s · fit[1]: ValueError: no rows\n"
         "○   ship\n"

@@ -129,25 +129,24 @@ class Player:
 
     def __init__(self, theatre, run, name, client):
         self.theatre, self.run, self.name, self.client = theatre, run, name, client
-        self.seen = []
+        self._known = {}
 
     def _post(self, kind, path, body):
         answer = self.client.rest.request("POST", f"/pipeline-runs/{self.run.id}/steps/{path}", json=body, timeout=60)
         return kind.model_validate_json(answer.content)
 
     def claim(self, most=1, wait_s=5.0):
-        work = self._post(StepWork, "claim", StepClaim(worker=self.name, most=most, wait_s=wait_s))
-        self.seen += work.tasks
-        return work
+        return self._post(StepWork, "claim", StepClaim(worker=self.name, most=most, wait_s=wait_s))
 
     def take(self):
         """Claim one step."""
         (task,) = self.claim().tasks
         return task
 
-    def beat(self, *tasks, wrote=()):
-        attempts = [(task.id, task.attempt) for task in tasks]
-        return self._post(StepOrders, "beat", StepBeat(worker=self.name, attempts=attempts, wrote=list(wrote)))
+    def beat(self, *tasks, wrote=(), returned=()):
+        attempts, back = ([(task.id, task.attempt) for task in each] for each in (tasks, returned))
+        body = StepBeat(worker=self.name, attempts=attempts, wrote=list(wrote), returned=back)
+        return self._post(StepOrders, "beat", body)
 
     def report(self, *reports, wrote=()):
         return self._post(StepOrders, "report", StepReports(worker=self.name, reports=reports, wrote=list(wrote)))
@@ -167,7 +166,9 @@ class Player:
     def read(self, ref):
         if isinstance(ref, list):
             return [self.read(each) for each in ref]
-        return ref.model_version_id or json.loads(self.client.data.download_artifact(ref.digest))
+        if ref.digest not in self._known:
+            self._known[ref.digest] = json.loads(self.client.data.download_artifact(ref.digest))
+        return self._known[ref.digest]
 
     def perform(self, functions, *, most, within_s):
         """Take steps up and carry them out until the run wants no worker any more."""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
 
-from modelops.adapters.dbos.store import Claimed, Store
+from modelops.adapters.dbos.store import Claimed, Memory, Store
 from modelops.adapters.dbos.telling import Telling
 from modelops.adapters.dbos.tenure import Tenure
 from modelops.contracts.clock import Clock
@@ -24,6 +24,8 @@ _LOOK_S = 1.0
 _FORGET_EVERY_S = 3600.0
 _ENDING_S = 10.0
 """How long steps may take to end when the executor is closed."""
+_THREADS = 16
+"""For what steps do off the loop."""
 _UNSURE_S = 0.1
 _REGAIN_S = 5.0
 
@@ -45,21 +47,22 @@ class Executor:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._blocking = ThreadPoolExecutor(threads, "workflows-database")
+        self._acting = ThreadPoolExecutor(_THREADS, "workflows-steps")
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(self._acting)
         self._threads = [
             threading.Thread(target=self._run_loop, name="workflows-loop", daemon=True),
             threading.Thread(target=self._watch, name="workflows-watch", daemon=True),
         ]
 
     def open(self) -> None:
-        """Begin: claim what this executor, or one that ended, had under way."""
-        self._tenure.renew()
+        """Begin, with what others that ended had under way."""
         for thread in self._threads:
             thread.start()
 
-    def begin(self, claimed: Claimed) -> None:
-        """Begin to tell a story that was written down as this executor's."""
-        self._loop.call_soon_threadsafe(self._tell, claimed)
+    def begin(self, claimed: Claimed, memory: Memory) -> None:
+        """Begin to tell a story that was written down as this executor's just now."""
+        self._loop.call_soon_threadsafe(self._tell, claimed, memory)
 
     def leave(self, story: str) -> None:
         """Look at once at a story that was canceled."""
@@ -82,6 +85,7 @@ class Executor:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._threads[0].join()
         self._blocking.shutdown(cancel_futures=True)
+        self._acting.shutdown(wait=False, cancel_futures=True)
         try:
             if self._tenure.sure():
                 self.store.release(self.store.executor)
@@ -105,12 +109,11 @@ class Executor:
         try:
             self._loop.run_forever()
         finally:
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()
 
-    def _tell(self, claimed: Claimed) -> None:
+    def _tell(self, claimed: Claimed, memory: Memory | None = None) -> None:
         before = self._leave(claimed.story, at_once=True)
-        telling = Telling(self, claimed, self._workflows[claimed.workflow])
+        telling = Telling(self, claimed, self._workflows[claimed.workflow], memory)
         task = self._loop.create_task(self._after(before, telling), name=claimed.story)
         self._tellings[claimed.story] = telling, task
         task.add_done_callback(lambda _: self._forget(telling))
@@ -162,17 +165,16 @@ class Executor:
             self._lapse()
         if not self._tenure.sure():
             return
+        self._compare()
         for executor in self.store.executors() - {self.store.executor}:
             self._take_over(executor)
-        self._compare()
         while claimed := self.store.claim(self._workflows):
             for one in claimed:
                 self._loop.call_soon_threadsafe(self._tell, one)
         if self._clock.monotonic() >= self._forget_at:
-            self._forget_at = self._clock.monotonic() + _FORGET_EVERY_S
             before = (self._clock.now() - timedelta(seconds=self._keep_s)).timestamp()
-            while not self._stop.is_set() and self.store.forget(int(before * 1000)):
-                time.sleep(0)
+            if not self.store.forget(int(before * 1000)):
+                self._forget_at = self._clock.monotonic() + _FORGET_EVERY_S
 
     def _compare(self) -> None:
         """Leave the stories that are others' now, and let claim what is this executor's but told nowhere.
@@ -198,7 +200,10 @@ class Executor:
             self.store.release(self.store.executor)
 
     def _take_over(self, executor: str) -> None:
-        lease = self._tenure.take(executor)
+        try:
+            lease = self._tenure.take(executor)
+        except Unavailable:  # whoever holds its row was frozen
+            return
         if lease is None:
             return
         released = self.store.release(executor)

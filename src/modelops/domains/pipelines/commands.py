@@ -1,7 +1,6 @@
 """Pipelines, their runs and steps."""
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,8 +21,8 @@ from modelops.contracts.terminal import (
 from modelops.domains.pipelines.client import Pipelines
 from modelops.domains.pipelines.files import load_pipeline
 from modelops.domains.pipelines.schedules import commands as schedule_commands
-from modelops.domains.pipelines.schemas import PipelineRun, RunState, StepState
-from modelops.domains.pipelines.showing import follow_run
+from modelops.domains.pipelines.schemas import PipelineRun, RunState, StepRun, StepState
+from modelops.domains.pipelines.showing import GraphForm, draw, follow_run
 from modelops.domains.pipelines.triggers import commands as trigger_commands
 
 _SHORT = with_short_names(
@@ -37,6 +36,7 @@ _SHORT = with_short_names(
     pause="pause_run",
     resume="resume_run",
     rerun="rerun_run",
+    approve="decide_step",
     schedule="create_schedule",
     schedules="list_schedules",
     next="list_next_times",
@@ -139,7 +139,7 @@ def start_run(
 ) -> None:
     """Begin a run of a pipeline."""
     pipelines = group(ctx, Pipelines)
-    if Path(pipeline.partition(".py:")[0] + (".py" if ".py:" in pipeline else "")).suffix in (".py", ".yaml", ".yml"):
+    if _is_file(pipeline):
         registered = pipelines.register_pipeline(load_pipeline(pipeline))
         pipeline, version = registered.pipeline, version or registered.version
     run = pipelines.start_run(
@@ -286,28 +286,16 @@ def decide_step(
     ctx: typer.Context,
     run: RunArg,
     step: StepArg,
-    approve: Annotated[bool, typer.Option("--approve/--reject", help="The answer.", show_default=False)],
+    reject: Annotated[bool, typer.Option("--reject", help="Reject it; the step has failed then.")] = False,
     comment: str = "",
     as_json: AsJson = False,
 ) -> None:
-    """Approve or reject a step that waits for it."""
-    found = group(ctx, Pipelines).decide_step(run, step, approved=approve, comment=comment)
+    """Approve a step that waits for it, or reject it."""
+    found = group(ctx, Pipelines).decide_step(run, step, approved=not reject, comment=comment)
     if as_json:
         show(found, as_json=True)
     else:
         say(f"The step {found.key} is {'approved' if found.state is StepState.SUCCEEDED else 'rejected'}.")
-
-
-@app.command()
-def approve(ctx: typer.Context, run: RunArg, step: StepArg, comment: str = "", as_json: AsJson = False) -> None:
-    """Approve a step that waits for it."""
-    decide_step(ctx, run, step, approve=True, comment=comment, as_json=as_json)
-
-
-@app.command()
-def reject(ctx: typer.Context, run: RunArg, step: StepArg, comment: str = "", as_json: AsJson = False) -> None:
-    """Reject a step that waits for it."""
-    decide_step(ctx, run, step, approve=False, comment=comment, as_json=as_json)
 
 
 @app.command()
@@ -319,6 +307,35 @@ def clear_cache(
     """Forget kept results of steps."""
     found = group(ctx, Pipelines).clear_cache(pipeline)
     show(found, as_json=True) if as_json else say(f"{found.removed} results are forgotten.")
+
+
+@app.command()
+def graph(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(help="A run's id, a registered pipeline, or a file.")],
+    version: Annotated[str, typer.Option(help="Of a registered pipeline: a number, or latest.")] = "latest",
+    form: Annotated[GraphForm, typer.Option("--format", help="What is written.")] = GraphForm.TEXT,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a pipeline, or a run with the states of its steps."""
+    steps: list[StepRun] = []
+    if _is_file(source):
+        document = load_pipeline(source).document
+    else:
+        pipelines = group(ctx, Pipelines)
+        if source.startswith("prn_"):
+            run = pipelines.get_run(source)
+            source, version, steps = run.pipeline, str(run.version), list(pipelines.all_steps(run.id))
+        document = pipelines.get_pipeline_version(source, version).document
+    if as_json:
+        show(document, as_json=True)
+    else:
+        draw(document, steps, form)
+
+
+def _is_file(source: str) -> bool:
+    """Tell whether a file is meant; a pipeline's name may have a dot in it, but does not end so."""
+    return source.endswith((".py", ".yaml", ".yml")) or ".py:" in source
 
 
 def _begun(pipelines: Pipelines, run: PipelineRun, *, wait: bool, watch: bool, as_json: bool) -> None:

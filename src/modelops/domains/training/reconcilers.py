@@ -14,6 +14,7 @@ from modelops.contracts.settings import Settings
 from modelops.domains.training import lifecycle
 from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
+from modelops.domains.training.rules import environments
 from modelops.domains.training.schemas import JobState, Resources
 from modelops.domains.training.tables import JobRow
 from modelops.domains.training.usage import pack
@@ -188,13 +189,6 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             timeout_s=resources.timeout_s,
         ),
     )
-
-
-def environments(settings: Settings) -> dict[str, str]:
-    """Return the variables that a process needs to be started in an environment of its own: where they are, and where
-    packages come from."""
-    index = {"MODELOPS_PACKAGE_INDEX": settings.package_index} if settings.package_index else {}
-    return {"MODELOPS_ENVIRONMENTS": str(settings.home / "environments"), **index}
 
 
 def _containers(settings: Settings) -> dict[str, str]:

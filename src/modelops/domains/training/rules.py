@@ -7,6 +7,7 @@ from typing import Any
 
 from modelops.contracts.errors import Conflict, InvalidInput, TrainingError
 from modelops.contracts.ports import EndedBy, Observation, Phase
+from modelops.contracts.settings import Settings
 from modelops.domains.training.schemas import EndCause, InputKind, JobState, Retry
 
 NEXT: dict[JobState, frozenset[JobState]] = {
@@ -230,3 +231,10 @@ def _why(seen: Observation, failure: str | None) -> str:
     if failure is not None:
         return failure
     return seen.reason or f"The trainer ended with exit code {seen.exit_code}; its log says why."
+
+
+def environments(settings: Settings) -> dict[str, str]:
+    """Return the variables that a process needs to be started in an environment of its own: where they are, and where
+    packages come from."""
+    index = {"MODELOPS_PACKAGE_INDEX": settings.package_index} if settings.package_index else {}
+    return {"MODELOPS_ENVIRONMENTS": str(settings.home / "environments"), **index}

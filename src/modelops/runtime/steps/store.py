@@ -59,6 +59,10 @@ class Store:
         os.replace(partial, to)
         return to
 
+    def read(self, digest: str) -> bytes:
+        """Return a small artifact's content."""
+        return self._data.download_artifact(digest)
+
     def fetch(self, task: StepTask) -> dict[str, Any]:
         """Bring what a task takes by reference here, and return for each where it lies, as `values.load_input` reads it."""
         return {

@@ -13,7 +13,7 @@ from modelops.domains.pipelines.drawing.lanes import Row, rows_of
 from modelops.domains.pipelines.drawing.states import SIGNS, UNKNOWN, Seen, seen_steps, together
 from modelops.domains.pipelines.schemas import StepRun, StepState
 
-__all__ = ["Drawing", "to_dot", "to_mermaid"]
+__all__ = ["Drawing", "takes_boxes", "to_dot", "to_mermaid"]
 
 _NAMED = 3
 _WIDEST_LANES = 48
@@ -100,6 +100,14 @@ class Drawing:
                 else:
                     found.append(len(row.steps))
         return found if len(found) <= height else _cut(found, height)
+
+
+def takes_boxes(encoding: str | None) -> bool:
+    """Tell whether a stream of this encoding can be written the signs and lines of a picture."""
+    try:
+        return bool("│●✓▶".encode(encoding or "ascii"))
+    except (UnicodeEncodeError, LookupError):
+        return False
 
 
 def _cut(rows: list[Row | int], height: int) -> list[Row | int]:
