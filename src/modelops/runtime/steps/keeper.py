@@ -180,7 +180,7 @@ class Keeper:
             elif (one.get("ended"), one.get("attempt")) == run.held.attempt:
                 self._cpu_before += one["cpu_seconds"]
                 if run.cause is not None:
-                    one = {**one, "failure": run.cause}
+                    one = {**one, "failure": run.cause, "hopeless": False}
                     # The signal may be on its way still, to the step or to what it started: nothing else runs there.
                     self._drop()
                 self._finish(run, one)
