@@ -1,5 +1,7 @@
 """What a worker has in hand, and what of it is wanted no more."""
 
+import pytest
+
 from modelops.domains.pipelines.schemas import StepTask
 from modelops.runtime.steps.desk import Desk
 
@@ -20,8 +22,14 @@ def task(attempt):
     )
 
 
-def test_an_order_to_stop_an_attempt_says_nothing_of_the_next(tmp_path):
+@pytest.fixture
+def desk(tmp_path):
     desk = Desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+def test_an_order_to_stop_an_attempt_says_nothing_of_the_next(desk):
     desk.take(task(1))
     attempts, _ = desk.roll()
     second = desk.take(task(2))
@@ -33,8 +41,7 @@ def test_an_order_to_stop_an_attempt_says_nothing_of_the_next(tmp_path):
     assert desk.is_stopped(second)
 
 
-def test_what_is_stopped_before_it_began_never_begins(tmp_path):
-    desk = Desk(tmp_path)
+def test_what_is_stopped_before_it_began_never_begins(desk):
     desk.offer(desk.take(task(1)))
     desk.stop([("s", 1)])
     assert desk.begin() is None

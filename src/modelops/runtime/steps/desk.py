@@ -180,8 +180,8 @@ class Desk:
         self.ring()
 
     def ring(self) -> None:
-        """Wake the main thread."""
-        with suppress(BlockingIOError):
+        """Wake the main thread, if it is there still."""
+        with suppress(OSError):
             self._bell.send(b"\0")
 
     def hush(self) -> None:
@@ -189,3 +189,8 @@ class Desk:
         with suppress(BlockingIOError):
             while self.alarm.recv(4096):
                 pass
+
+    def close(self) -> None:
+        """Let go of what wakes the main thread."""
+        self.alarm.close()
+        self._bell.close()

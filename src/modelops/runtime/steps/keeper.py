@@ -97,6 +97,8 @@ class Keeper:
                 return 128 + signal.SIGTERM
         finally:
             self._drop()
+            signal.set_wakeup_fd(-1)
+            self._desk.close()
         failure = self._desk.failure
         if failure is None or isinstance(failure, NotFound | Unauthenticated):
             return 0  # the run is over, and the worker's token with it
