@@ -15,7 +15,7 @@ from modelops.domains.pipelines.schemas import RunState, StepState
 from modelops.testing.process import platform_process
 
 RUNS, AT_ONCE, WIDTH = 100, 8, 4
-SETTINGS = {"step_lease_s": "4", "lease_ttl_s": "2", "controller_interval_s": "0.2", "max_running_jobs": "4"}
+SETTINGS = {"step_lease_s": "10", "lease_ttl_s": "2", "controller_interval_s": "0.2", "max_running_jobs": "4"}
 
 PIPELINE = '''
 import fcntl, json, time
