@@ -47,6 +47,8 @@ COMMAND_OF = {
     "models.register_version": "a model object is registered from Python: modelops.register_model",
     "models.record_validation": "models validate",
     "models.get_card": "models card",
+    "training.report_job_progress": "jobs tell of their progress; people read it: jobs get-job",
+    "training.save_job_artifact": "jobs save artifacts; people read: jobs list-job-artifacts",
     "training.stream_job_log": "get-job-log --follow",
     "serving.read_live_stats": "deployments watch",
 }

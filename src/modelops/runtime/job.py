@@ -1,5 +1,6 @@
 """A recipe's view of its job: the `JobContext` of the real thing."""
 
+import errno
 import shutil
 import sys
 import tarfile
@@ -156,7 +157,7 @@ class Job:
             else:
                 self._keep(ArtifactRole.CHECKPOINT, source, _FILE, step)
         except (StorageFull, OSError) as full:
-            if isinstance(full, FileNotFoundError):
+            if isinstance(full, OSError) and full.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             self.log(f"[modelops] there was no room for the checkpoint of step {step}; the ones before stay: {full}")
             return False
@@ -216,10 +217,10 @@ class Job:
             InvalidInput: one is missing.
         """
         needed = {name: one.kind for name, one in declared.items() if one.required}
-        made = set()
+        made: set[str] = set()
         if InputKind.FILE in needed.values():
             outputs = self._client.training.list_job_artifacts(self.task.job_id, role=ArtifactRole.OUTPUT)
-            made = {one.name for one in outputs.items if one.attempt == self.attempt}
+            made = {one.name for one in outputs.items}
         for name, kind in needed.items():
             there = name in made if kind is InputKind.FILE else name in result.summary or _is_model(kind, result)
             if not there:
