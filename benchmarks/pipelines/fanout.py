@@ -8,12 +8,13 @@ measured as `airflow standalone` runs it.
 import os
 import secrets
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -120,10 +121,13 @@ def _airflow_run(http: httpx.Client) -> float:
     began = time.perf_counter()
     started = http.post("/api/v2/dags/fan/dagRuns", json={"logical_date": None}).raise_for_status().json()
     path = f"/api/v2/dags/fan/dagRuns/{started['dag_run_id']}"
-    while (state := http.get(path).raise_for_status().json()["state"]) not in ("success", "failed"):
+    state = ""
+    while state not in ("success", "failed"):
         if time.monotonic() > deadline:
             raise PeerMissing(f"its run is still {state} after {_AIRFLOW_WITHIN_S:.0f} s")
         time.sleep(0.5)
+        with suppress(httpx.TimeoutException):  # it is busy
+            state = http.get(path).raise_for_status().json()["state"]
     if state == "failed":
         raise PeerMissing("its run failed")
     return time.perf_counter() - began
@@ -143,10 +147,8 @@ def _standing(command: list[str], facts: dict[str, str], log: Path) -> Iterator[
 
         family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
         for pid in family:
-            try:
-                os.kill(pid, 9)
-            except ProcessLookupError:
-                continue
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
 
 

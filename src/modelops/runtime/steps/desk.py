@@ -50,7 +50,7 @@ class Desk:
         self._ended: deque[Held] = deque()  # of these, what has ended
         self._running: Held | None = None
         self._returned: list[tuple[str, int]] = []
-        self._stopped: set[str] = set()
+        self._stopped: set[tuple[str, int]] = set()
         self._over = False
         self._number = 0
         for end in (self.alarm, self._bell):
@@ -81,7 +81,6 @@ class Desk:
         with self._changed:
             self._number += 1
             held = self._held[task.id] = Held(task, self._folder / f"step-{self._number}")
-            self._stopped.discard(task.id)
             return held
 
     def offer(self, held: Held) -> None:
@@ -101,7 +100,7 @@ class Desk:
     def begin(self) -> Held | None:
         """Return the next step to be run, or None."""
         with self._changed:
-            for held in [one for one in self._waiting if one.task.id in self._stopped]:
+            for held in [one for one in self._waiting if one.attempt in self._stopped]:
                 self._waiting.remove(held)
                 del self._held[held.task.id]
             if self._running is not None or not self._waiting:
@@ -112,7 +111,7 @@ class Desk:
 
     def is_stopped(self, held: Held) -> bool:
         """Tell whether a step that runs is to be ended."""
-        return held.task.id in self._stopped
+        return held.attempt in self._stopped
 
     def finish(self, held: Held, said: dict[str, Any]) -> None:
         """Note how a step ended."""
@@ -168,10 +167,11 @@ class Desk:
         with self._changed:
             return [held.attempt for held in self._held.values()]
 
-    def stop(self, steps: list[str]) -> None:
-        """Note the steps that are wanted no more."""
+    def stop(self, attempts: list[tuple[str, int]]) -> None:
+        """Note the attempts that are wanted no more. A later attempt at the same step may be in hand by now, and stays."""
         with self._changed:
-            self._stopped |= set(steps) & self._held.keys()
+            self._stopped &= {held.attempt for held in self._held.values()}
+            self._stopped |= set(attempts)
         self.ring()
 
     def fail(self, failure: BaseException) -> None:
@@ -180,8 +180,8 @@ class Desk:
         self.ring()
 
     def ring(self) -> None:
-        """Wake the main thread."""
-        with suppress(BlockingIOError):
+        """Wake the main thread, if it is there still."""
+        with suppress(OSError):
             self._bell.send(b"\0")
 
     def hush(self) -> None:
@@ -189,3 +189,8 @@ class Desk:
         with suppress(BlockingIOError):
             while self.alarm.recv(4096):
                 pass
+
+    def close(self) -> None:
+        """Let go of what wakes the main thread."""
+        self.alarm.close()
+        self._bell.close()

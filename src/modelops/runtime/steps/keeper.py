@@ -97,6 +97,8 @@ class Keeper:
                 return 128 + signal.SIGTERM
         finally:
             self._drop()
+            signal.set_wakeup_fd(-1)
+            self._desk.close()
         failure = self._desk.failure
         if failure is None or isinstance(failure, NotFound | Unauthenticated):
             return 0  # the run is over, and the worker's token with it
@@ -180,7 +182,7 @@ class Keeper:
             elif (one.get("ended"), one.get("attempt")) == run.held.attempt:
                 self._cpu_before += one["cpu_seconds"]
                 if run.cause is not None:
-                    one = {**one, "failure": run.cause}
+                    one = {**one, "failure": run.cause, "hopeless": False}
                     # The signal may be on its way still, to the step or to what it started: nothing else runs there.
                     self._drop()
                 self._finish(run, one)

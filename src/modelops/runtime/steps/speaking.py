@@ -139,4 +139,4 @@ class Speaker:
                 beat = StepBeat(worker=self._name, attempts=attempts, wrote=wrote, returned=returned)
                 orders = self._wire.beat(self._run, beat)
                 self._outputs.sent(wrote)
-                self._desk.stop(orders.stop)
+                self._desk.stop([attempt for attempt in attempts if attempt[0] in orders.stop])
