@@ -57,9 +57,14 @@ def _fill(admin):
     admin.pipelines.register_pipeline(read_document(NIGHTLY))
     admin.pipelines.register_pipeline(read_document({**NIGHTLY, "name": "unused"}))
     pipeline_run = admin.pipelines.start_run("nightly")
+    schedule = admin.pipelines.create_schedule("yearly", "@yearly", pipeline="nightly", parameters={"n": 0})
+    trigger = admin.pipelines.create_trigger("pushed", hook=True, pipeline="nightly", parameters={"n": 0})
     webhook = admin.webhooks.create_webhook("https://hooks.example.org/", ["modelops.webhooks.none"])
     delivery = admin.webhooks.ping_webhook(webhook.id)
     send(admin, deployment.id, stream(batch(about(deployment.id), rows[:4])))
+    study = admin.tuning.create_study("search", space={"lr": {"type": "float", "low": 0, "high": 1}})
+    for value in (0.1, 0.2):
+        admin.tuning.enqueue_trial(study.id, {"lr": value})
     report = _drift_report(admin, deployment.id, version, rows)
     return {
         "tenant": me.tenant_id,
@@ -78,6 +83,7 @@ def _fill(admin):
         "experiment": experiment.id,
         "run": run.id,
         "view": view.id,
+        "study": study.id,
         "key": "loss",
         "key:path": "loss",
         "model": version.model_id,
@@ -88,6 +94,9 @@ def _fill(admin):
         "index": "0",
         "report": report.id,
         "validation": validation.id,
+        "schedule": schedule.id,
+        "trigger": trigger.id,
+        "token": trigger.hook_path.rpartition("/")[2],
         "webhook": webhook.id,
         "delivery": delivery.id,
         "pipeline": "nightly",

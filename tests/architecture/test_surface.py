@@ -27,6 +27,7 @@ NO_CLIENT = {
     "pipelines.claim_steps": "workers send it",
     "pipelines.beat_steps": "workers send it",
     "pipelines.report_steps": "workers send it",
+    "pipelines.receive_hook": "programs outside send it, signed",
 }
 SERVICE_OF = {"training.stream_job_log": "get_job_log"}
 COMMAND_OF = {
@@ -37,6 +38,11 @@ COMMAND_OF = {
     "data.put_upload_part": "mops data upload-artifact sends large files in parts",
     "data.complete_upload": "mops data upload-artifact sends large files in parts",
     "experiments.log_batch": "programs log; people read",
+    "tuning.ask_trial": "programs run trials; people read",
+    "tuning.beat_trials": "programs run trials; people read",
+    "tuning.report_trial": "programs run trials; people read",
+    "tuning.tell_trial": "programs run trials; people read",
+    "tuning.list_changes": "programs keep a copy of the trials; people list them",
     "experiments.link_run_artifact": "programs log; people read",
     "models.register_version": "a model object is registered from Python: modelops.register_model",
     "models.record_validation": "models validate",
@@ -44,7 +50,7 @@ COMMAND_OF = {
     "training.stream_job_log": "get-job-log --follow",
     "serving.read_live_stats": "deployments watch",
 }
-GROUP_OF = {"training": "jobs", "serving": "deployments"}
+GROUP_OF = {"training": "jobs", "serving": "deployments", "tuning": "studies"}
 
 
 @pytest.fixture(scope="module")

@@ -127,6 +127,16 @@ class Settings(BaseSettings):
     run_heartbeat_timeout_s: float = Field(60.0, ge=1, description="A run not heard of for so long has failed.")
     job_start_timeout_s: float = Field(60.0, ge=1, description="A job that did not start for so long has failed.")
     max_running_jobs: int = Field(2, ge=1, description="Training jobs that run at once on this machine; others wait.")
+    package_index: str | None = Field(
+        None, description="The URL of the index that packages of environments come from; none means where uv looks."
+    )
+    container_command: str = Field("podman", description="What runs the containers of jobs, with options of its own.")
+    container_options: str = Field("", description="Further options of its `run`, as a shell would read them.")
+    compute_price_per_cpu_hour: float | None = Field(
+        None, ge=0, description="What a CPU costs an hour, for estimates of trainings; none means that it is not known."
+    )
+    compute_price_per_gib_hour: float | None = Field(None, ge=0, description="What a GiB of memory costs an hour.")
+    compute_currency: str = Field("USD", max_length=20, description="What those prices are in.")
     ready_timeout_s: float = Field(60.0, ge=1, description="A new revision not ready for so long is rolled back.")
     drain_s: float = Field(10.0, ge=0, description="How long a runtime that ends may finish its requests.")
     max_held_requests: int = Field(
@@ -155,6 +165,10 @@ class Settings(BaseSettings):
     webhook_give_up_s: int = Field(
         5 * 86_400, ge=60, description="A webhook that failed for so long, without a success, is disabled."
     )
+    smtp_url: SecretStr | None = Field(
+        None, description="The server that e-mail is sent by: `smtp://user:password@host:587`, or `smtps://…:465`."
+    )
+    smtp_from: str = Field("modelops@localhost", description="The address that e-mail comes from.")
 
     @classmethod
     def settings_customise_sources(

@@ -17,6 +17,7 @@ class Housekeeping:
     """Forgets delivered events and answers to repeated creates once they are old."""
 
     name = "kernel.housekeeping"
+    rest_s = 60.0
 
     def __init__(self) -> None:
         self._done_at = float("-inf")

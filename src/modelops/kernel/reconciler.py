@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from modelops.kernel import leases, outbox
 from modelops.kernel.context import Context
@@ -47,19 +47,49 @@ class Reconciler(Protocol):
         ...
 
 
+@runtime_checkable
+class Unhurried(Protocol):
+    """A reconciler whose work may wait: it looks every `rest_s` seconds, and no change wakes it."""
+
+    rest_s: float
+
+
 @dataclass
 class _Failures:
     count: int = 0
     skip: int = 0
 
 
+class Holdings:
+    """All leases of one holder, renewed together: one write to the disk, and not one for each of them. Thread-safe."""
+
+    def __init__(self, place: Workplace, holder: str) -> None:
+        self.place = place
+        self.holder = holder
+        self._lock = threading.Lock()
+        self._names: set[str] = set()
+        self._held: frozenset[str] = frozenset()
+        self._renew_at = float("-inf")
+
+    def renew(self, name: str) -> bool:
+        """Renew all of them, unless that was done within a third of their time; tell whether one is among them."""
+        with self._lock:
+            self._names.add(name)
+            now, ttl = self.place.clock.monotonic(), self.place.settings.lease_ttl_s
+            if now >= self._renew_at:
+                with self.place.work() as ctx:
+                    self._held = leases.renew(ctx.session, self.place.clock, self._names, self.holder, ttl)
+                self._renew_at = now + ttl / 3
+            return name in self._held
+
+
 class Tenure:
     """Holds one lease over many rounds: taken when free, renewed when a third of its time is over."""
 
-    def __init__(self, place: Workplace, name: str, holder: str) -> None:
-        self.place = place
+    def __init__(self, holdings: Holdings, name: str) -> None:
+        self.place = holdings.place
         self.name = name
-        self.holder = holder
+        self._holdings = holdings
         self._lease: Lease | None = None
         self._renew_at = 0.0
 
@@ -68,8 +98,9 @@ class Tenure:
         now = self.place.clock.monotonic()
         if self._lease is None or now >= self._renew_at:
             ttl = self.place.settings.lease_ttl_s
-            with self.place.work() as ctx:
-                self._lease = leases.acquire(ctx.session, self.place.clock, self.name, self.holder, ttl)
+            if self._lease is None or not self._holdings.renew(self.name):
+                with self.place.work() as ctx:
+                    self._lease = leases.acquire(ctx.session, self.place.clock, self.name, self._holdings.holder, ttl)
             self._renew_at = now + ttl / 3
         return self._lease
 
@@ -87,10 +118,10 @@ class Tenure:
 class Loop:
     """One reconciler's loop: holds the lease and steps through what is pending."""
 
-    def __init__(self, place: Workplace, reconciler: Reconciler, holder: str) -> None:
-        self.place = place
+    def __init__(self, reconciler: Reconciler, holdings: Holdings) -> None:
+        self.place = holdings.place
         self.reconciler = reconciler
-        self.tenure = Tenure(place, f"reconciler:{reconciler.name}", holder)
+        self.tenure = Tenure(holdings, f"reconciler:{reconciler.name}")
         self._failures: dict[str, _Failures] = {}
 
     def turn(self) -> None:
@@ -144,8 +175,9 @@ class Controller:
         self.place = place
         self.holder = holder
         self._handlers = handlers
-        self._loops = [Loop(place, reconciler, holder) for reconciler in reconcilers]
-        self._dispatcher = Tenure(place, "outbox", holder)
+        holdings = Holdings(place, holder)
+        self._loops = [Loop(reconciler, holdings) for reconciler in reconcilers]
+        self._dispatcher = Tenure(holdings, "outbox")
         self._stop = threading.Event()
         self._wakers: list[threading.Event] = []
         self._threads: list[threading.Thread] = []
@@ -154,7 +186,8 @@ class Controller:
         """Start the threads."""
         self._spawn(self._dispatcher, self._dispatch_turn)
         for loop in self._loops:
-            self._spawn(loop.tenure, loop.turn)
+            rest_s = loop.reconciler.rest_s if isinstance(loop.reconciler, Unhurried) else None
+            self._spawn(loop.tenure, loop.turn, rest_s)
         waker = threading.Thread(target=self._spread_wakes, name="controller-waker", daemon=True)
         self._threads.append(waker)
         waker.start()
@@ -174,16 +207,18 @@ class Controller:
         for loop in self._loops:
             loop.turn()
 
-    def _spawn(self, tenure: Tenure, turn: Callable[[], None]) -> None:
-        waker = threading.Event()
-        self._wakers.append(waker)
-        thread = threading.Thread(
-            target=self._run, args=(tenure, turn, waker), name=f"controller-{tenure.name}", daemon=True
-        )
+    def _spawn(self, tenure: Tenure, turn: Callable[[], None], rest_s: float | None = None) -> None:
+        if rest_s is None:
+            waker, rest_s = threading.Event(), self.place.settings.controller_interval_s
+            self._wakers.append(waker)
+        else:
+            waker = self._stop
+        name, given = f"controller-{tenure.name}", (tenure, turn, waker, rest_s)
+        thread = threading.Thread(target=self._run, args=given, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _run(self, tenure: Tenure, turn: Callable[[], None], waker: threading.Event) -> None:
+    def _run(self, tenure: Tenure, turn: Callable[[], None], waker: threading.Event, rest_s: float) -> None:
         while not self._stop.is_set():
             try:
                 turn()
@@ -192,8 +227,9 @@ class Controller:
             except Exception:
                 # The database may be away for a while; the loop outlives it.
                 log.exception("controller round failed", extra={"loop": tenure.name})
-            waker.wait(self.place.settings.controller_interval_s)
-            waker.clear()
+            waker.wait(rest_s)
+            if waker is not self._stop:
+                waker.clear()
 
     def _dispatch_turn(self) -> None:
         lease = self._dispatcher.hold()

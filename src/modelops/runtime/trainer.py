@@ -50,9 +50,30 @@ def main() -> int:
     client = Client.over(rest)
     client.data = PatientData(rest)
     try:
-        return run_task(task, client, folder)
+        return _enter(task, client) or run_task(task, client, folder)
     finally:
         client.close()
+
+
+def _enter(task: Task, client: Client) -> int:
+    """Go on in the environment that the job asks for, if it asks for one and this is not it. Returns an exit code if that
+    failed; 0 means to go on here."""
+    from modelops.runtime import environments
+
+    if task.environment is None or os.environ.get(environments.ACTIVE) == task.environment:
+        return 0
+    try:
+        lock = client.data.download_artifact(task.environment)
+        environments.enter(lock, task.environment, ["train"], _tell)
+    except Exception as failure:
+        traceback.print_exc()
+        client.training.finish_job(task.job_id, JobReport(failure=sentence_of(failure)))
+    return 1
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def run_task(task: Task, client: Client, folder: Path) -> int:

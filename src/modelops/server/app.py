@@ -6,12 +6,13 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelops.contracts.rest import PREFIX
@@ -69,14 +70,20 @@ def build_app(place: Workplace, manifests: Sequence[Manifest]) -> Application:
     app.state.place = place
     problems.install(app)
     routers = [routes.router, *(manifest.router for manifest in manifests if manifest.router is not None)]
-    for router in routers:
-        app.include_router(router, prefix=PREFIX)
-        app.include_router(router, prefix=f"/api{PREFIX}", include_in_schema=False)
+    every = APIRouter()
+    every.routes.extend(sorted((route for router in routers for route in router.routes), key=_generality))
+    app.include_router(every, prefix=PREFIX)
+    app.include_router(every, prefix=f"/api{PREFIX}", include_in_schema=False)
     app.include_router(routes.unversioned)
     app.stand_behind(place, [manifest.door for manifest in manifests if manifest.door is not None])
     _serve_docs(app)
     app.openapi = _openapi_of(app)  # type: ignore[method-assign]
     return app
+
+
+def _generality(route: BaseRoute) -> list[bool]:
+    """Return what sorts routes so that `/models/training-requirements` is found before `/models/{model}`."""
+    return [part.startswith("{") for part in getattr(route, "path", "").split("/")]
 
 
 def _serve_docs(app: FastAPI) -> None:

@@ -1,6 +1,7 @@
 """Functions for jobs of the recipe `python-function`, as a test needs them: ones that work, crash, hang and flood."""
 
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -51,3 +52,32 @@ def devour(job: Any, *, mebibytes: int = 2048) -> dict[str, Any]:
 def tell_time(job: Any) -> dict[str, Any]:
     """Report when this line was reached, in seconds since 1970."""
     return {"metrics": {"time": time.time()}}
+
+
+def count_on(job: Any, *, until: int = 10, pause_s: float = 0.05) -> dict[str, Any]:
+    """Count, with a checkpoint now and then, and go on from the last one."""
+    last = job.restore()
+    first = int(last.read()) if last else 0
+    job.log(f"goes on from {first}")
+    with job.start_run("count", {"first": first}):
+        for number in range(first + 1, until + 1):
+            time.sleep(pause_s)
+            job.progress(number, until)
+            if number % 10 == 0:
+                job.checkpoint(str(number).encode(), number)
+    return {"summary": {"first": first, "last": until}}
+
+
+def burn(job: Any, *, seconds: float = 1.0) -> None:
+    """Keep a CPU busy."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(1000))
+
+
+def ignore_sigterm(job: Any) -> None:
+    """Never end, and be deaf to being told."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    job.log("deaf")
+    while True:
+        time.sleep(60)

@@ -31,7 +31,7 @@ class SetClock(VirtualClock):
 DOCUMENT = {
     "name": "train",
     "parameters": {"day": {"type": "string"}, "size": {"type": "integer", "default": 3}},
-    "steps": {"ask": {"approval": {"message": "Go on?"}, "outputs": {}}},
+    "steps": {"ask": {"approval": {"message": "Go on?"}}},
 }
 
 

@@ -45,6 +45,17 @@ def test_a_beat_keeps_an_attempt(hasty):
     assert hasty.pipelines.get_step(run.id, "a").attempt == 1
 
 
+def test_what_a_worker_returns_is_another_s_at_once_and_no_loss(theatre):
+    run = begun(theatre)
+    worker = theatre.worker(run)
+    for attempt in range(1, 15):
+        task = worker.take()
+        assert task.attempt == attempt
+        assert worker.beat(returned=[task]).stop == []
+    worker.succeed(worker.take(), result=1)
+    assert theatre.until(run, "succeeded")
+
+
 def test_steps_of_a_worker_that_ended_are_given_to_the_next(theatre):
     run = begun(theatre)
     first = theatre.worker(run)

@@ -153,9 +153,10 @@ class Player:
         (task,) = self.claim().tasks
         return task
 
-    def beat(self, *tasks, wrote=()):
-        attempts = [(task.id, task.attempt) for task in tasks]
-        return self._post(StepOrders, "beat", StepBeat(worker=self.name, attempts=attempts, wrote=list(wrote)))
+    def beat(self, *tasks, wrote=(), returned=()):
+        attempts, back = ([(task.id, task.attempt) for task in each] for each in (tasks, returned))
+        body = StepBeat(worker=self.name, attempts=attempts, wrote=list(wrote), returned=back)
+        return self._post(StepOrders, "beat", body)
 
     def report(self, *reports, wrote=()):
         return self._post(StepOrders, "report", StepReports(worker=self.name, reports=reports, wrote=list(wrote)))

@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from modelops.contracts.errors import InvalidInput, NotFound, PermissionDenied
+from modelops.domains.training.drawing import drawn
 from modelops.domains.training.rules import JobEnded
 from modelops.domains.training.schemas import JobReport, JobState, Resources
 from modelops.sdk.jobs import submit_job
@@ -89,27 +90,61 @@ def test_a_trainer_that_is_killed_fails_with_the_signal(client):
     assert [run.status for run in runs_of(client, job)] == ["failed"]
 
 
-def test_a_job_whose_supervisor_is_killed_ends_with_it(client):
-    job = submit(client, "hang")
+def test_a_job_whose_supervisor_is_killed_goes_on_from_its_checkpoint(client):
+    job = submit(client, "count_on", until=2_000)
+    checkpoints = wait_for(lambda: client.training.list_job_artifacts(job.id, role="checkpoint").items, within_s=60)
+    assert client.training.get_job(job.id).progress.of == 2_000
     trainer = running(client, job)
     psutil.Process(trainer.ppid()).send_signal(signal.SIGKILL)
-    job = client.training.wait_for_job(job.id, within_s=60)
-    assert job.state is JobState.FAILED
-    assert "supervisor was killed" in job.reason
-    assert [run.status for run in runs_of(client, job)] == ["failed"]
     wait_for(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+    wait_for(lambda: client.training.get_job(job.id).attempt == 2, within_s=30)
+    wait_for(lambda: "goes on from" in client.training.get_job_log(job.id).text, within_s=60)
+    assert (
+        int(client.training.get_job_log(job.id).text.rpartition("goes on from ")[2].split()[0]) >= checkpoints[0].step
+    )
+    first = client.training.list_job_attempts(job.id).items[0]
+    assert (first.cause, "supervisor was killed" in first.reason) == ("lost", True)
+    assert [run.status for run in runs_of(client, job)][-1] == "failed"
+    client.training.cancel_job(job.id)
+    job = client.training.wait_for_job(job.id, within_s=60)
+    assert [one.cause for one in client.training.list_job_attempts(job.id).items] == ["lost", "canceled"]
+
+
+def test_what_a_job_uses_is_drawn_while_it_runs_and_kept(client):
+    job = submit(client, "burn", seconds=3.0)
+    live = wait_for(lambda: len((found := client.training.get_job_usage(job.id)).seconds) > 3 and found, within_s=60)
+    assert live.attempt == 1
+    client.training.wait_for_job(job.id, within_s=60)
+    usage = client.training.get_job_usage(job.id)
+    assert usage.seconds == sorted(usage.seconds)
+    assert max(usage.cpus) > 0.3
+    assert usage.peak_memory_bytes >= max(usage.memory_bytes) > 10 * 2**20
+    assert usage.cpu_seconds == pytest.approx(client.training.get_job(job.id).cpu_seconds)
+    text = "\n".join(drawn(usage))
+    assert "CPUs in use" in text
+    assert "█" in text
+
+
+def test_a_trainer_that_ignores_sigterm_is_ended_by_force_and_is_cancelled(client):
+    job = submit(client, "ignore_sigterm")
+    wait_for(lambda: "deaf" in client.training.get_job_log(job.id).text, within_s=60)
+    client.training.cancel_job(job.id, reason="enough")
+    job = client.training.wait_for_job(job.id, within_s=60)
+    assert (job.state, job.cause, job.reason) == (JobState.CANCELED, "canceled", "enough")
 
 
 def test_a_job_that_hangs_is_ended_by_its_time_limit(client):
     job = client.training.wait_for_job(submit(client, "hang", Resources(timeout_s=3)).id, within_s=60)
     assert job.state is JobState.FAILED
     assert "time limit of 3 s" in job.reason
+    assert (job.cause, job.attempt) == ("time_limit", 1)
 
 
 def test_a_job_that_takes_too_much_memory_is_ended_by_its_limit(client):
     job = client.training.wait_for_job(submit(client, "devour", Resources(memory_mb=400)).id, within_s=60)
     assert job.state is JobState.FAILED
     assert "memory limit" in job.reason
+    assert (job.cause, job.attempt) == ("out_of_memory", 1)
 
 
 def test_a_job_that_floods_its_output_succeeds_and_its_log_is_bounded(client, platform):

@@ -31,6 +31,7 @@ class GarbageCollector:
     """Walks over the store, a stretch a step, and removes what was noted as unheld for the time of grace."""
 
     name = "data.garbage"
+    rest_s = 5.0
 
     def pending(self, ctx: Context) -> Sequence[str]:
         """Return what is to be done: a stretch of a walk, once an interval, and removing what is due."""

@@ -27,7 +27,7 @@ def run_to_write(ctx: Context, run: str) -> tuple[str, str]:
     """Return the ids of a run that the caller may write on, and of its experiment; a job may write on its own alone."""
     ctx.require("runs.write")
     row = _row(ctx, run)
-    if ctx.actor.kind == "grant" and row.job_id != ctx.actor.id:
+    if ctx.actor.kind == "grant" and ctx.actor.id not in (row.job_id, row.created_by):
         raise PermissionDenied(f"The run '{run}' is not this job's.")
     if row.deleted_at is not None:
         raise RunDeleted(f"The run '{run}' is deleted.", hint="Restore it first.")

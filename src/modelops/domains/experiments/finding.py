@@ -50,9 +50,9 @@ def page_of_runs(ctx: Context, experiment: str | None, page: PageQuery, *, delet
 
 
 def own_run(ctx: Context, run: str, *, lock: bool = False) -> RunRow:
-    """Find a run to write on; a job may write on its own alone."""
+    """Find a run to write on; a job, or a step of a pipeline's run, may write on its own alone."""
     row = find_run_row(ctx, run, lock=lock)
-    if ctx.actor.kind == "grant" and row.job_id != ctx.actor.id:
+    if ctx.actor.kind == "grant" and ctx.actor.id not in (row.job_id, row.created_by):
         raise PermissionDenied(f"The run '{run}' is not this job's.")
     return row
 

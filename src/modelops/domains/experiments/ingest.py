@@ -44,7 +44,7 @@ _IF_LATER = (
     " WHERE (excluded.step, excluded.time_us, excluded.value, excluded.is_nan)"
     " > (latest_metrics.step, latest_metrics.time_us, latest_metrics.value, latest_metrics.is_nan)"
 )
-_FIND_RUN = "SELECT number, status, heard_at, job_id, deleted_at FROM runs WHERE id = ? AND project_id = ?"
+_FIND_RUN = "SELECT number, status, heard_at, job_id, created_by, deleted_at FROM runs WHERE id = ? AND project_id = ?"
 _ARRAYS = "SELECT ?, * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::float8[], ?::bool[])"  # PostgreSQL's
 
 
@@ -136,8 +136,8 @@ def open_run(raw: Raw, actor: Actor, run: str, *, ended_too: bool = False) -> Op
     found = raw.execute(statement, (run, project_of(actor))).fetchone()
     if found is None:
         raise NotFound(f"There is no run '{run}' in this project.")
-    number, status, heard_at, job_id, deleted_at = found
-    if actor.kind == "grant" and job_id != actor.id:
+    number, status, heard_at, job_id, made_by, deleted_at = found
+    if actor.kind == "grant" and actor.id not in (job_id, made_by):
         raise PermissionDenied(f"The run '{run}' is not this job's.")
     if deleted_at is not None:
         raise RunDeleted(f"The run '{run}' is deleted.", hint="Restore it first.")

@@ -11,6 +11,7 @@ class Heartbeats:
     """Fails the runs that nobody has been heard of for."""
 
     name = "experiments.heartbeats"
+    rest_s = 2.0
 
     def pending(self, ctx: Context) -> Sequence[str]:
         """Return the silent runs."""
@@ -33,6 +34,7 @@ class Removal:
     """Removes for good what was deleted longer ago than it can be restored."""
 
     name = "experiments.removal"
+    rest_s = 5.0
 
     def pending(self, ctx: Context) -> Sequence[str]:
         """Return what has expired."""

@@ -11,7 +11,7 @@ from modelops.contracts.errors import MLOpsError, NotFound, PermissionDenied
 from modelops.contracts.ports import BlobStore
 from modelops.contracts.schemas import Json
 from modelops.domains.pipelines.document import PipelineDocument
-from modelops.domains.pipelines.ending import fail
+from modelops.domains.pipelines.ending import fail, give_back
 from modelops.domains.pipelines.inputs import Inputs, resolve
 from modelops.domains.pipelines.logs import write_logs
 from modelops.domains.pipelines.rows import document_of, find_run
@@ -79,8 +79,26 @@ def beat_steps(scope: Scope, run: str, body: StepBeat) -> StepOrders:
         )
         kept = {(step, attempt) for step, attempt in ctx.session.execute(mine)} if body.attempts else set()
         write_logs(ctx, row, body.wrote)
+        _take_back(ctx, row, body)
         canceling = row.state == RunState.CANCELING
         return StepOrders(stop=[step for step, attempt in body.attempts if canceling or (step, attempt) not in kept])
+
+
+def _take_back(ctx: Context, run: PipelineRunRow, body: StepBeat) -> None:
+    """Let other workers have what this one claimed and will not carry out."""
+    if not body.returned:
+        return
+    given = dict(body.returned)
+    theirs = ctx.query(PipelineStepRow).where(
+        PipelineStepRow.run_id == run.id,
+        PipelineStepRow.id.in_(list(given)),
+        PipelineStepRow.state == StepState.RUNNING,
+        PipelineStepRow.worker == body.worker,
+    )
+    for step in ctx.session.scalars(theirs.order_by(PipelineStepRow.id).with_for_update()):
+        if step.attempt == given[step.id]:
+            give_back(ctx, run, step, None, lost=False)
+    wake(ctx, ends_of(run.id), work_of(run.id))
 
 
 def worked_run(ctx: Context, run: str) -> PipelineRunRow:

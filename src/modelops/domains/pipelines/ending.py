@@ -52,10 +52,12 @@ def fail(
     row.not_before = ctx.clock.now() + timedelta(seconds=wait_s)
 
 
-def give_back(ctx: Context, run: PipelineRunRow, row: PipelineStepRow, reason: str) -> None:
-    """Write that an attempt was lost with its worker: another may take the step at once. That is no failure of the step,
-    unless it happens again and again."""
-    row.lost += 1
+def give_back(
+    ctx: Context, run: PipelineRunRow, row: PipelineStepRow, reason: str | None, *, lost: bool = True
+) -> None:
+    """Write that an attempt was lost with its worker, or returned by it: another may take the step at once. That is no
+    failure of the step, unless it is lost again and again."""
+    row.lost += lost
     if run.state == RunState.CANCELING:
         _end(ctx, row, StepState.CANCELED, reason)
     elif row.lost >= MOST_LOST:

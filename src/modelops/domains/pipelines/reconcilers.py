@@ -157,6 +157,7 @@ class Tidying:
     """Forgets kept results that nobody used for long, and runs past their time."""
 
     name = "pipelines.tidying"
+    rest_s = 30.0
 
     def __init__(self) -> None:
         self._tidy = _Now(_TIDY_EVERY_S)

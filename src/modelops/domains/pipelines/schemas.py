@@ -173,13 +173,12 @@ class StepRun(Schema):
 class WorkerTask(Schema):
     """What a worker's process is told at its start, in the file `steps.json`; `token` lies beside it.
 
-    `worker` is its name in everything that it says; `python` is the interpreter of its steps, where it is not its own.
+    `worker` is its name in everything that it says.
     """
 
     run_id: str
     worker: Key
     code: Code | None = None
-    python: str | None = None
 
 
 class StepClaim(Schema):

@@ -28,7 +28,7 @@ class GraphForm(StrEnum):
 
 def draw(document: PipelineDocument, steps: Sequence[StepRun], form: GraphForm) -> None:
     """Print a pipeline's graph, with the states of a run's steps."""
-    from modelops.domains.pipelines.drawing import Drawing
+    from modelops.domains.pipelines.drawing import Drawing, takes_boxes
     from modelops.domains.pipelines.drawing.diagrams import to_dot, to_mermaid
 
     if form is GraphForm.MERMAID:
@@ -37,7 +37,11 @@ def draw(document: PipelineDocument, steps: Sequence[StepRun], form: GraphForm) 
         sys.stdout.write(to_dot(document, steps))
     else:
         drawing, now = Drawing(document), SystemClock().now()
-        sys.stdout.write(drawing.ansi(steps, now=now) if sys.stdout.isatty() else drawing.text(steps, now=now))
+        boxes = takes_boxes(sys.stdout.encoding)
+        if sys.stdout.isatty() and boxes:
+            sys.stdout.write(drawing.ansi(steps, now=now))
+        else:
+            sys.stdout.write(drawing.text(steps, now=now, only_ascii=not boxes))
 
 
 def follow_run(pipelines: "Pipelines", run: PipelineRun) -> PipelineRun:

@@ -17,6 +17,7 @@ from modelops.domains.pipelines.rules import queue_of
 from modelops.domains.pipelines.schemas import RunState, StepState, WorkerTask
 from modelops.domains.pipelines.tables import PipelineRunRow, PipelineStepRow, PipelineWorkerRow
 from modelops.domains.pipelines.waking import ends_of, wake, work_of
+from modelops.domains.training.rules import environments
 from modelops.kernel.context import Context
 from modelops.kernel.secrets import SecretBox
 
@@ -211,16 +212,17 @@ def _resting(ctx: Context, run: PipelineRunRow) -> bool:
 
 def _place(ctx: Context, run: PipelineRunRow, document: PipelineDocument, worker: PipelineWorkerRow) -> Place:
     starting = worker.state == STARTING and run.ended_at is None
-    command = _command(document, run.id, worker) if starting else None
+    command = _command(ctx, document, run.id, worker) if starting else None
     return Place(worker.id, worker.state, command, worker.sealed_token)
 
 
-def _command(document: PipelineDocument, run_id: str, worker: PipelineWorkerRow) -> JobSpec:
+def _command(ctx: Context, document: PipelineDocument, run_id: str, worker: PipelineWorkerRow) -> JobSpec:
     resources = _resources(document, worker.queue)
     task = WorkerTask(run_id=run_id, worker=worker.id, code=document.code)
     return JobSpec(
         name=worker.id,
         argv=(sys.executable, "-m", "modelops.runtime", "steps"),
+        env={"MODELOPS_CACHE": str(ctx.settings.home / "cache"), **environments(ctx.settings)},
         files={"steps.json": task.model_dump_json()},
         limits=Limits(
             cpus=resources.cpus,

@@ -205,7 +205,7 @@ def _insert(
         spec = document.steps[name]
         key = name if index is None else member_key(name, index)
         place, kind = place_of(order[name], index), kind_of(spec)
-        queue = queue_of(spec.resources)
+        queue = queue_of(spec.resources) if kind == "function" else f"none: {kind}"  # which no worker asks
         rows.append((new_id("pst"), run.project_id, run.id, key, name, index, place, kind, queue, False, "{}"))
     if rows:
         raw_of(ctx.session).executemany(_INSERT, rows)

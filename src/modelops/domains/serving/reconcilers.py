@@ -156,6 +156,7 @@ class OrphanReconciler:
     before."""
 
     name = "serving.orphans"
+    rest_s = 5.0
 
     def pending(self, ctx: Context) -> Sequence[str]:
         """Return the one key: all workloads are looked at together."""

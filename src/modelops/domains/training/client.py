@@ -1,5 +1,6 @@
 """The client of training."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,6 +10,8 @@ from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Json, Page
 from modelops.domains.training.schemas import (
     ArtifactRole,
+    CostEstimate,
+    CostRequest,
     Job,
     JobArtifact,
     JobArtifactCreate,
@@ -22,6 +25,7 @@ from modelops.domains.training.schemas import (
     RecipeInfo,
     Resources,
     Retry,
+    TrainingRequirements,
 )
 
 _FIRST_PAUSE_S = 0.05
@@ -79,6 +83,64 @@ class Training(Group):
             tags=dict(tags or {}),
         )
         return self._post(Job, "/jobs", body)
+
+    def get_training_requirements(
+        self,
+        recipe: str,
+        dataset: str | None = None,
+        *,
+        rows: int | None = None,
+        columns: int | None = None,
+        parameters: Mapping[str, Json] | None = None,
+        cpus: int = 1,
+        confidence: float = 0.9,
+    ) -> TrainingRequirements:
+        """Tell what time, CPU and memory a training will take, each with an interval, from the recipe's finished jobs.
+
+        Args:
+            recipe: The recipe.
+            dataset: A dataset version, for its size; or the size itself:
+            rows: Of the data.
+            columns: Of the data.
+            parameters: Those that differ from the recipe's defaults.
+            cpus: The threads it would have.
+            confidence: How sure the intervals are to be.
+        """
+        return self._get(
+            TrainingRequirements,
+            "/models/training-requirements",
+            recipe=recipe,
+            dataset=dataset,
+            rows=rows,
+            columns=columns,
+            parameters=json.dumps(dict(parameters or {})),
+            cpus=cpus,
+            confidence=confidence,
+        )
+
+    def estimate_cost(
+        self,
+        recipe: str,
+        dataset: str | None = None,
+        *,
+        rows: int | None = None,
+        columns: int | None = None,
+        parameters: Mapping[str, Json] | None = None,
+        resources: Resources | None = None,
+        confidence: float = 0.9,
+    ) -> CostEstimate:
+        """Tell what a training will cost, with an interval, at the prices of the settings. Takes what
+        `get_training_requirements` takes; the CPUs and the memory of `resources` are what is paid for."""
+        body = CostRequest(
+            recipe=recipe,
+            dataset=dataset,
+            rows=rows,
+            columns=columns,
+            parameters=dict(parameters or {}),
+            resources=resources or Resources(),
+            confidence=confidence,
+        )
+        return self._post(CostEstimate, "/models/estimate-cost", body)
 
     def list_jobs(self, **page: Any) -> Page[Job]:
         """List the project's jobs, newest first."""

@@ -23,7 +23,7 @@ from modelops.contracts.terminal import (
 )
 from modelops.domains.data.client import Data
 from modelops.domains.training.client import Training
-from modelops.domains.training.drawing import drawn, watch_usage
+from modelops.domains.training.drawing import drawn, requirements_lines, watch_usage
 from modelops.domains.training.schemas import ArtifactRole, Job, JobState, Resources, Retry, RetryCause
 
 _LOOK_S = 0.2
@@ -39,6 +39,8 @@ _SHORT = with_short_names(
     artifacts="list_job_artifacts",
     cancel="cancel_job",
     retry="retry_job",
+    requirements="get_training_requirements",
+    estimate="estimate_cost",
 )
 
 app = typer.Typer(cls=_SHORT, help="Training jobs and the recipes they run.", no_args_is_help=True)
@@ -48,6 +50,11 @@ Parameters = Annotated[
     list[str] | None, typer.Option("--parameter", "-p", help="KEY=VALUE, the value in JSON; repeat it.")
 ]
 AttemptOption = Annotated[int | None, typer.Option(min=1, help="Which attempt; by default the last.")]
+RecipeArg = Annotated[str, typer.Argument(help="A recipe: mops jobs recipes")]
+Dataset = Annotated[str | None, typer.Argument(help="A dataset version: name, or name:3.")]
+Rows = Annotated[int | None, typer.Option(min=1, help="Of the data, where none is named.")]
+Columns = Annotated[int | None, typer.Option(min=1, help="Of the data, where none is named.")]
+ConfidenceOption = Annotated[float, typer.Option(min=0.5, max=0.99, help="How sure the intervals are to be.")]
 Tag = Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeat it.")]
 
 
@@ -72,8 +79,8 @@ def list_recipes(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def submit_job(
     ctx: typer.Context,
-    recipe: Annotated[str, typer.Argument(help="A recipe: mops jobs recipes")],
-    dataset: Annotated[str | None, typer.Argument(help="A dataset version: name, or name:3.")] = None,
+    recipe: RecipeArg,
+    dataset: Dataset = None,
     parameter: Parameters = None,
     given: Annotated[
         list[str] | None, typer.Option("--input", "-i", help="NAME=REF, a dataset, model or artifact; repeat it.")
@@ -207,6 +214,70 @@ def get_job_log(
         return
     piece = training.get_job_log(job, offset=offset, limit=1024 * 1024, attempt=attempt)
     show(piece, as_json=True) if as_json else sys.stdout.write(piece.text)
+
+
+@app.command()
+def get_training_requirements(
+    ctx: typer.Context,
+    recipe: RecipeArg,
+    dataset: Dataset = None,
+    rows: Rows = None,
+    columns: Columns = None,
+    parameter: Parameters = None,
+    cpus: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+    confidence: ConfidenceOption = 0.9,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what time, CPU and memory a training will take, from what earlier jobs of its recipe took."""
+    found = group(ctx, Training).get_training_requirements(
+        recipe,
+        dataset,
+        rows=rows,
+        columns=columns,
+        parameters=values(parameter, "a parameter"),
+        cpus=cpus,
+        confidence=confidence,
+    )
+    if as_json:
+        show(found, as_json=True)
+        return
+    for line in requirements_lines(found):
+        say(line)
+
+
+@app.command()
+def estimate_cost(
+    ctx: typer.Context,
+    recipe: RecipeArg,
+    dataset: Dataset = None,
+    rows: Rows = None,
+    columns: Columns = None,
+    parameter: Parameters = None,
+    cpus: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+    memory_mb: Annotated[int | None, typer.Option(min=64, help="Memory limit in MiB.")] = None,
+    confidence: ConfidenceOption = 0.9,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what a training will take and cost, from what earlier jobs of its recipe took."""
+    found = group(ctx, Training).estimate_cost(
+        recipe,
+        dataset,
+        rows=rows,
+        columns=columns,
+        parameters=values(parameter, "a parameter"),
+        resources=Resources(cpus=cpus, memory_mb=memory_mb),
+        confidence=confidence,
+    )
+    if as_json:
+        show(found, as_json=True)
+        return
+    for line in requirements_lines(found.requirements):
+        say(line)
+    if found.cost is not None:
+        cost = found.cost
+        say(f"cost        {cost.likely:.4g} {found.currency}, between {cost.low:.4g} and {cost.high:.4g}")
+    elif found.requirements.known:
+        say(str(found.reason))
 
 
 def _lock(ctx: typer.Context, environment: str | None) -> str | None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from modelops.domains.training.client import Training
-from modelops.domains.training.schemas import Job, JobProgress, JobUsage
+from modelops.domains.training.schemas import Job, JobProgress, JobUsage, TrainingRequirements
 
 _WIDTH = 60
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -70,6 +70,25 @@ def watch_usage(training: Training, job: str) -> None:
         if found.state.final:
             return
         time.sleep(_EVERY_S)
+
+
+def requirements_lines(found: TrainingRequirements) -> Iterator[str]:
+    """Yield the lines that tell what a training will take, or why that is not known."""
+    if found.seconds is None or found.cpu_seconds is None or found.memory_bytes is None:
+        yield f"Not known: {found.reason}"
+        return
+    shown = (
+        ("time", found.seconds, duration),
+        ("CPU time", found.cpu_seconds, duration),
+        ("memory", found.memory_bytes, size),
+    )
+    for name, one, say in shown:
+        yield f"{name:<12}{say(one.likely)}, between {say(one.low)} and {say(one.high)}"
+    yield f"ask for     {found.cpus} CPUs, {found.memory_mb} MiB"
+    matters = f"; it depends on {', '.join(found.depends_on)}" if found.depends_on else ""
+    yield f"From {found.jobs} jobs, with {found.confidence:.0%} confidence{matters}."
+    if found.reason:
+        yield f"Mind: {found.reason}"
 
 
 def headline(job: Job) -> str:

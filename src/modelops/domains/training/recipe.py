@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from modelops.contracts import plugins
+from modelops.contracts.errors import MLOpsError, TrainingError
 from modelops.contracts.schemas import Schema
-from modelops.domains.training.schemas import Declared, InputKind, JobArtifact, JobResult
+from modelops.domains.training.schemas import Declared, InputKind, JobArtifact, JobInput, JobResult
 from modelops.domains.training.stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -68,6 +70,21 @@ class JobContext(Protocol, Generic[P_co]):
         ...
 
     @property
+    def id(self) -> str:
+        """Return the job's id."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, JobInput]:
+        """Return what the job was given, by name."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Return the attempt's own folder: what is written there is gone some time after its end."""
+        ...
+
+    @property
     def attempt(self) -> int:
         """Return which attempt at the job this is, from 1 on."""
         ...
@@ -81,7 +98,8 @@ class JobContext(Protocol, Generic[P_co]):
         ...
 
     def file(self, name: str) -> Path:
-        """Download an input that is a file. Raises as `table`."""
+        """Download an input: a file as it is, a dataset as a Parquet file, a model's package as a folder. Raises as
+        `table`."""
         ...
 
     def model(self, name: str) -> Any:
@@ -128,8 +146,9 @@ class JobContext(Protocol, Generic[P_co]):
 class Recipe(Protocol):
     """A way to train. Stateless; it may import what it needs inside `run`.
 
-    It may have further attributes: `inputs` and `outputs`, mappings of names to `Declared`, and `any_input`, which is true
-    where a job may have inputs that are not declared. Without `inputs`, it takes one dataset.
+    It may have further attributes: `inputs` and `outputs`, mappings of names to `Declared`; `any_input`, which is true
+    where a job may have inputs that are not declared; and `alike`, the names of parameters that make it quite another
+    training, so that only jobs with equal ones are measurements for estimates. Without `inputs`, it takes one dataset.
     """
 
     name: str
@@ -159,3 +178,23 @@ def outputs_of(recipe: Recipe) -> Mapping[str, Declared]:
 def takes_any_input(recipe: Recipe) -> bool:
     """Tell whether a job of a recipe may have inputs that it does not declare."""
     return bool(getattr(recipe, "any_input", False))
+
+
+def load_recipe(name: str) -> Recipe:
+    """Load a recipe. What a stranger's package raises while it is imported is no defect of the platform.
+
+    Raises:
+        NotFound: no recipe of that name is installed.
+        MissingExtra: something that it imports is not installed.
+        TrainingError: it cannot be loaded.
+    """
+    try:
+        recipe: Recipe = plugins.load(RECIPES, name)
+    except MLOpsError:
+        raise
+    except Exception as broken:
+        raise TrainingError(
+            f"The recipe '{name}' cannot be loaded: {type(broken).__name__}: {broken}.",
+            hint="Correct or remove the package that brings it.",
+        ) from broken
+    return recipe

@@ -10,9 +10,11 @@ from weakref import WeakKeyDictionary
 
 from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.ports import JobBackend, JobSpec, Limits, Phase
+from modelops.contracts.settings import Settings
 from modelops.domains.training import lifecycle
 from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
+from modelops.domains.training.rules import environments
 from modelops.domains.training.schemas import JobState, Resources
 from modelops.domains.training.tables import JobRow
 from modelops.domains.training.usage import pack
@@ -175,7 +177,11 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         name=attempt_name(row.id, row.attempt),
         argv=(sys.executable, "-m", "modelops.runtime", "train"),
         # How often the trainer's runs must be heard of: a quiet recipe would be taken for gone under a shorter timeout.
-        env={"MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s)},
+        env={
+            "MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s),
+            **(environments(ctx.settings) if row.environment else {}),
+            **_containers(ctx.settings),
+        },
         files={"job.json": json.dumps(task)},
         limits=Limits(
             cpus=resources.cpus,
@@ -183,6 +189,16 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             timeout_s=resources.timeout_s,
         ),
     )
+
+
+def _containers(settings: Settings) -> dict[str, str]:
+    """Return the variables that say how containers are run, where that is not the usual way."""
+    said = {
+        "MODELOPS_CONTAINER_COMMAND": settings.container_command,
+        "MODELOPS_CONTAINER_OPTIONS": settings.container_options,
+    }
+    usual = {"MODELOPS_CONTAINER_COMMAND": "podman", "MODELOPS_CONTAINER_OPTIONS": ""}
+    return {name: value for name, value in said.items() if value != usual[name]}
 
 
 def _command(command: _Command, ports: Mapping[type, Any]) -> JobSpec:

@@ -6,10 +6,15 @@ from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from modelops.contracts.schemas import Page
+from modelops.domains.data.schemas import DatasetRef
 from modelops.domains.training import service
 from modelops.domains.training.output import PIECE
+from modelops.domains.training.rules import read_object
 from modelops.domains.training.schemas import (
     ArtifactRole,
+    Confidence,
+    CostEstimate,
+    CostRequest,
     Job,
     JobArtifact,
     JobArtifactCreate,
@@ -21,6 +26,7 @@ from modelops.domains.training.schemas import (
     JobUsage,
     ProgressReport,
     RecipeInfo,
+    TrainingRequirements,
 )
 from modelops.kernel.context import Context
 from modelops.kernel.edge import Listing, Ref, Router
@@ -36,6 +42,36 @@ AttemptNumber = Annotated[int | None, Query(ge=1, le=100_000, description="By de
 def list_recipes(ctx: Context) -> Page[RecipeInfo]:
     """List the installed recipes with the parameters that they take."""
     return service.list_recipes(ctx)
+
+
+@router.get("/models/training-requirements", responses=documented(501))
+def get_training_requirements(
+    ctx: Context,
+    recipe: Annotated[str, Query(min_length=1, max_length=100)],
+    dataset: Annotated[DatasetRef | None, Query()] = None,
+    rows: Annotated[int | None, Query(ge=1, le=2**53)] = None,
+    columns: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+    parameters: Annotated[str, Query(max_length=20_000, description="A JSON object.")] = "{}",
+    cpus: Annotated[int, Query(ge=1, le=4096)] = 1,
+    confidence: Confidence = 0.9,
+) -> TrainingRequirements:
+    """Tell what time, CPU and memory a training will take, each with an interval, from the recipe's finished jobs."""
+    return service.get_training_requirements(
+        ctx,
+        recipe,
+        dataset=dataset,
+        rows=rows,
+        columns=columns,
+        parameters=read_object(parameters, "parameters"),
+        cpus=cpus,
+        confidence=confidence,
+    )
+
+
+@router.post("/models/estimate-cost", responses=documented(501))
+def estimate_cost(ctx: Context, body: CostRequest) -> CostEstimate:
+    """Tell what a training will cost, with an interval, at the prices of the settings."""
+    return service.estimate_cost(ctx, body)
 
 
 @router.post("/jobs", status_code=202, responses=documented(501))

@@ -1,10 +1,13 @@
 """Decisions about jobs, without a database or a process."""
 
 import codecs
+import json
 from datetime import datetime, timedelta
+from typing import Any
 
 from modelops.contracts.errors import Conflict, InvalidInput, TrainingError
 from modelops.contracts.ports import EndedBy, Observation, Phase
+from modelops.contracts.settings import Settings
 from modelops.domains.training.schemas import EndCause, InputKind, JobState, Retry
 
 NEXT: dict[JobState, frozenset[JobState]] = {
@@ -153,6 +156,21 @@ def why_it_waits(*, running: int, ahead: int, most: int) -> str:
     return f"{running} of {most} {jobs}, and {before} before it."
 
 
+def read_object(text: str, what: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidInput(f"`{what}` is not a JSON object.", hint=f'Such as {what}={{"trees": 200}}, URL-encoded.')
+    return found
+
+
 def split_input(name: str, ref: str) -> tuple[InputKind, str]:
     """Return what an input that no recipe declares is: `dataset:REF`, `model:REF` or `file:DIGEST`.
 
@@ -213,3 +231,10 @@ def _why(seen: Observation, failure: str | None) -> str:
     if failure is not None:
         return failure
     return seen.reason or f"The trainer ended with exit code {seen.exit_code}; its log says why."
+
+
+def environments(settings: Settings) -> dict[str, str]:
+    """Return the variables that a process needs to be started in an environment of its own: where they are, and where
+    packages come from."""
+    index = {"MODELOPS_PACKAGE_INDEX": settings.package_index} if settings.package_index else {}
+    return {"MODELOPS_ENVIRONMENTS": str(settings.home / "environments"), **index}

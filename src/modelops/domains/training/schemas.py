@@ -288,3 +288,60 @@ class JobArtifact(Schema):
     step: int | None
     attempt: int
     created_at: UtcTime
+
+
+Confidence = Annotated[float, Field(ge=0.5, le=0.99, description="How sure the intervals are to be.")]
+
+
+class Predicted(Schema):
+    """A prediction: what is likely, and between what the truth lies with the confidence asked for."""
+
+    likely: float
+    low: float
+    high: float
+
+
+class TrainingRequirements(Schema):
+    """What a training will take, from what `jobs` of its recipe took. Where too few were measured, `known` is false, and
+    `reason` says so; where it is true, `reason` says what to mind. `cpus` and `memory_mb` are what to ask for: the memory
+    is the interval's upper end. `depends_on` is what was found to matter."""
+
+    recipe: str
+    rows: int | None
+    columns: int | None
+    known: bool
+    reason: str | None
+    jobs: int
+    jobs_needed: int
+    confidence: float
+    seconds: Predicted | None = None
+    cpu_seconds: Predicted | None = None
+    memory_bytes: Predicted | None = None
+    cpus: int | None = None
+    memory_mb: int | None = None
+    depends_on: list[str] = []
+    method: str | None = None
+    source: str | None = None
+
+
+class CostRequest(Schema):
+    """A training whose cost is asked for: its recipe, and its data or their size."""
+
+    recipe: Annotated[str, Field(min_length=1, max_length=100)]
+    dataset: DatasetRef | None = None
+    rows: Annotated[int | None, Field(ge=1, le=2**53)] = None
+    columns: Annotated[int | None, Field(ge=1, le=2**31)] = None
+    parameters: Annotated[dict[Key, Parameter], Field(max_length=500)] = {}
+    resources: Resources = Resources()
+    confidence: Confidence = 0.9
+
+
+class CostEstimate(Schema):
+    """What a training will cost, in `currency`. Without a cost, `reason` says why there is none."""
+
+    requirements: TrainingRequirements
+    cost: Predicted | None
+    currency: str
+    price_per_cpu_hour: float | None
+    price_per_gib_hour: float | None
+    reason: str | None

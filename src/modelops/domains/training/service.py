@@ -8,16 +8,18 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from modelops.contracts import plugins
-from modelops.contracts.errors import InvalidInput, MLOpsError, TrainingError
+from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page, jsonable
 from modelops.domains.training.artifacts import find_inputs, hold_inputs
 from modelops.domains.training.artifacts import list_job_artifacts as list_job_artifacts
 from modelops.domains.training.artifacts import save_job_artifact as save_job_artifact
+from modelops.domains.training.estimates import estimate_cost as estimate_cost
+from modelops.domains.training.estimates import get_training_requirements as get_training_requirements
 from modelops.domains.training.lifecycle import end_job, queue_again
 from modelops.domains.training.output import get_job_log as get_job_log
 from modelops.domains.training.output import stream_job_log as stream_job_log
-from modelops.domains.training.recipe import RECIPES, Recipe, inputs_of, outputs_of, takes_any_input
+from modelops.domains.training.recipe import RECIPES, Recipe, inputs_of, load_recipe, outputs_of, takes_any_input
 from modelops.domains.training.rows import as_job, as_jobs, find_job, own_job
 from modelops.domains.training.rules import check_retry, state_after_cancel
 from modelops.domains.training.schemas import (
@@ -54,7 +56,7 @@ def list_recipes(ctx: Context) -> Page[RecipeInfo]:
     items = []
     for name in plugins.discover(RECIPES):
         try:
-            items.append(_recipe_info(name, _load(name)))
+            items.append(_recipe_info(name, load_recipe(name)))
         except MLOpsError as broken:  # one that cannot be loaded must not hide the others
             log.warning("the recipe '%s' is left out: %s", name, broken)
     return Page(items=items, next_cursor=None, total=len(items))
@@ -63,7 +65,7 @@ def list_recipes(ctx: Context) -> Page[RecipeInfo]:
 def submit_job(ctx: Context, body: JobCreate) -> Job:
     """Queue a job: what is wrong with it is told now, not when it runs."""
     ctx.require("jobs.write")
-    recipe = _load(body.recipe)
+    recipe = load_recipe(body.recipe)
     parameters = _checked(body.recipe, recipe, body.parameters)
     given = find_inputs(ctx, body, recipe)
     data = given.dataset
@@ -171,26 +173,6 @@ def finish_job(ctx: Context, job: str, body: JobReport) -> Job:
     row.failure, row.out_of_memory = body.failure, body.out_of_memory
     row.touch()
     return as_job(ctx, row)
-
-
-def _load(name: str) -> Recipe:
-    """Load a recipe. What a stranger's package raises while it is imported is no defect of the platform.
-
-    Raises:
-        NotFound: no recipe of that name is installed.
-        MissingExtra: something that it imports is not installed.
-        TrainingError: it cannot be loaded.
-    """
-    try:
-        recipe: Recipe = plugins.load(RECIPES, name)
-    except MLOpsError:
-        raise
-    except Exception as broken:
-        raise TrainingError(
-            f"The recipe '{name}' cannot be loaded: {type(broken).__name__}: {broken}.",
-            hint="Correct or remove the package that brings it.",
-        ) from broken
-    return recipe
 
 
 def _checked(name: str, recipe: Recipe, parameters: dict[str, Any]) -> dict[str, Any]:

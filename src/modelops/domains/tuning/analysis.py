@@ -61,12 +61,13 @@ def report(ctx: Context, study: StudyRow) -> str:
     """Write a report on a study."""
     query = trials_of(study).order_by(TrialRow.number.desc()).limit(_MOST)
     trials = as_trials(ctx, study, list(ctx.session.scalars(query))[::-1])
-    front = {row.number for row in best_trials(ctx, study, _MOST)[0]} if "," in study.objectives else set()
+    aims = read_objectives(study.objectives)
+    front = {row.number for row in best_trials(ctx, study, _MOST)[0]} if len(aims) > 1 else set()
     found = reporting.Found(
         study=as_study(ctx, study),
         trials=trials,
         front=front,
-        importance=[importance(ctx, study, one.metric) for one in read_objectives(study.objectives)],
+        importance=[importance(ctx, study, one.metric) for one in aims],
         made_at=ctx.clock.now(),
     )
     return reporting.write_report(found)

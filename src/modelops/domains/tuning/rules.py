@@ -128,7 +128,7 @@ def contains(dimension: Dimension, value: Any) -> bool:
     if dimension.step is None:
         return True
     steps = (value - dimension.low) / dimension.step
-    return abs(steps - round(steps)) < _NEARLY * max(1.0, abs(steps))
+    return abs(steps - round(steps)) < max(_NEARLY * max(1.0, abs(steps)), margin / dimension.step)
 
 
 def is_active(dimension: Dimension, parameters: Mapping[str, Any]) -> bool:

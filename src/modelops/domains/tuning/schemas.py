@@ -256,27 +256,15 @@ class TrialEnqueue(Schema):
     attributes: Attributes = {}
 
 
-class TrialAsk(Schema):
-    """Asks for a trial: one that waits, else a new one with these parameters.
-
-    With `expected`, a new one is made only while it gets that number; otherwise `moved` tells that others were faster.
-    The same `key` gets the same trial again.
-    """
-
-    holder: Holder
-    key: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
-    parameters: Annotated[Parameters | None, Field(description="Null takes only a trial that waits.")] = None
-    space: Space = {}
-    system: System = {}
-    expected: Annotated[int | None, Field(ge=0)] = None
-    since: Since = 0
-
-
 class TrialAnswer(Schema):
-    """The trial to run, if there is one; `stop` says why there will be none."""
+    """The trial to run, if there is one; `stop` says why there will be none.
+
+    With `wait`, others still run trials, which may be given out again: ask again in a while.
+    """
 
     trial: Trial | None
     moved: bool
+    wait: bool
     stop: str | None
     changes: Changes
 
@@ -307,6 +295,31 @@ class TrialTell(Schema):
     space: Space = {}
     attributes: Attributes = {}
     system: System = {}
+    since: Since = 0
+
+
+class TrialEnd(TrialTell):
+    """How a trial ended, told with the next question."""
+
+    number: Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class TrialAsk(Schema):
+    """Asks for a trial: one that waits, else a new one with these parameters.
+
+    With `expected`, a new one is made only while it gets that number; otherwise `moved` tells that others were faster.
+    The same `key` gets the same trial again.
+    """
+
+    holder: Holder
+    key: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+    parameters: Annotated[Parameters | None, Field(description="Null takes only a trial that waits.")] = None
+    space: Space = {}
+    system: System = {}
+    expected: Annotated[int | None, Field(ge=0)] = None
+    ended: Annotated[
+        TrialEnd | None, Field(description="How the holder's trial before ended, told in the same write.")
+    ] = None
     since: Since = 0
 
 

@@ -13,7 +13,8 @@ from modelops.domains.experiments import service as experiments
 from modelops.domains.experiments.analysis_schemas import ParameterImportance
 from modelops.domains.experiments.schemas import ExperimentCreate
 from modelops.domains.tuning import analysis
-from modelops.domains.tuning.asking import ask_trial, beat_trials, finish, lapse, new_entry
+from modelops.domains.tuning.asking import ask_trial, beat_trials, new_entry
+from modelops.domains.tuning.ending import finish, lapse
 from modelops.domains.tuning.ledger import (
     changes_since,
     insert_trial,

@@ -6,7 +6,7 @@ from typing import Any
 from modelops.contracts.rest import Group
 from modelops.contracts.schemas import Page
 from modelops.domains.webhooks.rules import WebhookRefused
-from modelops.domains.webhooks.schemas import Delivery, Webhook, WebhookCreate, WebhookCreated, WebhookUpdate
+from modelops.domains.webhooks.schemas import Delivery, Form, Webhook, WebhookCreate, WebhookCreated, WebhookUpdate
 
 # The error too, so that a client far away can raise it.
 __all__ = ["WebhookRefused", "Webhooks"]
@@ -15,13 +15,17 @@ __all__ = ["WebhookRefused", "Webhooks"]
 class Webhooks(Group):
     """Subscriptions of addresses to the project's events. Listings take `limit`, `cursor`, `filter` and `order_by`."""
 
-    def create_webhook(self, url: str, events: Sequence[str], *, description: str = "") -> WebhookCreated:
+    def create_webhook(
+        self, url: str, events: Sequence[str], *, form: Form | str = Form.CLOUDEVENTS, description: str = ""
+    ) -> WebhookCreated:
         """Subscribe an address to event types (`modelops.models.*`); the secret is in this answer only.
+
+        With the form `slack` the address is that of an incoming webhook, with `email` it is `mailto:team@example.org`.
 
         Raises:
             WebhookRefused: the address is none that a webhook may reach.
         """
-        body = WebhookCreate(url=url, events=list(events), description=description)
+        body = WebhookCreate(url=url, events=list(events), form=Form(form), description=description)
         return self._post(WebhookCreated, "/webhooks", body)
 
     def list_webhooks(self, **page: Any) -> Page[Webhook]:

@@ -6,11 +6,12 @@ import typer
 
 from modelops.contracts.terminal import AsJson, group, paged, say, show, show_page
 from modelops.domains.webhooks.client import Webhooks
+from modelops.domains.webhooks.schemas import Form
 
 app = typer.Typer(help="Webhooks: a project's events, told to addresses that you name.", no_args_is_help=True)
 
 WebhookArg = Annotated[str, typer.Argument(help="A webhook's id, whk_….")]
-UrlArg = Annotated[str, typer.Argument(help="Where to post, https://….")]
+UrlArg = Annotated[str, typer.Argument(help="Where to post, https://…; or mailto:team@example.org, with --form email.")]
 EventOption = Annotated[
     list[str] | None, typer.Option("--event", help="An event type, such as modelops.models.*; repeat it.")
 ]
@@ -18,17 +19,22 @@ EventOption = Annotated[
 
 @app.command()
 def create_webhook(
-    ctx: typer.Context, url: UrlArg, event: EventOption = None, description: str = "", as_json: AsJson = False
+    ctx: typer.Context,
+    url: UrlArg,
+    event: EventOption = None,
+    form: Annotated[Form, typer.Option(help="How events are told.")] = Form.CLOUDEVENTS,
+    description: str = "",
+    as_json: AsJson = False,
 ) -> None:
     """Subscribe an address to events, by default to all; the secret is shown this once."""
-    show(group(ctx, Webhooks).create_webhook(url, event or ["*"], description=description), as_json=as_json)
+    show(group(ctx, Webhooks).create_webhook(url, event or ["*"], form=form, description=description), as_json=as_json)
 
 
 @app.command()
 @paged
 def list_webhooks(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
     """List the project's webhooks."""
-    columns = ["id", "url", "events", "enabled", "failing_since", "disabled_reason"]
+    columns = ["id", "url", "events", "form", "enabled", "failing_since", "disabled_reason"]
     show_page(group(ctx, Webhooks).list_webhooks(**page), columns, as_json=as_json)
 
 

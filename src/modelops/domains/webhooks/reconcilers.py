@@ -17,11 +17,14 @@ from sqlalchemy import delete, select
 
 from modelops.contracts.events import Event, matches
 from modelops.contracts.messages import sign
+from modelops.contracts.settings import Settings
+from modelops.domains.webhooks.mailing import mail
 from modelops.domains.webhooks.rules import MAX_ATTEMPTS, Network, pause_s
-from modelops.domains.webhooks.schemas import DeliveryState
+from modelops.domains.webhooks.schemas import DeliveryState, Form
 from modelops.domains.webhooks.sending import Reply, send
 from modelops.domains.webhooks.service import add_delivery, open_secret
 from modelops.domains.webhooks.tables import DeliveryRow, WebhookRow
+from modelops.domains.webhooks.wording import slack_message
 from modelops.kernel import outbox
 from modelops.kernel.context import Context
 
@@ -82,6 +85,7 @@ class _Message:
     """A delivery as it is sent."""
 
     delivery: str
+    form: Form
     url: str
     headers: dict[str, str]
     body: bytes
@@ -94,6 +98,7 @@ class _Bag:
     at: datetime
     messages: tuple[_Message, ...]
     allowed: tuple[Network, ...]
+    settings: Settings
 
 
 class Courier:
@@ -116,16 +121,15 @@ class Courier:
         """Return what to send: the longest due first, of each webhook a few."""
         now = ctx.clock.now()
         if key == "old":
-            return _Bag(now, (), ())
+            return _Bag(now, (), (), ctx.settings)
         counted = Counter[str]()
         messages: list[_Message] = []
         for delivery, webhook in _due(ctx, _EVENTS_A_STEP):
             counted[webhook.id] += 1
             if counted[webhook.id] <= _AT_ONCE_EACH and len(messages) < _AT_ONCE:
-                body = delivery.body.encode()
-                headers = sign(open_secret(ctx, webhook), delivery.id, int(now.timestamp()), body)
-                messages.append(_Message(delivery.id, webhook.url, headers, body))
-        return _Bag(now, tuple(messages), tuple(ctx.settings.webhook_networks)) if messages else None
+                messages.append(_message(ctx, delivery, webhook, now))
+        networks = tuple(ctx.settings.webhook_networks)
+        return _Bag(now, tuple(messages), networks, ctx.settings) if messages else None
 
     def act(self, ports: Mapping[type, Any], state: _Bag) -> dict[str, Reply]:
         """Send, and return what came of each."""
@@ -133,6 +137,8 @@ class Courier:
             return {}
 
         def post(message: _Message) -> Reply:
+            if message.form is Form.EMAIL:
+                return mail(state.settings, message.url, message.delivery, message.body)
             return send(message.url, message.headers, message.body, state.allowed)
 
         with ThreadPoolExecutor(len(state.messages), thread_name_prefix="webhook") as pool:
@@ -146,6 +152,16 @@ class Courier:
             ctx.session.execute(delete(DeliveryRow).where(DeliveryRow.finished_at < before))
         for delivery_id, reply in seen.items():
             _settle(ctx, delivery_id, reply)
+
+
+def _message(ctx: Context, delivery: DeliveryRow, webhook: WebhookRow, now: datetime) -> _Message:
+    """Return a delivery in the form that its webhook wants. An e-mail is written when it is sent."""
+    form, body = Form(webhook.form), delivery.body.encode()
+    headers = {"Content-Type": "application/cloudevents+json"}
+    if form is Form.SLACK:
+        headers, body = {"Content-Type": "application/json"}, slack_message(Event.model_validate_json(body))
+    signed = sign(open_secret(ctx, webhook), delivery.id, int(now.timestamp()), body)
+    return _Message(delivery.id, form, webhook.url, {**headers, **signed}, body)
 
 
 def _due(ctx: Context, limit: int) -> list[tuple[DeliveryRow, WebhookRow]]:

@@ -4,9 +4,10 @@ Messages follow Standard Webhooks (`contracts/messages.py`). The failures that i
 are in `docs/webhooks.md`.
 """
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from modelops.contracts.errors import InvalidInput
 
@@ -17,6 +18,8 @@ MAX_ATTEMPTS = 16
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 4.0, 6 * 3600.0
 _LONGEST_WAIT_ASKED_S = 6 * 3600.0
+_MOST_RECIPIENTS = 50
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 _NAT64 = ip_network("64:ff9b::/96")
 _UNICAST = ip_network("2000::/3")
 """The only part of IPv6 that is given out to the public internet (RFC 4291, IANA)."""
@@ -52,6 +55,21 @@ def check_url(url: str, allowed: Sequence[Network] = ()) -> None:
         check_address(literal, allowed)
     elif host == "localhost" or host.endswith(".localhost"):
         check_address(ip_address("127.0.0.1"), allowed)
+
+
+def read_recipients(url: str) -> list[str]:
+    """Return the addresses of `mailto:one@example.org,two@example.org`.
+
+    Raises:
+        WebhookRefused: it names none, or something that is no address.
+    """
+    named = [unquote(part) for part in url.removeprefix("mailto:").split(",")] if url.startswith("mailto:") else []
+    if not 1 <= len(named) <= _MOST_RECIPIENTS or not all(_ADDRESS.fullmatch(one) for one in named):
+        raise WebhookRefused(
+            f"'{url[:200]}' names no addresses of e-mail.",
+            hint=f"Write them as mailto:one@example.org,two@example.org; {_MOST_RECIPIENTS} at most.",
+        )
+    return named
 
 
 def check_address(address: Address, allowed: Sequence[Network] = ()) -> None:

@@ -8,7 +8,23 @@ from pydantic import Field
 from modelops.contracts.events import Patterns
 from modelops.contracts.schemas import Schema, Text, UtcTime
 
-Url = Annotated[str, Field(min_length=1, max_length=2_000, pattern=r"^https?://[!-~]+$", description="Where to post.")]
+Url = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2_000,
+        pattern=r"^(https?://|mailto:)[!-~]+$",
+        description="Where to post; with the form `email`, `mailto:team@example.org`.",
+    ),
+]
+
+
+class Form(StrEnum):
+    """How events are told: as signed CloudEvents, as Slack's incoming webhooks take them, or by e-mail."""
+
+    CLOUDEVENTS = "cloudevents"
+    SLACK = "slack"
+    EMAIL = "email"
 
 
 class WebhookCreate(Schema):
@@ -16,6 +32,7 @@ class WebhookCreate(Schema):
 
     url: Url
     events: Patterns
+    form: Form = Form.CLOUDEVENTS
     description: Text = ""
 
 
@@ -35,6 +52,7 @@ class Webhook(Schema):
     project_id: str
     url: str
     events: list[str]
+    form: Form
     description: str
     enabled: bool
     disabled_reason: str | None
@@ -69,7 +87,7 @@ class Attempt(Schema):
 
 class Delivery(Schema):
     """An event on its way to a webhook. `id` is its `webhook-id`, the same at each attempt; `history` has the newest
-    attempts last, and `body` is what is posted."""
+    attempts last, and `body` is the event, as it is posted in the form `cloudevents`."""
 
     id: str
     webhook_id: str

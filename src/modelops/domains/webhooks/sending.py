@@ -18,7 +18,7 @@ from modelops.contracts.errors import InvalidInput
 from modelops.domains.webhooks.rules import Network, check_address
 
 TIMEOUT_S = 10.0
-_ALWAYS = (("User-Agent", "ModelOps-Webhooks/1"), ("Content-Type", "application/cloudevents+json"))
+_AGENT = ("User-Agent", "ModelOps-Webhooks/1")
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Reply:
 
 
 def send(url: str, headers: dict[str, str], body: bytes, allowed: Sequence[Network] = ()) -> Reply:
-    """Post a message and return what the receiver answered; never raises for what a receiver does."""
+    """Post a message, `Content-Type` among its headers, and return what was answered; never raises for what a receiver does."""
     began = time.monotonic()
     network = _Guarded(allowed, began + TIMEOUT_S)
     try:
         with httpcore.ConnectionPool(ssl_context=_trust(), network_backend=network, retries=0) as pool:
-            with pool.stream("POST", url, headers=[*_ALWAYS, *headers.items()], content=body) as answer:
+            with pool.stream("POST", url, headers=[_AGENT, *headers.items()], content=body) as answer:
                 status, asked = answer.status, _retry_after(answer.headers)
     except InvalidInput as refused:
         return Reply(None, refused.detail, _since(began))

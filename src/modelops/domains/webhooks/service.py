@@ -9,10 +9,12 @@ from modelops.contracts.events import Event
 from modelops.contracts.ids import new_id
 from modelops.contracts.messages import new_secret
 from modelops.contracts.schemas import Page
-from modelops.domains.webhooks.rules import check_url
+from modelops.domains.webhooks.mailing import read_mail_server
+from modelops.domains.webhooks.rules import check_url, read_recipients
 from modelops.domains.webhooks.schemas import (
     Delivery,
     DeliveryState,
+    Form,
     Webhook,
     WebhookCreate,
     WebhookCreated,
@@ -28,6 +30,7 @@ PING = "modelops.webhooks.ping"
 
 _FIELDS: dict[str, Any] = {
     "url": WebhookRow.url,
+    "form": WebhookRow.form,
     "enabled": WebhookRow.enabled,
     "created_at": WebhookRow.created_at,
     "created_by": WebhookRow.created_by,
@@ -45,7 +48,7 @@ _DELIVERY_FIELDS: dict[str, Any] = {
 def create_webhook(ctx: Context, body: WebhookCreate) -> WebhookCreated:
     """Subscribe an address to events of the project; the secret is in this answer only."""
     ctx.require("webhooks.write")
-    check_url(body.url, ctx.settings.webhook_networks)
+    _check_receiver(ctx, body.url, body.form)
     webhook_id = new_id("whk")
     secret = new_secret()
     row = WebhookRow(
@@ -53,6 +56,7 @@ def create_webhook(ctx: Context, body: WebhookCreate) -> WebhookCreated:
         project_id=ctx.project_id,
         url=body.url,
         events=body.events,
+        form=body.form,
         description=body.description,
         enabled=True,
         sealed_secret=_seal(ctx, webhook_id, secret),
@@ -86,7 +90,7 @@ def update_webhook(ctx: Context, webhook: str, body: WebhookUpdate) -> Webhook:
     row = _find(ctx, webhook, lock=True)
     ctx.check_revision(row)
     if body.url is not None:
-        check_url(body.url, ctx.settings.webhook_networks)
+        _check_receiver(ctx, body.url, Form(row.form))
         row.url = body.url
     if body.events is not None:
         row.events = body.events
@@ -204,6 +208,14 @@ def _refuse_disabled(row: WebhookRow) -> None:
         raise Conflict(
             f"The webhook is disabled: {row.disabled_reason}", hint=f"mops webhooks update-webhook {row.id} --enable"
         )
+
+
+def _check_receiver(ctx: Context, url: str, form: Form) -> None:
+    if form is not Form.EMAIL:
+        check_url(url, ctx.settings.webhook_networks)
+        return
+    read_recipients(url)
+    read_mail_server(ctx.settings)
 
 
 def _seal(ctx: Context, webhook_id: str, secret: str) -> str:

@@ -17,6 +17,7 @@ class WebhookRow(Tracked, Revised, InProject, Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     url: Mapped[str] = mapped_column(Text)
     events: Mapped[list[str]] = mapped_column(JsonColumn)
+    form: Mapped[str] = mapped_column(String(20))
     description: Mapped[str] = mapped_column(Text)
     enabled: Mapped[bool]
     disabled_reason: Mapped[str | None] = mapped_column(Text)

@@ -25,16 +25,30 @@ GRACE_S = 5.0
 _TICK_S = 0.2
 _DYING_S = 0.5
 _LONG_S = 1.0
+_IMPORT_S = 120.0
+"""So much longer may the first step of a module take, which is imported for it."""
+
 _MOST_READS = 64
+_MOST_FALSE_STARTS = 3
 _MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Steps:
+    """In what the steps run: an interpreter, and folders that come before its own modules. `flaw` says why none can."""
+
+    python: str
+    path: list[Path]
+    flaw: str | None = None
 
 
 @dataclass
 class _Run:
-    """A step under way. `cause`: why it is ended before its time."""
+    """A step under way. Until its function is called, it may take `slack_s` more. `cause`: why it is ended before its time."""
 
     held: Held
     began: float
+    slack_s: float = 0.0
     cause: str | None = None
     kill_at: float | None = None
     deaf_at: float | None = None
@@ -49,19 +63,19 @@ class Keeper:
         wire: To the platform.
         store: For values.
         folder: For what the steps leave.
-        path: Where the code lies.
+        steps: In what the steps run.
     """
 
-    def __init__(self, worker: WorkerTask, wire: Wire, store: Store, folder: Path, path: list[Path]) -> None:
+    def __init__(self, worker: WorkerTask, wire: Wire, store: Store, folder: Path, steps: Steps) -> None:
         self._run_id = worker.run_id
         self._folder = folder
-        self._path = path
-        self._python = worker.python or sys.executable
+        self._steps = steps
         self._desk = Desk(folder)
         self._outputs = Outputs()
-        self._speaker = Speaker(worker.worker, worker.run_id, wire, store, self._desk, self._outputs)
+        self._speaker = Speaker(worker.worker, worker.run_id, wire, store, self._desk, self._outputs, steps.flaw)
         self._child: Child | None = None
         self._cpu_before = 0.0
+        self._false_starts = 0
         self._current: _Run | None = None
         self._told_to_end = False
 
@@ -95,7 +109,10 @@ class Keeper:
         child = self._child
         if child is None or child.poll() is not None:
             child = self._renew()
-        self._current = _Run(held, time.monotonic())
+        self._current = _Run(held, time.monotonic(), _IMPORT_S)
+        self._give(child, held)
+
+    def _give(self, child: Child, held: Held) -> None:
         task = held.task
         child.give(
             {
@@ -115,7 +132,7 @@ class Keeper:
     def _renew(self) -> Child:
         """Start a runner in the place of the one before."""
         self._drop()
-        self._child, self._cpu_before = Child(self._python, self._path, self._folder), 0.0
+        self._child, self._cpu_before = Child(self._steps.python, self._steps.path, self._folder), 0.0
         return self._child
 
     def _drop(self) -> None:
@@ -142,6 +159,8 @@ class Keeper:
             return
         ending = child.poll()
         said = child.hear()
+        if child.ready:
+            self._false_starts = 0
         for _ in range(_MOST_READS if said or ending else 1):  # what the step left running may go on writing
             raw = child.read()
             if not raw:
@@ -156,7 +175,9 @@ class Keeper:
                 self._drop()
             return
         for one in said:
-            if (one["ended"], one["attempt"]) == run.held.attempt:
+            if one.get("began") == run.held.task.id:
+                run.began, run.slack_s = time.monotonic(), 0.0
+            elif (one.get("ended"), one.get("attempt")) == run.held.attempt:
                 self._cpu_before += one["cpu_seconds"]
                 if run.cause is not None:
                     one = {**one, "failure": run.cause}
@@ -168,10 +189,14 @@ class Keeper:
             self._lost(child, run, ending)
 
     def _lost(self, child: Child, run: _Run, ending: Ending) -> None:
-        """Take in that a step took its runner along; one that never came up would not come up again, either."""
+        """Take in that a step took its runner along. One that died before it came up is tried again, a few times."""
         sentence = ending.sentence
         if not child.ready:
-            sentence = f"The interpreter '{self._python}' does not start: what it says is in the worker's output."
+            self._false_starts += 1
+            if self._false_starts < _MOST_FALSE_STARTS and run.cause is None:
+                self._give(self._renew(), run.held)  # it did not begin
+                return
+            sentence = f"The interpreter '{self._steps.python}' does not start: what it says is in the worker's output."
         self._drop()
         self._finish(
             run,
@@ -198,7 +223,7 @@ class Keeper:
         if run.cause is None:
             if self._desk.is_stopped(run.held):
                 self._halt(run, child, "The step was told to end.")
-            elif task.timeout_s is not None and now - run.began > task.timeout_s:
+            elif task.timeout_s is not None and now - run.began > task.timeout_s + run.slack_s:
                 self._halt(run, child, f"The step took longer than its limit of {task.timeout_s:g} s.")
             elif not child.listens:
                 run.deaf_at = run.deaf_at or now

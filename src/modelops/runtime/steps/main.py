@@ -1,14 +1,16 @@
 """A worker from its start to its end."""
 
 import os
+import sys
+import traceback
 from pathlib import Path
 
 import httpx
 
+from modelops.contracts.errors import MLOpsError, Unauthenticated
 from modelops.contracts.rest import Rest
-from modelops.contracts.settings import load_settings
 from modelops.domains.pipelines.schemas import WorkerTask
-from modelops.runtime.steps.keeper import Keeper
+from modelops.runtime.steps.keeper import Keeper, Steps
 from modelops.runtime.steps.store import Store
 from modelops.runtime.steps.wire import Wire
 from modelops.runtime.transfers import PatientData
@@ -28,7 +30,33 @@ def main() -> int:
         base_url=os.environ["MODELOPS_URL"], headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT_S
     )
     rest = Rest(http, retry_for_s=RETRY_FOR_S)
-    data = PatientData(rest)
-    store = Store(data, folder / "values", load_settings().home / "cache" / "code")
-    path = [] if worker.code is None else [store.unpack_code(worker.code.digest, folder / "code")]
-    return Keeper(worker, Wire(rest), store, folder, path).run()
+    cache = Path(os.environ.get("MODELOPS_CACHE") or folder / "cache").absolute()
+    store = Store(PatientData(rest), folder / "values", cache / "code")
+    steps = _prepare(worker, store, folder)
+    return Keeper(worker, Wire(rest), store, folder, steps).run()
+
+
+def _prepare(worker: WorkerTask, store: Store, folder: Path) -> Steps:
+    """Bring the code of the steps here, and build the environment they are to run in. What is wrong with these is told of
+    each step that asks for them."""
+    if worker.code is None:
+        return Steps(sys.executable, [])
+    try:
+        path = [store.unpack_code(worker.code.digest, folder / "code")]
+        if worker.code.requirements is None:
+            return Steps(sys.executable, path)
+        from modelops.runtime.environments import INDEX, WHERE, Environments
+
+        lock = store.read(worker.code.requirements)
+        place = Environments(Path(os.environ[WHERE]), index=os.environ.get(INDEX))
+        return Steps(str(place.use(lock, _tell)), path)
+    except Unauthenticated:
+        raise
+    except (MLOpsError, OSError) as wrong:
+        traceback.print_exc()
+        return Steps(sys.executable, [], flaw=str(wrong))
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

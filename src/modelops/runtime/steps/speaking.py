@@ -31,15 +31,19 @@ class Speaker:
         store: For values.
         desk: What is in hand.
         outputs: What the steps write.
+        flaw: Why no step can run here.
     """
 
-    def __init__(self, name: str, run: str, wire: Wire, store: Store, desk: Desk, outputs: Outputs) -> None:
+    def __init__(
+        self, name: str, run: str, wire: Wire, store: Store, desk: Desk, outputs: Outputs, flaw: str | None
+    ) -> None:
         self._name = name
         self._run = run
         self._wire = wire
         self._store = store
         self._desk = desk
         self._outputs = outputs
+        self._flaw = flaw
         self._lease_s = _FIRST_LEASE_S
 
     def start(self) -> None:
@@ -74,6 +78,9 @@ class Speaker:
                 return
 
     def _fetch(self, held: Held) -> None:
+        if self._flaw is not None:
+            self._desk.finish(held, {"failure": self._flaw, "hopeless": True})
+            return
         try:
             held.references = self._store.fetch(held.task)
         except (MLOpsError, OSError) as wrong:

@@ -68,6 +68,13 @@ class Mirror(BaseStorage):
         """Tell whether a trial waits for a worker, as far as is known here."""
         return bool(self._waiting)
 
+    def works_elsewhere(self, own: Container[int]) -> bool:
+        """Tell whether a trial runs that is none of these."""
+        with self._lock:
+            return any(
+                trial.state is TrialState.RUNNING and number not in own for number, trial in self._trials.items()
+            )
+
     def apply(self, changes: schemas.Changes) -> None:
         """Take in what changed on the platform."""
         with self._lock:

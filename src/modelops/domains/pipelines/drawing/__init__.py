@@ -13,7 +13,7 @@ from modelops.domains.pipelines.drawing.lanes import Row, rows_of
 from modelops.domains.pipelines.drawing.states import SIGNS, UNKNOWN, Seen, seen_steps, together
 from modelops.domains.pipelines.schemas import StepRun, StepState
 
-__all__ = ["Drawing", "to_dot", "to_mermaid"]
+__all__ = ["Drawing", "takes_boxes", "to_dot", "to_mermaid"]
 
 _NAMED = 3
 _WIDEST_LANES = 48
@@ -49,7 +49,7 @@ class Drawing:
             Text(f"  ⋮ {row} more steps", style="dim") if isinstance(row, int) else self._line(row, seen, now)
             for row in rows
         ]
-        return Text("\n").join(lines)
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
     def text(self, runs: Iterable[StepRun] = (), *, now: datetime | None = None, only_ascii: bool = False) -> str:
         """Return the picture without colours, for files and for terminals that know no box characters."""
@@ -75,7 +75,8 @@ class Drawing:
         line.append(row.after.ljust(self._lanes - len(row.before) - 1) + " ", style="dim")
         title = _title(row, self._document, seen)
         line.append(title.ljust(self._names), style="not dim" if state is not StepState.SKIPPED else "")
-        line.append(_facts(row, self._document, known, now), style="not dim red" if state is StepState.FAILED else "")
+        facts = "".join(letter if letter.isprintable() else "?" for letter in _facts(row, self._document, known, now))
+        line.append(facts, style="not dim red" if state is StepState.FAILED else "")
         return line
 
     def _shortened(self, seen: Mapping[str, Seen], height: int) -> list[Row | int]:
@@ -100,6 +101,14 @@ class Drawing:
                 else:
                     found.append(len(row.steps))
         return found if len(found) <= height else _cut(found, height)
+
+
+def takes_boxes(encoding: str | None) -> bool:
+    """Tell whether a stream of this encoding can be written the signs and lines of a picture."""
+    try:
+        return bool("│●✓▶".encode(encoding or "ascii"))
+    except (UnicodeEncodeError, LookupError):
+        return False
 
 
 def _cut(rows: list[Row | int], height: int) -> list[Row | int]:

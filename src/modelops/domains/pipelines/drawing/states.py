@@ -92,10 +92,15 @@ class Seen:
 
 
 def seen_steps(runs: Iterable[StepRun]) -> dict[str, Seen]:
-    """Return what is known of each step by its name."""
-    seen: dict[str, Seen] = {}
+    """Return what is known of each step by its name: of a fan-out by its members, as soon as there are some."""
+    told: dict[str, list[StepRun]] = {}
     for run in runs:
-        seen.setdefault(run.step, Seen()).take(run)
+        told.setdefault(run.step, []).append(run)
+    seen: dict[str, Seen] = {}
+    for step, parts in told.items():
+        known = seen[step] = Seen()
+        for part in [one for one in parts if one.index is not None] or parts:
+            known.take(part)
     return seen
 
 

@@ -21,6 +21,7 @@ class PredictionLogReconciler:
     """Forgets files that are due; their bytes are collected afterwards, as all that nothing refers to."""
 
     name = "serving.prediction_logs"
+    rest_s = 5.0
 
     def __init__(self) -> None:
         self._looked_at = float("-inf")

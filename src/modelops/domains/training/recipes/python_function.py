@@ -29,6 +29,7 @@ class PythonFunction:
         "dataset": Declared(kind=InputKind.DATASET, description="What `job.table()` returns.", required=False)
     }
     any_input = True
+    alike = ("function",)
 
     def run(self, job: JobContext[FunctionParameters]) -> JobResult:
         """Call the function."""
