@@ -57,6 +57,7 @@ _HOMES = {
     "step_context": "modelops.sdk.step_context",
     "start_experiment": "modelops.sdk.tracking",
     "step": "modelops.sdk.pipelines",
+    "submit_function": "modelops.sdk.jobs",
     "submit_job": "modelops.sdk.jobs",
     "verify_webhook": "modelops.contracts.messages",
     "when": "modelops.sdk.pipelines",

@@ -87,7 +87,7 @@ def test_a_viewer_changes_nothing(world):
     viewer = platform.member("viewer")
     allowed = {
         *("identity.issue_token", "identity.create_api_key", "monitoring.detect_drift"),
-        *("models.verify_version", "models.sign_version", "models.verify_bundle"),
+        *("models.verify_version", "models.sign_version", "models.verify_bundle", "training.estimate_cost"),
     }
     changed = []
     with platform.http(authorization=viewer.rest.http.headers["authorization"]) as http:

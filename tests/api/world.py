@@ -62,6 +62,9 @@ def _fill(admin):
     webhook = admin.webhooks.create_webhook("https://hooks.example.org/", ["modelops.webhooks.none"])
     delivery = admin.webhooks.ping_webhook(webhook.id)
     send(admin, deployment.id, stream(batch(about(deployment.id), rows[:4])))
+    study = admin.tuning.create_study("search", space={"lr": {"type": "float", "low": 0, "high": 1}})
+    for value in (0.1, 0.2):
+        admin.tuning.enqueue_trial(study.id, {"lr": value})
     report = _drift_report(admin, deployment.id, version, rows)
     return {
         "tenant": me.tenant_id,
@@ -80,6 +83,7 @@ def _fill(admin):
         "experiment": experiment.id,
         "run": run.id,
         "view": view.id,
+        "study": study.id,
         "key": "loss",
         "key:path": "loss",
         "model": version.model_id,

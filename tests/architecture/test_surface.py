@@ -38,14 +38,21 @@ COMMAND_OF = {
     "data.put_upload_part": "mops data upload-artifact sends large files in parts",
     "data.complete_upload": "mops data upload-artifact sends large files in parts",
     "experiments.log_batch": "programs log; people read",
+    "tuning.ask_trial": "programs run trials; people read",
+    "tuning.beat_trials": "programs run trials; people read",
+    "tuning.report_trial": "programs run trials; people read",
+    "tuning.tell_trial": "programs run trials; people read",
+    "tuning.list_changes": "programs keep a copy of the trials; people list them",
     "experiments.link_run_artifact": "programs log; people read",
     "models.register_version": "a model object is registered from Python: modelops.register_model",
     "models.record_validation": "models validate",
     "models.get_card": "models card",
+    "training.report_job_progress": "jobs tell of their progress; people read it: jobs get-job",
+    "training.save_job_artifact": "jobs save artifacts; people read: jobs list-job-artifacts",
     "training.stream_job_log": "get-job-log --follow",
     "serving.read_live_stats": "deployments watch",
 }
-GROUP_OF = {"training": "jobs", "serving": "deployments"}
+GROUP_OF = {"training": "jobs", "serving": "deployments", "tuning": "studies"}
 
 
 @pytest.fixture(scope="module")

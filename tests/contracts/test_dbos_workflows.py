@@ -1,11 +1,14 @@
 """Workflows on DBOS: the contract on both databases, and what is this adapter's own."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 from dbos import DBOSClient
 from tests.contracts.engines import Opened
@@ -132,7 +135,7 @@ def test_a_story_whose_start_was_not_answered_is_told(opens, database, monkeypat
     workflows.launch(WORKFLOWS)
     workflows.start("echo", "one", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(workflows._executor, "begin", lambda claimed: None)
+        patch.setattr(workflows._executor, "begin", lambda claimed, memory: None)
         workflows.start("echo", "two", 2)
     assert ended(workflows, "two").result["kept"] == 2
 
@@ -147,6 +150,44 @@ def test_whoever_knows_that_a_process_is_gone_need_not_wait(opens, tmp_path, jou
         expire_leases(session, workflows.clock, "test:")
     workflows.launch(WORKFLOWS)
     assert ended(workflows, "one").result == [0, 1, 2]
+
+
+def test_a_frozen_process_holds_up_nobody_else(opens, postgres_database, tmp_path, journal):
+    first = Teller((f"{ENGINES}:open_engine", postgres_database, str(tmp_path)))
+    for story in ("locked", "free"):
+        first.ask("start", "count", story, {"journal": str(journal.path), "steps": 4, "slow_s": 0.5})
+    wait_for(lambda: len(journal.lines("begin")) == 4)
+    os.kill(first.pid, signal.SIGSTOP)
+    with psycopg.connect(postgres_database.replace("+psycopg", "")) as connection:  # as if it was frozen while it wrote
+        executor = "SELECT executor_id FROM dbos.workflow_status WHERE workflow_uuid = 'locked' FOR UPDATE"
+        [(name,)] = connection.execute(executor).fetchall()
+        connection.execute("SELECT 1 FROM leases WHERE name = %s FOR UPDATE", (f"executor:{name}",))
+        workflows = opens(postgres_database)
+        workflows.launch(WORKFLOWS)
+        workflows.start("count", "own", {"journal": str(journal.path), "steps": 6, "slow_s": 0.5})
+        assert ended(workflows, "own").result == list(range(6))
+        assert set(journal.begun("own").values()) == {1}
+        connection.commit()
+        [(name,)] = connection.execute(executor).fetchall()
+        assert ended(workflows, "free").result == list(range(4))
+    assert ended(workflows, "locked").result == list(range(4))
+    first.process.send_signal(signal.SIGCONT)
+    first.kill()
+
+
+@pytest.mark.slow
+def test_a_crash_while_it_is_set_up(opens, database, tmp_path):
+    for number in range(8):
+        first = Teller((f"{ENGINES}:open_engine", database, str(tmp_path)))
+        first.process.stdin.write(json.dumps(["start", "echo", f"story-{number}", number]) + "\n")
+        first.process.stdin.flush()
+        time.sleep(0.06 * number)
+        first.kill()
+    workflows = opens(database)
+    workflows.launch(WORKFLOWS)
+    for number in range(8):
+        workflows.start("echo", f"story-{number}", number)
+        assert ended(workflows, f"story-{number}").result["kept"] == number
 
 
 def test_the_database_crashes_in_the_middle(opens, postgres_database, postgres_away, journal):

@@ -1,12 +1,14 @@
 """Leases: one holder at a time, and a token that fences the one before."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelops.kernel import leases
+from modelops.kernel.reconciler import Holdings, Tenure
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
 
@@ -37,6 +39,42 @@ def test_renewal_keeps_the_token_and_a_lapse_grows_it(platform):
     assert take(platform, clock, "a").token == first.token
     clock.advance(11)
     assert take(platform, clock, "a").token == first.token + 1
+
+
+def test_of_several_those_are_renewed_that_are_held_still(platform):
+    clock = VirtualClock()
+
+    def ask(name, holder, ttl):
+        with platform.place.work() as ctx:
+            return leases.acquire(ctx.session, clock, name, holder, ttl)
+
+    mine, lapsed, other = ask("mine", "a", 10), ask("lapsed", "a", 3), ask("other", "b", 10)
+    clock.advance(5)
+    with platform.place.work() as ctx:
+        renewed = leases.renew(ctx.session, clock, ["mine", "lapsed", "other", "none"], "a", 10)
+    assert renewed == {"mine"}
+    clock.advance(7)
+    assert ask("mine", "b", 10) is None
+    assert ask("mine", "a", 10).token == mine.token
+    assert ask("lapsed", "b", 10).token == lapsed.token + 1
+    assert ask("other", "a", 10).token == other.token + 1
+
+
+def test_a_controller_renews_its_leases_together_and_notices_the_one_it_lost(sqlite_platform):
+    place = sqlite_platform.place
+    clock = VirtualClock()
+    place = replace(place, clock=clock, settings=place.settings.model_copy(update={"lease_ttl_s": 15.0}))
+    holdings = Holdings(place, "a")
+    tenures = [Tenure(holdings, name) for name in ("one", "two", "three")]
+    first = [tenure.hold() for tenure in tenures]
+    for _ in range(10):
+        clock.advance(5)
+        assert [tenure.hold() for tenure in tenures] == first
+    tenures[1].release()
+    with place.work() as ctx:
+        assert leases.acquire(ctx.session, clock, "two", "b", 60) is not None
+    clock.advance(5)
+    assert [tenure.hold() for tenure in tenures] == [first[0], None, first[2]]
 
 
 def test_a_released_lease_is_free_at_once(platform):

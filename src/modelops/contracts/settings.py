@@ -130,6 +130,8 @@ class Settings(BaseSettings):
     package_index: str | None = Field(
         None, description="The URL of the index that packages of environments come from; none means where uv looks."
     )
+    container_command: str = Field("podman", description="What runs the containers of jobs, with options of its own.")
+    container_options: str = Field("", description="Further options of its `run`, as a shell would read them.")
     compute_price_per_cpu_hour: float | None = Field(
         None, ge=0, description="What a CPU costs an hour, for estimates of trainings; none means that it is not known."
     )

@@ -5,6 +5,7 @@ acts under a lease writes only while the token is still his (`guard`), so a cont
 overwrite what its successor did.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -57,6 +58,16 @@ def acquire(session: Session, clock: Clock, name: str, holder: str, ttl_s: float
         select(LeaseRow.token).where(LeaseRow.name == name, LeaseRow.holder == holder)
     ).scalar_one_or_none()
     return None if token is None else Lease(name, holder, token)
+
+
+def renew(session: Session, clock: Clock, names: Collection[str], holder: str, ttl_s: float) -> frozenset[str]:
+    """Renew those of several leases that a holder has still, and return their names; none changes its token."""
+    now = clock.now()
+    held = select(LeaseRow.name).where(LeaseRow.name.in_(names), LeaseRow.holder == holder, LeaseRow.expires_at > now)
+    found = frozenset(session.scalars(held.order_by(LeaseRow.name).with_for_update()))
+    until = now + timedelta(seconds=ttl_s)
+    session.execute(update(LeaseRow).where(LeaseRow.name.in_(found)).values(expires_at=until))
+    return found
 
 
 def guard(session: Session, lease: Lease) -> None:

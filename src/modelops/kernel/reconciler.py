@@ -60,13 +60,36 @@ class _Failures:
     skip: int = 0
 
 
+class Holdings:
+    """All leases of one holder, renewed together: one write to the disk, and not one for each of them. Thread-safe."""
+
+    def __init__(self, place: Workplace, holder: str) -> None:
+        self.place = place
+        self.holder = holder
+        self._lock = threading.Lock()
+        self._names: set[str] = set()
+        self._held: frozenset[str] = frozenset()
+        self._renew_at = float("-inf")
+
+    def renew(self, name: str) -> bool:
+        """Renew all of them, unless that was done within a third of their time; tell whether one is among them."""
+        with self._lock:
+            self._names.add(name)
+            now, ttl = self.place.clock.monotonic(), self.place.settings.lease_ttl_s
+            if now >= self._renew_at:
+                with self.place.work() as ctx:
+                    self._held = leases.renew(ctx.session, self.place.clock, self._names, self.holder, ttl)
+                self._renew_at = now + ttl / 3
+            return name in self._held
+
+
 class Tenure:
     """Holds one lease over many rounds: taken when free, renewed when a third of its time is over."""
 
-    def __init__(self, place: Workplace, name: str, holder: str) -> None:
-        self.place = place
+    def __init__(self, holdings: Holdings, name: str) -> None:
+        self.place = holdings.place
         self.name = name
-        self.holder = holder
+        self._holdings = holdings
         self._lease: Lease | None = None
         self._renew_at = 0.0
 
@@ -75,8 +98,9 @@ class Tenure:
         now = self.place.clock.monotonic()
         if self._lease is None or now >= self._renew_at:
             ttl = self.place.settings.lease_ttl_s
-            with self.place.work() as ctx:
-                self._lease = leases.acquire(ctx.session, self.place.clock, self.name, self.holder, ttl)
+            if self._lease is None or not self._holdings.renew(self.name):
+                with self.place.work() as ctx:
+                    self._lease = leases.acquire(ctx.session, self.place.clock, self.name, self._holdings.holder, ttl)
             self._renew_at = now + ttl / 3
         return self._lease
 
@@ -94,10 +118,10 @@ class Tenure:
 class Loop:
     """One reconciler's loop: holds the lease and steps through what is pending."""
 
-    def __init__(self, place: Workplace, reconciler: Reconciler, holder: str) -> None:
-        self.place = place
+    def __init__(self, reconciler: Reconciler, holdings: Holdings) -> None:
+        self.place = holdings.place
         self.reconciler = reconciler
-        self.tenure = Tenure(place, f"reconciler:{reconciler.name}", holder)
+        self.tenure = Tenure(holdings, f"reconciler:{reconciler.name}")
         self._failures: dict[str, _Failures] = {}
 
     def turn(self) -> None:
@@ -151,8 +175,9 @@ class Controller:
         self.place = place
         self.holder = holder
         self._handlers = handlers
-        self._loops = [Loop(place, reconciler, holder) for reconciler in reconcilers]
-        self._dispatcher = Tenure(place, "outbox", holder)
+        holdings = Holdings(place, holder)
+        self._loops = [Loop(reconciler, holdings) for reconciler in reconcilers]
+        self._dispatcher = Tenure(holdings, "outbox")
         self._stop = threading.Event()
         self._wakers: list[threading.Event] = []
         self._threads: list[threading.Thread] = []

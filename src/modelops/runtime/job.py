@@ -1,5 +1,6 @@
 """A recipe's view of its job: the `JobContext` of the real thing."""
 
+import errno
 import shutil
 import sys
 import tarfile
@@ -60,7 +61,7 @@ class Job:
         self.task = task
         self.parameters = parameters
         self._client = client
-        self._folder = folder
+        self.folder = folder
         self._tracker = ExperimentTracker(client, experiment=task.experiment, offline=False, spool=folder / "runs")
         self._runs: list[ActiveRun] = []
         self._report_at = 0.0
@@ -71,6 +72,16 @@ class Job:
         return self.task.dataset_version_id or ""
 
     @property
+    def id(self) -> str:
+        """Return the job's id."""
+        return self.task.job_id
+
+    @property
+    def inputs(self) -> Mapping[str, JobInput]:
+        """Return what the job was given, by name."""
+        return self.task.inputs
+
+    @property
     def attempt(self) -> int:
         """Return which attempt at the job this is, from 1 on."""
         return self.task.attempt
@@ -79,22 +90,30 @@ class Job:
         """Load an input that is a dataset."""
         if name == "dataset" and self.task.dataset_version_id is not None:
             return self._client.data.load_table(self.task.dataset_version_id)
-        return self._client.data.load_table(self._input(name, InputKind.DATASET))
+        return self._client.data.load_table(self._input(name, InputKind.DATASET).id)
 
     def file(self, name: str) -> Path:
-        """Download an input that is a file."""
-        digest = self._input(name, InputKind.FILE)
-        place = self._folder / "inputs" / name
+        """Download an input: a file as it is, a dataset as a Parquet file, a model's package as a folder."""
+        from modelops.sdk.registry import ModelRegistry
+
+        given = self._input(name)
+        place = self.folder / "inputs" / name
         if not place.exists():
             place.parent.mkdir(exist_ok=True)
-            self._client.data.download_artifact(digest, place)
+            if given.kind is InputKind.FILE:
+                self._client.data.download_artifact(given.id, place)
+            elif given.kind is InputKind.DATASET:
+                self._client.data.download_dataset_version("-", given.id, place, format="parquet")
+            else:
+                place.mkdir()
+                ModelRegistry(self._client).download_model(given.id, place)
         return place
 
     def model(self, name: str) -> Any:
         """Load an input that is a model, its signature verified."""
         from modelops.sdk.registry import ModelRegistry
 
-        return ModelRegistry(self._client).load_model(self._input(name, InputKind.MODEL))
+        return ModelRegistry(self._client).load_model(self._input(name, InputKind.MODEL).id)
 
     def start_run(self, name: str, parameters: Mapping[str, Any]) -> ActiveRun:
         """Begin a run for a candidate."""
@@ -129,7 +148,7 @@ class Job:
 
     def checkpoint(self, source: Path | str | bytes, step: int) -> bool:
         """Keep a file, a folder or bytes that training can go on from."""
-        packed = self._folder / _PACKED
+        packed = self.folder / _PACKED
         try:
             if not isinstance(source, bytes) and Path(source).is_dir():
                 with tarfile.open(packed, "w") as archive:
@@ -138,7 +157,7 @@ class Job:
             else:
                 self._keep(ArtifactRole.CHECKPOINT, source, _FILE, step)
         except (StorageFull, OSError) as full:
-            if isinstance(full, FileNotFoundError):
+            if isinstance(full, OSError) and full.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             self.log(f"[modelops] there was no room for the checkpoint of step {step}; the ones before stay: {full}")
             return False
@@ -150,7 +169,7 @@ class Job:
         """Return the last checkpoint that was left whole."""
         found = self._client.training.list_job_artifacts(self.task.job_id, role=ArtifactRole.CHECKPOINT)
         for one in found.items:
-            place = self._folder / "checkpoints" / one.digest.partition(":")[2][:16]
+            place = self.folder / "checkpoints" / one.digest.partition(":")[2][:16]
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
             try:
@@ -198,10 +217,10 @@ class Job:
             InvalidInput: one is missing.
         """
         needed = {name: one.kind for name, one in declared.items() if one.required}
-        made = set()
+        made: set[str] = set()
         if InputKind.FILE in needed.values():
             outputs = self._client.training.list_job_artifacts(self.task.job_id, role=ArtifactRole.OUTPUT)
-            made = {one.name for one in outputs.items if one.attempt == self.attempt}
+            made = {one.name for one in outputs.items}
         for name, kind in needed.items():
             there = name in made if kind is InputKind.FILE else name in result.summary or _is_model(kind, result)
             if not there:
@@ -217,14 +236,14 @@ class Job:
         body = JobArtifactCreate(role=role, name=name, digest=artifact.digest, step=step)
         return self._client.training.save_job_artifact(self.task.job_id, body)
 
-    def _input(self, name: str, kind: InputKind) -> str:
+    def _input(self, name: str, kind: InputKind | None = None) -> JobInput:
         found = self.task.inputs.get(name)
         if found is None:
             known = ", ".join(self.task.inputs) or "none"
             raise InvalidInput(f"The job was given no input '{name}'.", hint=f"It has: {known}.")
-        if found.kind is not kind:
+        if kind is not None and found.kind is not kind:
             raise InvalidInput(f"The input '{name}' is a {found.kind}, not a {kind}.")
-        return found.id
+        return found
 
 
 def _is_model(kind: InputKind, result: JobResult) -> bool:

@@ -1,10 +1,80 @@
-"""Training jobs from Python by their older signature: `submit_job(name, job_type, config, dataset_id)`."""
+"""Training jobs from Python: `submit_function`, and `submit_job(name, job_type, config, dataset_id)`, the older signature."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from modelops.contracts.errors import InvalidInput
+from modelops.domains.pipelines.packing import pack_function
 from modelops.domains.training.schemas import Job, Resources
 from modelops.sdk.client import Client
+
+
+def submit_function(
+    function: Callable[..., Any],
+    dataset: str | None = None,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    requirements: Path | str | None = None,
+    backend: Client | str | None = None,
+    name: str | None = None,
+    inputs: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Job:
+    """Run a function of your own file as a job: nothing is installed where it runs.
+
+    The file is packed with the local modules that it imports, and stored as an artifact of the job.
+
+        def train(job, depth=3):
+            table = job.table()
+            with job.start_run("train", {"depth": depth}) as run: ...
+
+        job = submit_function(train, "iris", arguments={"depth": 4}, backend=client)
+
+    Args:
+        function: Called with the job (a `JobContext`) and the arguments; it may return a `JobResult`, or some of its members.
+        dataset: The data that `job.table()` returns.
+        arguments: Keyword arguments, of JSON.
+        requirements: A lock of requirements with hashes, where it needs packages that the platform does not have.
+        backend: A client, a platform's address, or None for the one of the settings.
+        name: What to call the job; by default, what the function is called.
+        inputs: Further inputs by name, such as `{"base": "model:fraud:3"}`.
+        options: What `client.training.submit_job` takes besides.
+
+    Raises:
+        InvalidInput: the function is no module's, or its code cannot be read.
+        TooLarge: the files are more than an archive takes.
+    """
+    if not isinstance(backend, Client):
+        with Client(backend) as client:
+            return submit_function(
+                function,
+                dataset,
+                arguments=arguments,
+                requirements=requirements,
+                backend=client,
+                name=name,
+                inputs=inputs,
+                **options,
+            )
+    if "<" in function.__qualname__:
+        raise InvalidInput(
+            f"'{function.__qualname__}' is made by another function, and cannot be found by its name.",
+            hint="Define it at the top of its file.",
+        )
+    reference, archive = pack_function(function)
+    upload = backend.data.upload_artifact
+    code = upload(archive, media_type="application/zstd").digest
+    if requirements is not None:
+        options["environment"] = upload(Path(requirements), media_type="text/plain").digest
+    return backend.training.submit_job(
+        "python-function",
+        dataset,
+        parameters={"function": reference, "arguments": dict(arguments or {})},
+        inputs={**(inputs or {}), "code": code},
+        name=name or function.__name__,
+        **options,
+    )
 
 
 def submit_job(

@@ -12,7 +12,7 @@ from modelops.contracts.errors import InvalidInput, NotFound, PermissionDenied
 from modelops.domains.training.drawing import drawn
 from modelops.domains.training.rules import JobEnded
 from modelops.domains.training.schemas import JobReport, JobState, Resources
-from modelops.sdk.jobs import submit_job
+from modelops.sdk.jobs import submit_function, submit_job
 from modelops.testing.process import platform_process
 from modelops.testing.waiting import wait_for
 
@@ -261,6 +261,25 @@ def test_only_the_job_reports_its_result(client):
     with pytest.raises(PermissionDenied):
         client.training.finish_job(job.id, JobReport(failure="mine"))
     assert client.training.wait_for_job(job.id, within_s=60).state is JobState.SUCCEEDED
+
+
+def test_a_function_of_a_file_of_ones_own_runs_without_a_package(client, tmp_path, monkeypatch):
+    (tmp_path / "my_helper.py").write_text("FACTOR = 3\n")
+    (tmp_path / "my_training.py").write_text(
+        "import my_helper\n\ndef train(job, depth):\n"
+        "    return {'summary': {'by': my_helper.FACTOR * depth, 'rows': job.table().num_rows}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_training
+
+    job = submit_function(my_training.train, "d", arguments={"depth": 5}, backend=client)
+    job = client.training.wait_for_job(job.id, within_s=60)
+    assert (job.state, job.reason, job.name) == (JobState.SUCCEEDED, None, "train")
+    assert job.result.summary == {"by": 15, "rows": 60}
+    with pytest.raises(InvalidInput, match="made by another function"):
+        submit_function(lambda job: None, backend=client)
+    with pytest.raises(InvalidInput, match="installed package"):
+        submit_function(load_breast_cancer, backend=client)
 
 
 def test_nothing_is_left_running(client, platform):

@@ -1,6 +1,7 @@
 """An executor: a loop on which this process's stories are told, and a thread that keeps them its own."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import threading
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
 
-from modelops.adapters.dbos.store import Claimed, Store
+from modelops.adapters.dbos.store import Claimed, Memory, Store
 from modelops.adapters.dbos.telling import Telling
 from modelops.adapters.dbos.tenure import Tenure
 from modelops.contracts.clock import Clock
@@ -24,6 +25,8 @@ _LOOK_S = 1.0
 _FORGET_EVERY_S = 3600.0
 _ENDING_S = 10.0
 """How long steps may take to end when the executor is closed."""
+_THREADS = 16
+"""For what steps do off the loop."""
 _UNSURE_S = 0.1
 _REGAIN_S = 5.0
 
@@ -45,25 +48,26 @@ class Executor:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._blocking = ThreadPoolExecutor(threads, "workflows-database")
+        self._acting = ThreadPoolExecutor(_THREADS, "workflows-steps")
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(self._acting)
         self._threads = [
             threading.Thread(target=self._run_loop, name="workflows-loop", daemon=True),
             threading.Thread(target=self._watch, name="workflows-watch", daemon=True),
         ]
 
     def open(self) -> None:
-        """Begin: claim what this executor, or one that ended, had under way."""
-        self._tenure.renew()
+        """Begin, with what others that ended had under way."""
         for thread in self._threads:
             thread.start()
 
-    def begin(self, claimed: Claimed) -> None:
-        """Begin to tell a story that was written down as this executor's."""
-        self._loop.call_soon_threadsafe(self._tell, claimed)
+    def begin(self, claimed: Claimed, memory: Memory) -> None:
+        """Begin to tell a story that was written down as this executor's just now."""
+        self._soon(self._tell, claimed, memory)
 
     def leave(self, story: str) -> None:
         """Look at once at a story that was canceled."""
-        self._loop.call_soon_threadsafe(self._leave, story)
+        self._soon(self._leave, story)
 
     def sure(self) -> bool:
         """Tell whether this executor holds its lease; one that may have it again is waited for."""
@@ -82,6 +86,7 @@ class Executor:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._threads[0].join()
         self._blocking.shutdown(cancel_futures=True)
+        self._acting.shutdown(wait=False, cancel_futures=True)
         try:
             if self._tenure.sure():
                 self.store.release(self.store.executor)
@@ -98,6 +103,10 @@ class Executor:
         while not self._tenure.sure():
             await asyncio.sleep(_UNSURE_S)
 
+    def _soon(self, do: Callable[..., object], *given: object) -> None:
+        with contextlib.suppress(RuntimeError):  # it was closed just now: whoever executes next finds the story
+            self._loop.call_soon_threadsafe(do, *given)
+
     # On the loop
 
     def _run_loop(self) -> None:
@@ -105,12 +114,11 @@ class Executor:
         try:
             self._loop.run_forever()
         finally:
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()
 
-    def _tell(self, claimed: Claimed) -> None:
+    def _tell(self, claimed: Claimed, memory: Memory | None = None) -> None:
         before = self._leave(claimed.story, at_once=True)
-        telling = Telling(self, claimed, self._workflows[claimed.workflow])
+        telling = Telling(self, claimed, self._workflows[claimed.workflow], memory)
         task = self._loop.create_task(self._after(before, telling), name=claimed.story)
         self._tellings[claimed.story] = telling, task
         task.add_done_callback(lambda _: self._forget(telling))
@@ -147,11 +155,15 @@ class Executor:
     # On the watching thread
 
     def _watch(self) -> None:
+        away = False
         while not self._stop.is_set():
             try:
                 self._look()
+                away = False
             except Unavailable as wrong:
-                log.warning("workflows wait for the database: %s", wrong.detail)
+                if not away:
+                    log.warning("workflows wait for the database: %s", wrong.detail)
+                away = True
             except Exception:
                 log.exception("looking after workflows failed")
             self._wake.wait(min(_LOOK_S, self._tenure.ttl_s / 5))
@@ -162,17 +174,16 @@ class Executor:
             self._lapse()
         if not self._tenure.sure():
             return
+        self._compare()
         for executor in self.store.executors() - {self.store.executor}:
             self._take_over(executor)
-        self._compare()
         while claimed := self.store.claim(self._workflows):
             for one in claimed:
-                self._loop.call_soon_threadsafe(self._tell, one)
+                self._soon(self._tell, one)
         if self._clock.monotonic() >= self._forget_at:
-            self._forget_at = self._clock.monotonic() + _FORGET_EVERY_S
             before = (self._clock.now() - timedelta(seconds=self._keep_s)).timestamp()
-            while not self._stop.is_set() and self.store.forget(int(before * 1000)):
-                time.sleep(0)
+            if not self.store.forget(int(before * 1000)):
+                self._forget_at = self._clock.monotonic() + _FORGET_EVERY_S
 
     def _compare(self) -> None:
         """Leave the stories that are others' now, and let claim what is this executor's but told nowhere.
@@ -183,7 +194,7 @@ class Executor:
         mine = self.store.mine()  # after what is told was looked at: a story is written down before it is told
         for story, owner in told.items():
             if mine.get(story) != owner:
-                self._loop.call_soon_threadsafe(self._leave, story, owner)
+                self._soon(self._leave, story, owner)
         untold = {(story, owner) for story, owner in mine.items() if told.get(story) != owner}
         for story, _ in untold & self._untold:
             self.store.release(self.store.executor, story)
@@ -193,12 +204,15 @@ class Executor:
         """Give up what is told here: others may have taken it. What they did not take is told again from its kept steps."""
         log.warning("the lease of this executor ran out: its workflows are told again by whoever claims them")
         for story in self._tellings.copy():
-            self._loop.call_soon_threadsafe(functools.partial(self._leave, story, at_once=True))
+            self._soon(functools.partial(self._leave, story, at_once=True))
         if self._tenure.sure():
             self.store.release(self.store.executor)
 
     def _take_over(self, executor: str) -> None:
-        lease = self._tenure.take(executor)
+        try:
+            lease = self._tenure.take(executor)
+        except Unavailable:  # whoever holds its row was frozen
+            return
         if lease is None:
             return
         released = self.store.release(executor)

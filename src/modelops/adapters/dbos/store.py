@@ -30,11 +30,12 @@ _SCHEMA = "dbos"
 _QUEUE = "_dbos_internal_queue"
 """Where DBOS's own tools look for what may be claimed."""
 _BATCH = 200
+LIMITS = {"idle_in_transaction_session_timeout": "10s", "lock_timeout": "1s"}
+"""On PostgreSQL: a process that was frozen in a transaction keeps what it locked for so long, and others do not wait for it."""
+_FORGET = 20
+"""Stories deleted at once: each may have ten thousand steps."""
 _POOL = 5
 """Connections to PostgreSQL: a thread or two that look after stories, and those that keep their steps."""
-_LIMITS = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '5s'"
-"""On PostgreSQL: a process that was frozen in a transaction holds a story for so long, and stops nobody else."""
-
 _STATES = {
     "ENQUEUED": StoryState.RUNNING,
     "PENDING": StoryState.RUNNING,
@@ -72,8 +73,14 @@ class Claimed:
 
     story: str
     workflow: str
-    argument: Json
     owner: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is known of a story when it is told: its argument, and its steps that have ended, by their numbers."""
+
+    argument: Json
     kept: Mapping[int, Kept]
 
 
@@ -88,7 +95,7 @@ class Place:
         """Tell, cheaply and without DBOS, whether any story was ever begun here."""
         if self.database.is_sqlite:
             return self.file.exists()
-        with self.database.raw() as raw:
+        with translated(), self.database.raw() as raw:
             found = raw.execute(f"SELECT to_regclass('{_SCHEMA}.workflow_output')").fetchone()
         return found is not None and found[0] is not None
 
@@ -98,7 +105,7 @@ class Place:
         Raises:
             Unavailable: the database does not answer.
         """
-        with _translated():
+        with translated():
             if self.database.is_sqlite:
                 return Store(Database(sqlite_url(self.file)), executor)
             database = Database(self.database.url, pool=_POOL)
@@ -231,36 +238,40 @@ class Store:
             taken = raw.execute(
                 self._spelt(statement, workflows), (self.executor, owner, now, now, APPLICATION, *workflows, _BATCH)
             ).fetchall()
-        return [self._claimed(story, workflow, owner) for story, workflow in taken]
+        return [Claimed(story, workflow, owner) for story, workflow in taken]
 
-    def _claimed(self, story: str, workflow: str, owner: str) -> Claimed:
+    def recall(self, story: str) -> Memory:
+        """Read a story's argument and its kept steps."""
         [(argument,)] = self._read("SELECT inputs FROM dbos.workflow_input WHERE workflow_uuid = ?", story)
         steps = self._read(
             "SELECT function_id, function_name, output, error FROM dbos.operation_outputs WHERE workflow_uuid = ?",
             story,
         )
         kept = {number: Kept(name, output, failure) for number, name, output, failure in steps}
-        return Claimed(story, workflow, values.decode_argument(argument), owner, kept)
+        return Memory(values.decode_argument(argument), kept)
 
     def executors(self) -> set[str]:
         """Return the executors that have stories under way."""
         found = self._read(
-            "SELECT DISTINCT executor_id FROM dbos.workflow_status WHERE status = 'PENDING' AND application_name = ?",
+            "SELECT DISTINCT executor_id FROM dbos.workflow_status WHERE status = 'PENDING' AND application_name = ?"
+            " AND executor_id IS NOT NULL",
             APPLICATION,
         )
         return {executor for (executor,) in found}
 
     def release(self, executor: str, story: str | None = None) -> int:
         """Let anybody claim what an executor has under way, or one story; its tokens are worth nothing from now on."""
-        statement = (
-            "UPDATE dbos.workflow_status SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL,"
-            " updated_at = ?, queue_name = coalesce(queue_name, ?)"
-            " WHERE status = 'PENDING' AND executor_id = ? AND application_name = ?"
-        )
-        parameters: list[Any] = [int(time.time() * 1000), _QUEUE, executor, APPLICATION]
+        which = "SELECT workflow_uuid FROM dbos.workflow_status WHERE status = 'PENDING' AND executor_id = ?"
+        parameters = [int(time.time() * 1000), _QUEUE, executor]
         if story is not None:
-            statement += " AND workflow_uuid = ?"
+            which += " AND workflow_uuid = ?"
             parameters.append(story)
+        if not self._database.is_sqlite:
+            which += " FOR UPDATE SKIP LOCKED"  # what a frozen process holds comes later
+        statement = (
+            "UPDATE dbos.workflow_status SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL,"  # noqa: S608
+            f" updated_at = ?, queue_name = coalesce(queue_name, ?) WHERE workflow_uuid IN ({which})"
+        )
         with self._raw() as raw:
             return int(raw.execute(self._spelt(statement), parameters).rowcount)
 
@@ -278,18 +289,18 @@ class Store:
         """Tell whether a story is its owner's still."""
         return self._read("SELECT owner_xid FROM dbos.workflow_status WHERE workflow_uuid = ?", story) == [(owner,)]
 
-    def forget(self, before_ms: int) -> int:
-        """Delete some of the stories that ended before a moment, with their steps. Returns how many."""
+    def forget(self, before_ms: int) -> bool:
+        """Delete a few of the stories that ended before a moment, with their steps. Returns whether there may be more."""
         old = self._read(
             "SELECT workflow_uuid FROM dbos.workflow_status WHERE completed_at < ? AND application_name = ? LIMIT ?",
             before_ms,
             APPLICATION,
-            _BATCH,
+            _FORGET,
         )
         if old:
             with self._writing():
                 self._system.delete_workflows([story for (story,) in old])
-        return len(old)
+        return len(old) == _FORGET
 
     def _read(self, statement: str, *parameters: Any, among: Collection[str] = ()) -> list[Any]:
         with self._raw(write=False) as raw:
@@ -304,17 +315,18 @@ class Store:
 
     @contextlib.contextmanager
     def _raw(self, *, write: bool = True) -> Iterator[Raw]:
-        with _translated(), self._turn if write else contextlib.nullcontext(), self._database.raw(write=write) as raw:
+        with translated(), self._turn if write else contextlib.nullcontext(), self._database.raw(write=write) as raw:
             yield raw
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        with _translated(), self._turn:
+        with translated(), self._turn:
             yield
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Raise a database's failures as errors that tell what to do."""
     try:
         yield
     except DATABASE_ERRORS as wrong:
@@ -324,7 +336,8 @@ def _translated() -> Iterator[None]:
 
 def _limit(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(_LIMITS)
+        for limit, value in LIMITS.items():
+            cursor.execute(f"SET {limit} = '{value}'")
     connection.commit()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from modelops.adapters.dbos import values
-from modelops.adapters.dbos.store import Claimed, Kept, Lost, Store
+from modelops.adapters.dbos.store import Claimed, Kept, Lost, Memory, Store
 from modelops.contracts.errors import StorageFull, Unavailable
 from modelops.contracts.schemas import Json
 from modelops.kernel.workflows import StepFailed, Workflow
@@ -39,11 +39,12 @@ class Teller(Protocol):
 class Telling:
     """A story under way in this process; the `Story` of its workflow. Lives on the teller's loop."""
 
-    def __init__(self, teller: Teller, claimed: Claimed, workflow: Workflow) -> None:
+    def __init__(self, teller: Teller, claimed: Claimed, workflow: Workflow, memory: Memory | None) -> None:
         self._teller = teller
         self._workflow = workflow
         self._claimed = claimed
-        self._kept = dict(claimed.kept)
+        self._memory = memory
+        self._kept: dict[int, Kept] = {}
         self._number = 0
         self._left = False
         self._acting = 0
@@ -65,19 +66,18 @@ class Telling:
 
     async def tell(self) -> None:
         """Tell the story to its end, and keep how it ended."""
+        memory, self._memory = self._memory, None
+        if memory is None:
+            memory = await _persist(self._teller, lambda: self._teller.store.recall(self.id))
+        self._kept = dict(memory.kept)
         try:
-            output = values.encode(
-                await self._workflow(self, self._claimed.argument), f"What story '{self.id}' returned"
-            )
-            end = {"output": output}
-        except Left:
-            return
-        except asyncio.CancelledError as wrong:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise  # the process ends, or the story was lost: it goes on elsewhere
-            end = {"failure": values.encode_failure(wrong)}
-        except Exception as wrong:
+            returned = await self._workflow(self, memory.argument)
+            end = {"output": values.encode(returned, f"What story '{self.id}' returned")}
+        except BaseException as wrong:
+            if self._left:
+                return
+            if _ended_from_outside(wrong):
+                raise
             log.warning(
                 "a workflow failed", extra={"story": self.id, "workflow": self._claimed.workflow}, exc_info=wrong
             )
@@ -131,12 +131,9 @@ class Telling:
                 log.info("a step waits for the world", extra={"story": self.id, "step": name, "why": wrong.detail})
                 await asyncio.sleep(max(wait, wrong.retry_after_s))
                 wait = min(2 * wait, _LONGEST_WAIT_S)
-            except asyncio.CancelledError as wrong:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
+            except BaseException as wrong:
+                if _ended_from_outside(wrong):
                     raise
-                return Kept(name, None, values.encode_failure(wrong))
-            except Exception as wrong:
                 return Kept(name, None, values.encode_failure(wrong))
 
     async def _allowed(self) -> None:
@@ -174,6 +171,13 @@ class Telling:
         return kept
 
 
+def _ended_from_outside(wrong: BaseException) -> bool:
+    """Tell whether it is the telling that ends: the process does, or the story was lost. It goes on elsewhere."""
+    task = asyncio.current_task()
+    canceled = isinstance(wrong, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return canceled or isinstance(wrong, Left)
+
+
 async def _persist(teller: Teller, do: Callable[[], _T]) -> _T:
     """Do what must be done with the database, however long it is away."""
     wait = _FIRST_WAIT_S
@@ -181,7 +185,7 @@ async def _persist(teller: Teller, do: Callable[[], _T]) -> _T:
         try:
             return await teller.blocking(do)
         except (Unavailable, StorageFull) as wrong:
-            log.warning("workflows wait for the database: %s", wrong.detail)
+            log.debug("a story waits for the database: %s", wrong.detail)
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_S)
 

@@ -1,9 +1,13 @@
 """An executor's lease: while it surely holds, its stories are its own; when it ran out, they are whoever's took them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
+from sqlalchemy.orm import Session
 
+from modelops.adapters.dbos.store import LIMITS, translated
 from modelops.contracts.clock import Clock
 from modelops.kernel import leases
 from modelops.kernel.database import Database
@@ -33,6 +37,14 @@ class Tenure:
         monotonic, wall = self._until
         return self._lease is not None and self._clock.monotonic() < monotonic and self._clock.now() < wall
 
+    @contextmanager
+    def _work(self) -> Iterator[Session]:
+        with translated(), self._database.work() as session:
+            if not self._database.is_sqlite:
+                for limit, value in LIMITS.items():
+                    session.execute(text(f"SET LOCAL {limit} = '{value}'"))
+            yield session
+
     @property
     def due(self) -> bool:
         """Tell whether a third of its time has passed."""
@@ -45,7 +57,7 @@ class Tenure:
         """
         before, unbroken = self._lease, self._lease is None or self.sure()
         monotonic, wall = self._clock.monotonic(), self._clock.now()
-        with self._database.work() as session:
+        with self._work() as session:
             if before is not None:
                 kept = session.execute(
                     select(LeaseRow.token).where(LeaseRow.name == self._name, LeaseRow.holder == self._holder)
@@ -60,11 +72,11 @@ class Tenure:
     def take(self, executor: str) -> Lease | None:
         """Take the lease of another executor, if it ran out, so that no third does and he himself notices."""
         name = _PREFIX + executor
-        with self._database.work(write=False) as session:
+        with translated(), self._database.work(write=False) as session:
             until = session.execute(select(LeaseRow.expires_at).where(LeaseRow.name == name)).scalar_one_or_none()
         if until is not None and until > self._clock.now():
             return None
-        with self._database.work() as session:
+        with self._work() as session:
             return leases.acquire(session, self._clock, name, self._holder, self.ttl_s)
 
     def give_back(self, lease: Lease | None = None) -> None:
@@ -75,7 +87,7 @@ class Tenure:
         mine = lease or self._lease
         if lease is None:
             self._lease = None
-        with self._database.work() as session:
+        with self._work() as session:
             if mine is not None:
                 session.execute(delete(LeaseRow).where(LeaseRow.name == mine.name, LeaseRow.token == mine.token))
             old = self._clock.now() - _KEEP

@@ -1,14 +1,16 @@
 """The port `Workflows` on DBOS."""
 
 import logging
+import os
 import secrets
+import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from modelops.adapters.dbos import values
 from modelops.adapters.dbos.executor import Executor
-from modelops.adapters.dbos.store import Claimed, Place, Store
+from modelops.adapters.dbos.store import Claimed, Memory, Place, Store
 from modelops.adapters.dbos.tenure import Tenure
 from modelops.contracts.clock import Clock
 from modelops.contracts.errors import NotFound, Unavailable
@@ -66,7 +68,7 @@ class DbosWorkflows:
             raise Unavailable("This process lost the lease of its workflows, and waits to get it back.")
         owner = executor.store.begin(story, workflow, text)
         if owner is not None:
-            executor.begin(Claimed(story, workflow, values.decode_argument(text), owner, {}))
+            executor.begin(Claimed(story, workflow, owner), Memory(values.decode_argument(text), {}))
 
     def tell(self, story: str) -> Told | None:
         """Return what is known of a story, or None where there is none."""
@@ -114,8 +116,9 @@ class DbosWorkflows:
                     hint="Whoever runs the platform's controller executes them.",
                 )
             if self._executor is None:
-                store = self._store = self._store or self._place.open(secrets.token_hex(8))
+                store = self._store = self._store or self._place.open(_executor_id())
                 tenure = Tenure(self._database, self._clock, store.executor, self._holder, self._ttl)
+                tenure.renew()
                 threads = 1 if self._database.is_sqlite else _POSTGRES_THREADS
                 executor = Executor(store, tenure, self._clock, self._workflows, self._keep, threads)
                 executor.open()
@@ -125,5 +128,9 @@ class DbosWorkflows:
     def _open(self) -> Store | None:
         with self._lock:
             if self._store is None and self._place.exists():
-                self._store = self._place.open(secrets.token_hex(8))
+                self._store = self._place.open(_executor_id())
             return self._store
+
+
+def _executor_id() -> str:
+    return f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"

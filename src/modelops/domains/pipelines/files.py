@@ -79,7 +79,7 @@ def _chosen(module: ModuleType, path: Path, name: str | None) -> Written:
     found = {
         key: value
         for key, value in vars(module).items()
-        if hasattr(type(value), "packed") and isinstance(value, Written) and not key.startswith("_")
+        if hasattr(type(value), "packed") and not key.startswith("_")  # no look at the value, which may refuse it
     }
     if name is not None:
         if name not in found:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from modelops.contracts import plugins
 from modelops.contracts.errors import MLOpsError, TrainingError
 from modelops.contracts.schemas import Schema
-from modelops.domains.training.schemas import Declared, InputKind, JobArtifact, JobResult
+from modelops.domains.training.schemas import Declared, InputKind, JobArtifact, JobInput, JobResult
 from modelops.domains.training.stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -70,6 +70,21 @@ class JobContext(Protocol, Generic[P_co]):
         ...
 
     @property
+    def id(self) -> str:
+        """Return the job's id."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, JobInput]:
+        """Return what the job was given, by name."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Return the attempt's own folder: what is written there is gone some time after its end."""
+        ...
+
+    @property
     def attempt(self) -> int:
         """Return which attempt at the job this is, from 1 on."""
         ...
@@ -83,7 +98,8 @@ class JobContext(Protocol, Generic[P_co]):
         ...
 
     def file(self, name: str) -> Path:
-        """Download an input that is a file. Raises as `table`."""
+        """Download an input: a file as it is, a dataset as a Parquet file, a model's package as a folder. Raises as
+        `table`."""
         ...
 
     def model(self, name: str) -> Any:

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.ports import JobBackend, JobSpec, Limits, Phase
+from modelops.contracts.settings import Settings
 from modelops.domains.training import lifecycle
 from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
@@ -179,6 +180,7 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         env={
             "MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s),
             **(environments(ctx.settings) if row.environment else {}),
+            **_containers(ctx.settings),
         },
         files={"job.json": json.dumps(task)},
         limits=Limits(
@@ -187,6 +189,16 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             timeout_s=resources.timeout_s,
         ),
     )
+
+
+def _containers(settings: Settings) -> dict[str, str]:
+    """Return the variables that say how containers are run, where that is not the usual way."""
+    said = {
+        "MODELOPS_CONTAINER_COMMAND": settings.container_command,
+        "MODELOPS_CONTAINER_OPTIONS": settings.container_options,
+    }
+    usual = {"MODELOPS_CONTAINER_COMMAND": "podman", "MODELOPS_CONTAINER_OPTIONS": ""}
+    return {name: value for name, value in said.items() if value != usual[name]}
 
 
 def _command(command: _Command, ports: Mapping[type, Any]) -> JobSpec:

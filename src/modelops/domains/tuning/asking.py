@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from modelops.contracts.ids import new_id
 from modelops.domains.experiments.ingest import parameter_entry
-from modelops.domains.experiments.lifecycle import NewRun, put_run, settle_run, take_up_run
-from modelops.domains.experiments.schemas import RunStatus
+from modelops.domains.experiments.lifecycle import NewRun, put_run, take_up_run
+from modelops.domains.tuning.ending import finish, is_worked_on, lapse
 from modelops.domains.tuning.ledger import (
     Entry,
     Ledger,
@@ -24,23 +24,22 @@ from modelops.domains.tuning.ledger import (
     update_trial,
     write_space,
 )
-from modelops.domains.tuning.rules import Stop, check_dimension, check_parameters, silence, why_stopped
-from modelops.domains.tuning.schemas import Beat, Beaten, StudyState, TrialAnswer, TrialAsk, TrialState
-from modelops.kernel import outbox
-from modelops.kernel.context import Actor, Context
+from modelops.domains.tuning.rules import check_dimension, check_parameters, why_stopped
+from modelops.domains.tuning.schemas import Beat, Beaten, TrialAnswer, TrialAsk, TrialState
+from modelops.domains.tuning.telling import end_trial
 from modelops.kernel.database import Raw
 from modelops.kernel.scope import Scope
-from modelops.kernel.work import Watching, Workplace
-
-_LAPSED = 100
 
 
 async def ask_trial(scope: Scope, study: str, body: TrialAsk) -> TrialAnswer:
     """Give a worker a trial to run: one that waits, else a new one with the parameters that it chose.
 
+    What it tells of the trial before is kept in the same write, also where no trial is left to run.
+
     Raises:
         NotFound: there is no such study.
         ParameterOutside: the parameters do not lie in the study's space.
+        TrialLost: the trial before is another worker's by now; nothing is given.
     """
     for name, dimension in body.space.items():
         check_dimension(name, dimension)
@@ -53,6 +52,8 @@ async def ask_trial(scope: Scope, study: str, body: TrialAsk) -> TrialAnswer:
 def _ask(raw: Raw, scope: Scope, name: str, body: TrialAsk) -> TrialAnswer:
     scope.actor.require("runs.write")
     study, now = lock_study(raw, scope.actor, name), scope.place.clock.now()
+    if body.ended is not None:
+        end_trial(raw, scope, study, body.ended.number, body.ended, now)
     before = find_trials(raw, study, "ask_key = ?", body.key)
     taken, stop, moved = before[0] if before else None, None, False
     if taken is None:
@@ -65,11 +66,13 @@ def _ask(raw: Raw, scope: Scope, name: str, body: TrialAsk) -> TrialAnswer:
             taken = None if moved else _make(raw, scope, study, body, now)
         if taken is None and stop is not None:
             finish(raw, scope.place, scope.actor, study, stop, now)
-        keep_study(raw, study)
+    keep_study(raw, study)
+    wait = taken is None and stop is not None and not stop.hard and is_worked_on(raw, study)
     values = read_values(raw, study.number, [taken.number]).get(taken.number, {}) if taken and taken.attempt > 1 else {}
     return TrialAnswer.model_construct(
         trial=None if taken is None else as_trial(taken, values),
         moved=moved,
+        wait=wait,
         stop=None if stop is None or taken is not None else stop.reason,
         changes=changes_since(raw, study, body.since, body.holder),
     )
@@ -175,55 +178,3 @@ def _beat(raw: Raw, scope: Scope, name: str, body: Beat) -> Beaten:
             lost.append(number)
     stop = why_stopped(study.progress, now)
     return Beaten(lost=lost, stop=stop.reason if stop is not None and stop.hard else None)
-
-
-def lapse(raw: Raw, place: Workplace | Context, actor: Actor, study: Ledger, now: datetime) -> int:
-    """Take the trials back whose workers fell silent, and return how many: they wait for another, or have failed for good.
-
-    While the platform was away nobody could be heard, so silence counts from when it began to watch.
-    """
-    if not _could_be_heard(place, study.lease_s, now):
-        return 0
-    silent = find_trials(raw, study, f"lease_until < ? ORDER BY number LIMIT {_LAPSED}", raw.moment(now))
-    for entry in silent:
-        again = entry.lapses < study.retries
-        reason = silence(study.lease_s)
-        if again:
-            raw.execute("DELETE FROM trial_values WHERE study_number = ? AND number = ?", (study.number, entry.number))
-        else:
-            study.count(TrialState.FAILED)
-        update_trial(
-            raw,
-            study,
-            entry,
-            state=TrialState.WAITING if again else TrialState.FAILED,
-            lapses=entry.lapses + 1,
-            holder=None,
-            lease_until=None,
-            reason=reason,
-            ended_at=None if again else raw.moment(now),
-        )
-        if entry.run_id is not None:
-            status = RunStatus.SCHEDULED if again else RunStatus.FAILED
-            settle_run(raw, place, actor, entry.run_id, status, reason)
-    return len(silent)
-
-
-def _could_be_heard(place: Workplace | Context, lease_s: float, now: datetime) -> bool:
-    watching = place.ports.get(Watching)
-    since = watching.since if watching is not None else None
-    return since is None or since + timedelta(seconds=lease_s) <= now
-
-
-def finish(raw: Raw, place: Workplace | Context, actor: Actor, study: Ledger, stop: Stop, now: datetime) -> None:
-    """Note that a study has come to its end, if nobody works on a trial of it any more."""
-    if study.state != StudyState.RUNNING:
-        return
-    live = (TrialState.RUNNING,) if stop.hard else (TrialState.RUNNING, TrialState.WAITING)
-    holes = ", ".join("?" * len(live))
-    if find_trials(raw, study, f"state IN ({holes}) LIMIT 1", *live):
-        return
-    study.state, study.reason, study.ended_at = StudyState.FINISHED, stop.reason, raw.moment(now)
-    kind = "modelops.tuning.study_finished"
-    best = {"best_value": study.best_value, "best_number": study.best_number}
-    outbox.put(raw, place, actor, kind, study.id, name=study.name, reason=stop.reason, **best)

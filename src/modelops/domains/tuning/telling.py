@@ -9,7 +9,7 @@ from modelops.domains.experiments.keys import number_within
 from modelops.domains.experiments.lifecycle import record_on_run, settle_run
 from modelops.domains.experiments.rules import to_microseconds
 from modelops.domains.experiments.schemas import RunStatus
-from modelops.domains.tuning.asking import finish
+from modelops.domains.tuning.ending import finish
 from modelops.domains.tuning.ledger import (
     Entry,
     Ledger,
@@ -24,6 +24,7 @@ from modelops.domains.tuning.ledger import (
 )
 from modelops.domains.tuning.rules import (
     SILENCE,
+    Stop,
     TrialEnded,
     TrialLost,
     check_dimension,
@@ -100,18 +101,24 @@ async def tell_trial(scope: Scope, study: str, number: int, body: TrialTell) -> 
 
 def _tell(raw: Raw, scope: Scope, name: str, number: int, body: TrialTell) -> TrialHeard:
     study, now = lock_study(raw, scope.actor, name), scope.place.clock.now()
-    entry = find_trial(raw, study, number)
-    check_result(body.state, body.values, body.reason, len(study.aims))
-    if not _told_before(study, entry, body):
-        _end(raw, scope, study, entry, body, now)
-        stop = why_stopped(study.progress, now)
-        if stop is not None:
-            finish(raw, scope.place, scope.actor, study, stop, now)
-        keep_study(raw, study)
-    stop = why_stopped(study.progress, now)
+    stop = end_trial(raw, scope, study, number, body, now)
+    keep_study(raw, study)
     return TrialHeard.model_construct(
         stop=None if stop is None else stop.reason, changes=changes_since(raw, study, body.since, body.holder)
     )
+
+
+def end_trial(raw: Raw, scope: Scope, study: Ledger, number: int, body: TrialTell, now: datetime) -> Stop | None:
+    """End a trial of a study that is locked, and return why the study stops, if it does. Raises as `tell_trial`."""
+    entry = find_trial(raw, study, number)
+    check_result(body.state, body.values, body.reason, len(study.aims))
+    fresh = not _told_before(study, entry, body)
+    if fresh:
+        _end(raw, scope, study, entry, body, now)
+    stop = why_stopped(study.progress, now)
+    if fresh and stop is not None:
+        finish(raw, scope.place, scope.actor, study, stop, now)
+    return stop
 
 
 def _told_before(study: Ledger, entry: Entry, body: TrialTell) -> bool:

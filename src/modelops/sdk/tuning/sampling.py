@@ -16,6 +16,7 @@ from modelops.domains.tuning.schemas import (
     PrunerName,
     Study,
     TrialAsk,
+    TrialEnd,
     TrialReport,
     TrialState,
     TrialTell,
@@ -32,6 +33,7 @@ _GATHER_S = 0.1
 """How often at most a trial that can be pruned reports."""
 
 _GATHER_UNPRUNED_S = 1.0
+_SHORT_S = 0.05
 _PATIENCE_S, _PAUSE_S = 600.0, 0.5
 
 T = TypeVar("T")
@@ -56,7 +58,7 @@ class Sampling:
         self.gather_s = _GATHER_UNPRUNED_S if study.pruner.name is PrunerName.NONE else _GATHER_S
         self._pruner = make_pruner(study.pruner)
         self._asking = threading.Lock()
-        self._asked = 0
+        self._asked, self._choice_s, self._others = 0, 0.0, False
         self._held: dict[int, Trial] = {}
         self._closed = threading.Event()
         self._beats: threading.Thread | None = None
@@ -80,18 +82,50 @@ class Sampling:
         with self._asking:
             if self.mirror.cursor == 0:
                 self.sync()
-            salt = ""
-            while not self.stopping.is_set():
-                asked = self._ask(salt)
-                if asked is not None or self.stop is not None:
-                    return asked
-                salt = "" if self.study.sampler.name in NUMBERED else self.holder
-            return None
+            trial = self._ask_on(None)
+        return trial or self._await_others()
 
-    def _ask(self, salt: str) -> Trial | None:
+    def go_on(self, trial: Trial, state: TrialState, values: Sequence[float] | None) -> Trial | None:
+        """Tell how a trial ended and ask for the next, in one request where the choice of a point takes no time.
+
+        Raises:
+            TrialLost: it is another worker's by now, and no trial was asked for.
+        """
+        if self._choice_s > _SHORT_S:  # what was computed must not wait for that
+            self.tell(trial, state, values)
+            return self.ask()
+        with self._asking:
+            pending = trial.take_pending()
+            ended = TrialEnd(number=trial.number, **self._told(trial, state, values, None, pending))
+            self.mirror.end(trial.own_id, state, values)
+            following = self._ask_on(ended)
+        return following or self._await_others()
+
+    def _await_others(self) -> Trial | None:
+        """Wait while the budget is spent and workers elsewhere have trials: one that falls silent leaves its trial to this."""
+        while self._others and not self.stopping.wait(min(1.0, self.study.lease_s / 3)):
+            with self._asking:
+                trial = self._ask_on(None)
+            if trial is not None:
+                return trial
+        return None
+
+    def _ask_on(self, ended: TrialEnd | None) -> Trial | None:
+        salt = ""
+        while ended is not None or not self.stopping.is_set():
+            asked = self._ask(salt, ended)
+            if ended is not None:
+                self._held.pop(ended.number, None)
+                ended = None
+            if asked is not None or self.stop is not None:
+                return asked
+            salt = "" if self.study.sampler.name in NUMBERED else self.holder
+        return None
+
+    def _ask(self, salt: str, ended: TrialEnd | None) -> Trial | None:
         """Ask once; without an answer and a reason, others were faster."""
         base, number = self.mirror.cursor, self.mirror.next_number
-        chosen = None if self.mirror.has_waiting else self._choose(number, salt)
+        chosen = None if self.mirror.has_waiting or self._others else self._choose(number, salt)
         self._asked += 1
         ask = TrialAsk(
             holder=self.holder,
@@ -101,6 +135,7 @@ class Sampling:
             system={} if chosen is None else self.mirror.take_changed(chosen._trial_id),
             expected=None if salt or chosen is None else number,
             since=base,
+            ended=ended,
         )
         answer = self._patiently(lambda: self.client.tuning.ask_trial(self.study.id, ask))
         given = answer.trial
@@ -112,6 +147,7 @@ class Sampling:
         self.mirror.apply(answer.changes)
         if answer.changes.more:
             self.sync()
+        self._others = answer.wait and self.mirror.works_elsewhere(self._held)
         if given is None:
             self.stop = answer.stop
             return None
@@ -124,7 +160,10 @@ class Sampling:
 
     def _choose(self, number: int, salt: str) -> optuna.Trial:
         """Choose a point for a new trial, which lies in the mirror provisionally."""
-        return self._suggest_all(self._study(number, salt).ask())
+        began = time.monotonic()
+        chosen = self._suggest_all(self._study(number, salt).ask())
+        self._choice_s = time.monotonic() - began
+        return chosen
 
     def _take_up(self, trial_id: int, number: int) -> optuna.Trial:
         """Return a trial that waited; what it lacks of parameters is chosen."""
@@ -168,22 +207,32 @@ class Sampling:
         """
         self._held.pop(trial.number, None)
         pending = trial.take_pending()
-        tell = TrialTell(
-            holder=self.holder,
-            attempt=trial.attempt,
-            state=state,
-            values=None if values is None else list(values),
-            reason=reason,
-            since=self.mirror.cursor,
-            intermediate=pending.pop("values"),
-            **pending,
-        )
+        tell = TrialTell(**self._told(trial, state, values, reason, pending))
         heard = self._patiently(lambda: self.client.tuning.tell_trial(self.study.id, trial.number, tell))
         if state is TrialState.WAITING:
             self.mirror.give_back(trial.number)
         else:
             self.mirror.end(trial.own_id, state, values)
         self.mirror.apply(heard.changes)
+
+    def _told(
+        self,
+        trial: Trial,
+        state: TrialState,
+        values: Sequence[float] | None,
+        reason: str | None,
+        pending: dict[str, Any],
+    ) -> dict[str, Any]:
+        return {
+            "holder": self.holder,
+            "attempt": trial.attempt,
+            "state": state,
+            "values": None if values is None else list(values),
+            "reason": reason,
+            "since": self.mirror.cursor,
+            "intermediate": pending["values"],
+            **{name: value for name, value in pending.items() if name != "values"},
+        }
 
     def drop(self, trial: Trial) -> None:
         """Forget a trial that is another's by now."""

@@ -80,15 +80,15 @@ class Workers:
             one.result()
 
     def _work(self) -> None:
-        while self._may_begin():
-            trial = self.sampling.ask()
-            if trial is None:
-                return
+        trial = self.sampling.ask() if self._may_begin() else None
+        while trial is not None:
+            present = trial
             try:
-                self._try(trial)
+                trial = self._try(present)
             except (TrialLost, TrialEnded) as lost:
-                log.warning("trial %d is dropped: %s", trial.number, lost)
-                self.sampling.drop(trial)
+                log.warning("trial %d is dropped: %s", present.number, lost)
+                self.sampling.drop(present)
+                trial = self.sampling.ask()
 
     def _may_begin(self) -> bool:
         with self._lock:
@@ -98,26 +98,37 @@ class Workers:
                 self.left -= 1
             return True
 
-    def _try(self, trial: Trial) -> None:
+    def _try(self, trial: Trial) -> Trial | None:
+        """Run a trial, tell how it ended, and return the next one, if there is to be one."""
         try:
             values = _values(self.objective(trial), len(self.sampling.study.objectives))
         except (TrialPruned, optuna.TrialPruned):
-            self._tell(trial, TrialState.PRUNED)
+            return self._go_on(trial, TrialState.PRUNED, None)
         except (TrialLost, TrialEnded):
             raise
+        except Interrupted:
+            self.sampling.tell(trial, TrialState.WAITING)
+            return None
         except Exception as failure:
-            if isinstance(failure, Interrupted):
-                self._tell(trial, TrialState.WAITING)
-                return
-            self._tell(trial, TrialState.FAILED, reason=f"{type(failure).__name__}: {failure}"[:_REASON])
+            self.sampling.tell(trial, TrialState.FAILED, reason=f"{type(failure).__name__}: {failure}"[:_REASON])
             log.warning("trial %d failed", trial.number, exc_info=failure)
+            self._tell_watcher(trial, TrialState.FAILED, None)
             self._count_failure(trial, failure)
+            return self.sampling.ask() if self._may_begin() else None
         except BaseException:
-            self._tell(trial, TrialState.WAITING)
+            self.sampling.tell(trial, TrialState.WAITING)
             raise
+        self._worked = True
+        return self._go_on(trial, TrialState.COMPLETE, values)
+
+    def _go_on(self, trial: Trial, state: TrialState, values: Sequence[float] | None) -> Trial | None:
+        if self._may_begin():
+            following = self.sampling.go_on(trial, state, values)
         else:
-            self._worked = True
-            self._tell(trial, TrialState.COMPLETE, values)
+            self.sampling.tell(trial, state, values)
+            following = None
+        self._tell_watcher(trial, state, values)
+        return following
 
     def _count_failure(self, trial: Trial, failure: Exception) -> None:
         with self._lock:
@@ -132,11 +143,8 @@ class Workers:
                 else "With `on_failure='continue'` a failed trial leaves the study going.",
             ) from failure
 
-    def _tell(
-        self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, reason: str | None = None
-    ) -> None:
-        self.sampling.tell(trial, state, values, reason)
-        if self.watch is not None and state is not TrialState.WAITING:
+    def _tell_watcher(self, trial: Trial, state: TrialState, values: Sequence[float] | None) -> None:
+        if self.watch is not None:
             self.watch(trial, state, values)
 
 

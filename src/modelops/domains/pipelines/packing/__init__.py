@@ -90,6 +90,22 @@ def pack(
     return Packed(whole, archive, lock)
 
 
+def pack_function(function: Callable[..., Any]) -> tuple[str, bytes]:
+    """Pack a function alone: return how a worker names it, `module:name`, and the archive of its module and of the local
+    modules that this imports. Raises as `pack`, but for what a document has."""
+    module, file = module_of(function), file_of(function.__module__)
+    name = f"{module}:{function.__qualname__}"
+    if file is None:
+        return name, pack_files(dict(pack_session({function.__qualname__: function})))
+    needed = _needed(Finder((), {module: file}), module)
+    if not needed:
+        raise InvalidInput(
+            f"'{name}' is of an installed package, and is not packed.",
+            hint=f"Run it by its name, where the package is installed: function={name}.",
+        )
+    return name, pack_files(dict(_files_of(needed)))
+
+
 def module_of(function: Callable[..., Any]) -> str:
     """Return the name under which a worker imports a function's module."""
     if is_session(function.__module__):

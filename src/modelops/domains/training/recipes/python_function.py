@@ -1,12 +1,15 @@
 """Any Python function of an installed package as a job."""
 
 import importlib
+import sys
+import tarfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from modelops.contracts.errors import InvalidInput
+from modelops.contracts.errors import InvalidInput, MissingExtra
 from modelops.contracts.schemas import Json, Schema
 from modelops.domains.training.recipe import JobContext
 from modelops.domains.training.schemas import Declared, InputKind, JobResult
@@ -26,13 +29,18 @@ class PythonFunction:
     description = "Calls a function of an installed package with the job."
     Parameters = FunctionParameters
     inputs: Mapping[str, Declared] = {
-        "dataset": Declared(kind=InputKind.DATASET, description="What `job.table()` returns.", required=False)
+        "dataset": Declared(kind=InputKind.DATASET, description="What `job.table()` returns.", required=False),
+        "code": Declared(
+            kind=InputKind.FILE, description="An archive (tar, zstd) of modules to import from.", required=False
+        ),
     }
     any_input = True
     alike = ("function",)
 
     def run(self, job: JobContext[FunctionParameters]) -> JobResult:
         """Call the function."""
+        if "code" in job.inputs:
+            sys.path.insert(0, str(_unpacked(job.file("code"), job.folder / "code")))
         reference = job.parameters.function
         result = _function(reference)(job, **job.parameters.arguments)
         if isinstance(result, JobResult):
@@ -47,6 +55,24 @@ class PythonFunction:
                 hint="Return None, a `JobResult`, or a dict with some of its members: run_id, model_version_id, metrics, "
                 "summary.",
             ) from wrong
+
+
+def _unpacked(archive: Path, to: Path) -> Path:
+    """Unpack an archive of modules into a folder, and return it."""
+    try:
+        import zstandard
+    except ModuleNotFoundError:
+        raise MissingExtra(
+            "The job's code is packed by zstandard, which its environment lacks.", hint="Name zstandard in the lock."
+        ) from None
+    to.mkdir(exist_ok=True)
+    try:
+        with archive.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                tar.extractall(to, filter="data")
+    except (tarfile.TarError, zstandard.ZstdError, EOFError) as wrong:
+        raise InvalidInput(f"The input 'code' is no archive of modules: {wrong}.") from wrong
+    return to
 
 
 def _function(reference: str) -> Any:
