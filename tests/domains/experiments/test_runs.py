@@ -261,6 +261,20 @@ def test_a_job_writes_on_its_own_runs_alone(granted, experiments, run):
     assert experiments.update_run(own.id, name="a person may").name == "a person may"
 
 
+def test_the_steps_of_a_pipelines_run_write_on_what_it_began_alone(granted, experiments, run):
+    steps, others = (granted(subject).experiments for subject in ("prn_1", "prn_2"))
+    own = steps.create_run("trials")
+    assert own.job_id is None
+    steps.log_batch(own.id, tags={"a": "b"})
+    steps.update_run(own.id, status="finished")
+    assert experiments.get_run(own.id).status == "finished"
+    for grant, foreign in ((others, own), (steps, run)):
+        with pytest.raises(PermissionDenied):
+            grant.log_batch(foreign.id, tags={"a": "b"})
+        with pytest.raises(PermissionDenied):
+            grant.update_run(foreign.id, status="failed")
+
+
 def test_the_runs_of_a_job_end_with_it(granted, in_project, experiments, run):
     job = granted("job_1").experiments
     ended, open_ = job.create_run("trials"), job.create_run("trials")

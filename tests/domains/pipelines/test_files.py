@@ -40,6 +40,14 @@ def test_one_of_several_is_named(tmp_path: Path) -> None:
         load_pipeline(f"{tmp_path}/several.py:three")
 
 
+def test_ready_made_pipelines_are_found_in_a_file(tmp_path: Path) -> None:
+    text = (
+        'from modelops import TrainingPipeline\n\ntraining = TrainingPipeline("iris", config={"data_source": "iris"})\n'
+    )
+    (tmp_path / "ready.py").write_text(text)
+    assert load_pipeline(tmp_path / "ready.py").packed().document.name == "iris"
+
+
 def test_a_file_of_a_package_is_imported_as_part_of_it(tmp_path: Path) -> None:
     package = tmp_path / "shop" / "jobs"
     package.mkdir(parents=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from modelops.contracts.errors import NotFound
 from modelops.contracts.terminal import (
     AsJson,
     group,
@@ -46,9 +47,20 @@ _SHORT = with_short_names(
 
 app = typer.Typer(cls=_SHORT, help="Pipelines, their runs and steps.", no_args_is_help=True)
 
+
+def _run_id(ctx: typer.Context, run: str) -> str:
+    """Return the id of a run; `latest` is the project's newest."""
+    if run != "latest" or ctx.resilient_parsing:
+        return run
+    newest = group(ctx, Pipelines).list_runs(limit=1).items
+    if not newest:
+        raise NotFound("There are no runs yet.", hint="Begin one: mops pipelines run PIPELINE")
+    return newest[0].id
+
+
 Source = Annotated[str, typer.Argument(help="A file: nightly.yaml, nightly.py, or nightly.py:name.")]
 Named = Annotated[str, typer.Argument(help="A pipeline, by name or id.")]
-RunArg = Annotated[str, typer.Argument(help="A run's id, prn_….")]
+RunArg = Annotated[str, typer.Argument(help="A run's id, prn_…, or latest.", callback=_run_id)]
 StepArg = Annotated[str, typer.Argument(help="A step: its name, or name[3] for a member of a fan-out.")]
 Parameters = Annotated[
     list[str] | None, typer.Option("--parameter", "-p", help="KEY=VALUE, the value in JSON; repeat it.")
@@ -312,7 +324,7 @@ def clear_cache(
 @app.command()
 def graph(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(help="A run's id, a registered pipeline, or a file.")],
+    source: Annotated[str, typer.Argument(help="A run's id or latest, a registered pipeline, or a file.")],
     version: Annotated[str, typer.Option(help="Of a registered pipeline: a number, or latest.")] = "latest",
     form: Annotated[GraphForm, typer.Option("--format", help="What is written.")] = GraphForm.TEXT,
     as_json: AsJson = False,
@@ -323,8 +335,8 @@ def graph(
         document = load_pipeline(source).document
     else:
         pipelines = group(ctx, Pipelines)
-        if source.startswith("prn_"):
-            run = pipelines.get_run(source)
+        if source.startswith("prn_") or source == "latest":
+            run = pipelines.get_run(_run_id(ctx, source))
             source, version, steps = run.pipeline, str(run.version), list(pipelines.all_steps(run.id))
         document = pipelines.get_pipeline_version(source, version).document
     if as_json:

@@ -76,17 +76,18 @@ def _split(source: str) -> tuple[Path, str | None]:
 
 
 def _chosen(module: ModuleType, path: Path, name: str | None) -> Written:
-    found = {
+    found: dict[str, Written] = {
         key: value
         for key, value in vars(module).items()
-        if hasattr(type(value), "packed") and isinstance(value, Written) and not key.startswith("_")
+        if hasattr(type(value), "packed") and not key.startswith("_")  # no look at the value, which may refuse it
     }
     if name is not None:
         if name not in found:
             told = ", ".join(found) or "none"
             raise InvalidInput(f"'{path.name}' has no pipeline '{name}'.", hint=f"There are: {told}.")
         return found[name]
-    own = {id(one): one for one in found.values() if getattr(one, "__module__", module.__name__) == module.__name__}
+    here = module.__name__  # one that was imported says where it is from
+    own = {id(one): one for one in found.values() if vars(one).get("__module__", here) == here}
     if len(own) == 1:
         return next(iter(own.values()))
     if not found:

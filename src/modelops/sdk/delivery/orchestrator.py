@@ -25,7 +25,7 @@ class OrchestrationResult(Schema):
 
 @dataclass(frozen=True)
 class _Member:
-    pipeline: "str | Written | WholePipeline[Any]"
+    pipeline: "str | Written"
     needs: tuple[str, ...]
     parameters: dict[str, Json]
 
@@ -61,7 +61,7 @@ class PipelineOrchestrator(WholePipeline[OrchestrationResult]):
     def add_pipeline(
         self,
         name: str,
-        pipeline: "str | Written | WholePipeline[Any] | None" = None,
+        pipeline: "str | Written | None" = None,
         *,
         depends_on: Sequence[str] = (),
         parameters: Mapping[str, Json] | None = None,
@@ -136,7 +136,5 @@ class PipelineOrchestrator(WholePipeline[OrchestrationResult]):
         return OrchestrationResult(run_id=run.id, runs=runs)
 
 
-def _name_of(pipeline: "str | Written | WholePipeline[Any]") -> str:
-    if isinstance(pipeline, str):
-        return pipeline
-    return pipeline.name if isinstance(pipeline, WholePipeline) else pipeline.document.name
+def _name_of(pipeline: "str | Written") -> str:
+    return pipeline if isinstance(pipeline, str) else pipeline.document.name

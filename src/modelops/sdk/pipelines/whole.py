@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 from modelops.contracts.errors import MLOpsError, NotFound
+from modelops.domains.pipelines.document import PipelineDocument
+from modelops.domains.pipelines.packing import Packed
 from modelops.domains.pipelines.schedules.client import Schedules
 from modelops.domains.pipelines.schemas import PipelineRun, PipelineVersion, RunState, StepState
 from modelops.sdk.client import Client
@@ -38,6 +40,15 @@ class WholePipeline(Connected, ABC, Generic[R]):
     @abstractmethod
     def template(self) -> Template:
         """Return the pipeline as it is registered."""
+
+    @property
+    def document(self) -> PipelineDocument:
+        """Return the pipeline's document, without its code."""
+        return self.template.document
+
+    def packed(self) -> Packed:
+        """Return it with its code, ready to be submitted, as `mops pipelines run FILE` does."""
+        return self.template.packed()
 
     @abstractmethod
     def _result(self, run: PipelineRun) -> R:
