@@ -76,7 +76,7 @@ def _split(source: str) -> tuple[Path, str | None]:
 
 
 def _chosen(module: ModuleType, path: Path, name: str | None) -> Written:
-    found = {
+    found: dict[str, Written] = {
         key: value
         for key, value in vars(module).items()
         if hasattr(type(value), "packed") and not key.startswith("_")  # no look at the value, which may refuse it
