@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "pipelines.md").read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_page_works_as_written(tmp_path):
     file, program = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "houses.py").write_text(file)

@@ -25,6 +25,8 @@ from modelops.kernel.context import Context
 from modelops.kernel.database import raw_of
 
 _AT_ONCE = 500
+_MOST_TOLD_BYTES = 256 * 1024
+"""What jobs and notifications take lies in the database."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ def _begin_own(
         values = _values(inputs, read)
         if values is None:
             fail(ctx, run, spec, row, "An input of it cannot be read.", hopeless=True)
+        elif len(json.dumps(values)) > _MOST_TOLD_BYTES:
+            fail(ctx, run, spec, row, "Its inputs have 256 KiB at most: it takes facts, no data.", hopeless=True)
         elif spec.notify is not None:
             facts = {"step": row.key, "pipeline": run.pipeline, "name": run.name, "data": values}
             ctx.emit("modelops.pipelines.notified", run.id, message=spec.notify.message, **facts)

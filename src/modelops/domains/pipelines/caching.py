@@ -56,8 +56,8 @@ def find_cached(ctx: Context, keys: Sequence[str]) -> dict[str, PipelineCacheRow
     for start in range(0, len(keys), _AT_ONCE):
         query = ctx.query(PipelineCacheRow).where(PipelineCacheRow.key.in_(keys[start : start + _AT_ONCE]))
         found |= {row.key: row for row in ctx.session.scalars(query)}
-    if not _are_there(ctx, [row.outputs for row in found.values()]):
-        found = {key: row for key, row in found.items() if _are_there(ctx, [row.outputs])}
+    if not are_there(ctx, [row.outputs for row in found.values()]):
+        found = {key: row for key, row in found.items() if are_there(ctx, [row.outputs])}
     ids = [row.id for row in found.values()]
     for start in range(0, len(ids), _AT_ONCE):
         used = PipelineCacheRow.id.in_(ids[start : start + _AT_ONCE])
@@ -121,7 +121,8 @@ def _forget(ctx: Context, project_id: str, ids: Sequence[str]) -> int:
     return len(ids)
 
 
-def _are_there(ctx: Context, results: Sequence[Mapping[str, Any]]) -> bool:
+def are_there(ctx: Context, results: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether all that results refer to is there; it stays until this unit of work is committed."""
     refs = [ValueRef.model_validate(ref) for outputs in results for ref in outputs.values()]
     try:
         data.hold_artifacts(ctx, [ref.digest for ref in refs if ref.digest is not None])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from modelops.contracts.errors import InvalidInput, MLOpsError
+from modelops.contracts.errors import ArtifactCorrupted, InvalidInput, MLOpsError, TooLarge
 from modelops.contracts.ports import BlobStore, JobBackend, JobSpec, Phase
 from modelops.contracts.schemas import Json
 from modelops.domains.pipelines import caching, staffing, watching
@@ -146,7 +146,13 @@ class Clockwork:
 
     def act(self, ports: Mapping[type, Any], state: set[str]) -> dict[str, Json]:
         """Read it."""
-        return {digest: read_json(ports[BlobStore], digest) for digest in state}
+        found = {}
+        for digest in state:
+            try:
+                found[digest] = read_json(ports[BlobStore], digest)
+            except (ArtifactCorrupted, TooLarge) as wrong:  # the step fails for the lack of it
+                log.warning("a step's input cannot be read: %s", wrong)
+        return found
 
     def apply(self, ctx: Context, key: str, seen: dict[str, Json]) -> None:
         """Write what became of the step."""
@@ -202,7 +208,16 @@ def _drive(ports: Mapping[type, Any], place: Place, *, over: bool) -> Sight | No
         return None
     if start.problem is None and seen.phase is Phase.RUNNING and place.state == staffing.RUNNING:
         return None
+    if seen.ended and seen.exit_code:
+        seen = replace(seen, reason=_last_words(backend, place.id, seen.exit_code))
     return Sight(place.id, seen, start.problem, start.hopeless)
+
+
+def _last_words(backend: JobBackend, name: str, code: int) -> str:
+    """Say how a worker ended by itself, with the last line of its output: it tells why."""
+    lines = backend.log(name).decode(errors="replace").split("\n")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"it ended with code {code}{': ' + said[:500] if said else ''}"
 
 
 def _start(ports: Mapping[type, Any], place: Place, command: JobSpec) -> _Start:

@@ -2,17 +2,15 @@
 
 from sqlalchemy import select
 
-from modelops.contracts.errors import InvalidInput, NotFound
+from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ids import new_id
-from modelops.contracts.schemas import jsonable
-from modelops.domains.data import service as data
-from modelops.domains.models import service as models
+from modelops.domains.pipelines.caching import are_there
 from modelops.domains.pipelines.document import PipelineDocument
 from modelops.domains.pipelines.graph import downstream_of
 from modelops.domains.pipelines.rows import FAN_OUT, as_run, document_of, find_run, hold
 from modelops.domains.pipelines.rules import RunOpen
 from modelops.domains.pipelines.runs import begin
-from modelops.domains.pipelines.schemas import PipelineRun, RunCreate, RunRerun, RunState, StepState, ValueRef
+from modelops.domains.pipelines.schemas import PipelineRun, RunCreate, RunRerun, RunState, StepState
 from modelops.domains.pipelines.tables import PipelineRunRow, PipelineStepRow, PipelineVersionRow
 from modelops.kernel.context import Context
 
@@ -75,19 +73,14 @@ def _take_over(ctx: Context, old: PipelineRunRow, new: PipelineRunRow, again: se
         PipelineStepRow.state.in_((StepState.SUCCEEDED, StepState.CACHED)),
         PipelineStepRow.kind != FAN_OUT,
     )
-    held: list[str] = []
-    for row in ctx.session.scalars(query.order_by(PipelineStepRow.place)):
-        refs = {name: ValueRef.model_validate(ref) for name, ref in row.outputs.items()}
-        if row.step in again or not _are_there(ctx, refs):
-            continue
-        held += [ref.digest for ref in refs.values() if ref.digest is not None]
-        ctx.session.add(_cached(ctx, old, new, row, refs))
-    hold(ctx, new.id, new.project_id, held)
+    kept = [row for row in ctx.session.scalars(query.order_by(PipelineStepRow.place)) if row.step not in again]
+    if not are_there(ctx, [row.outputs for row in kept]):
+        kept = [row for row in kept if are_there(ctx, [row.outputs])]
+    ctx.session.add_all([_cached(ctx, old, new, row) for row in kept])
+    hold(ctx, new.id, new.project_id, [ref["digest"] for row in kept for ref in row.outputs.values() if ref["digest"]])
 
 
-def _cached(
-    ctx: Context, old: PipelineRunRow, new: PipelineRunRow, row: PipelineStepRow, refs: dict[str, ValueRef]
-) -> PipelineStepRow:
+def _cached(ctx: Context, old: PipelineRunRow, new: PipelineRunRow, row: PipelineStepRow) -> PipelineStepRow:
     now = ctx.clock.now()
     return PipelineStepRow(
         id=new_id("pst"),
@@ -104,20 +97,9 @@ def _cached(
         attempt=0,
         failures=0,
         lost=0,
-        outputs=jsonable(refs),
+        outputs=row.outputs,
         cached_from=row.cached_from or old.id,
         log_characters=0,
         started_at=now,
         ended_at=now,
     )
-
-
-def _are_there(ctx: Context, refs: dict[str, ValueRef]) -> bool:
-    try:
-        data.hold_artifacts(ctx, [ref.digest for ref in refs.values() if ref.digest is not None])
-        for ref in refs.values():
-            if ref.model_version_id is not None:
-                models.get_version_by_id(ctx, ref.model_version_id)
-    except NotFound:
-        return False
-    return True

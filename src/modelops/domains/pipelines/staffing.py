@@ -140,20 +140,19 @@ def live_workers(ctx: Context) -> frozenset[str]:
 def _settle(ctx: Context, run: PipelineRunRow, worker: PipelineWorkerRow, sight: Sight) -> None:
     seen = sight.observation
     if sight.problem is not None:
-        run.reason = f"A worker cannot start: {sight.problem}"
-        run.touch()
+        _tell(run, f"A worker cannot start: {sight.problem}")
         if sight.hopeless:
             _end(ctx, run, worker, sight.problem)
             _give_up(ctx, run)
     elif seen.ended:
-        told = seen.reason or (f"it ended with code {seen.exit_code}" if seen.exit_code else None)
+        told = seen.reason
         _end(ctx, run, worker, told)
         if worker.heard_at is None and run.ended_at is None:
-            run.reason = f"A worker ended before it took anything up: {told or 'without a word'}."
-            run.touch()
+            _tell(run, f"A worker ended before it took anything up: {told or 'without a word'}.")
             _give_up(ctx, run)
     elif worker.state == STARTING and seen.phase is Phase.RUNNING:
         worker.state = RUNNING
+        _tell(run, None)
 
 
 def _end(ctx: Context, run: PipelineRunRow, worker: PipelineWorkerRow, reason: str | None) -> None:
@@ -166,6 +165,13 @@ def _end(ctx: Context, run: PipelineRunRow, worker: PipelineWorkerRow, reason: s
     for row in ctx.session.scalars(mine.with_for_update()):
         give_back(ctx, run, row, f"Its worker ended: {reason or 'without a word'}.")
     wake(ctx, ends_of(run.id), work_of(run.id))
+
+
+def _tell(run: PipelineRunRow, problem: str | None) -> None:
+    """Say at the run what keeps its workers from coming up; a run that somebody paused or cancelled says that."""
+    if run.state in (RunState.QUEUED, RunState.RUNNING) and run.reason != problem:
+        run.reason = problem
+        run.touch()
 
 
 def _give_up(ctx: Context, run: PipelineRunRow) -> None:

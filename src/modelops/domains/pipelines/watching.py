@@ -172,7 +172,7 @@ def end_overdue_step(ctx: Context, step_id: str, read: Mapping[str, Json]) -> No
     inside = within(ctx, run)
     spec = document_of(ctx, run.version_id).steps[row.step]
     now = ctx.clock.now()
-    if row.state == StepState.RETRYING and row.kind == "job":
+    if row.state == StepState.RETRYING and row.kind == "job" and run.state != RunState.PAUSED:
         row.state = StepState.WAITING
         ctx.session.flush()
         begin_steps(
