@@ -211,6 +211,7 @@ def test_a_single_moment_begins_once(local, clock):
     local.controller.turn()
     assert moments(local, state="begun") == [START + timedelta(hours=1)]
     assert client.pipelines.get_schedule("once").state == "ended"
+    assert client.pipelines.update_schedule("once", description="It is over.").state == "ended"
 
 
 def test_a_clock_that_jumps_ahead_and_back_doubles_and_loses_nothing(timed, clock):

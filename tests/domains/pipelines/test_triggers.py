@@ -12,6 +12,7 @@ from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound, Per
 from modelops.domains.pipelines.triggers.facts import check_content, fits, given_by
 from modelops.domains.pipelines.triggers.schemas import RateLimit
 from modelops.domains.pipelines.triggers.tables import TriggerRow
+from modelops.domains.training.schemas import JobCreate
 from modelops.testing.platform import running_platform
 
 CREATED = "modelops.data.dataset_version_created"
@@ -169,8 +170,8 @@ def test_a_pipeline_that_triggers_itself_for_ever_is_stopped_and_people_are_told
     emit(wired, "modelops.pipelines.run_queued", "prn_of_a_person")
     turn(wired, 15)
     found = client.pipelines.list_trigger_history("loop").items
-    assert [one.depth for one in found] == list(range(11, -1, -1))
-    assert [one.state for one in found] == ["failed"] + ["begun"] * 11
+    assert [one.depth for one in found] == list(range(10, -1, -1))
+    assert [one.state for one in found] == ["failed"] + ["begun"] * 10
     assert "11th of a chain" in found[0].reason
     assert client.pipelines.list_trigger_history("told").items == []  # what tells of triggers triggers nothing
     assert [e for e in _events(wired) if e.type == "modelops.pipelines.beginning_failed"]
@@ -199,6 +200,21 @@ def test_two_triggers_hear_the_same_event_each_in_its_own_name(local):
     emit(local, "modelops.test.happened")
     turn(local)
     assert {row.owner for row in beginnings(local)} == {client.identity.get_me().id, scientist.identity.get_me().id}
+
+
+def test_an_event_that_gives_a_job_what_it_cannot_take_holds_nothing_up(local):
+    client = local.client()
+    client.data.create_dataset("numbers")
+    client.data.create_dataset_version("numbers", b"a,b\n1,2\n", format="csv")
+    job = JobCreate(recipe="python-function", dataset="numbers", parameters={})
+    client.pipelines.create_trigger("t", events=["modelops.test.*"], job=job, mapping={"function": "data.f"})
+    for function in ([1, [2]], {"a": {"b": 1}}, "json:dumps"):
+        emit(local, "modelops.test.happened", f=function)
+    turn(local)
+    found = client.pipelines.list_trigger_history("t").items
+    assert [one.state for one in found] == ["begun", "failed", "failed"]
+    assert client.training.get_job(found[0].job_id).parameters["function"] == "json:dumps"
+    assert "take" in found[1].reason
 
 
 def test_an_event_of_another_project_begins_nothing(local):

@@ -33,6 +33,7 @@ _FIELDS = {
 }
 _WAITS = BeginningState.WAITING
 _SERVER_FAULT = 500
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def record(
     row.depth = depth
     ctx.session.add(row)
     ctx.session.flush()
-    if depth > DEEPEST:
-        _fail(ctx, row, f"It would be the {depth}th of a chain in which each led to the next; {DEEPEST} may.")
+    if depth >= DEEPEST:
+        fail(ctx, row, f"It would be the {depth + 1}th of a chain in which each led to the next; {DEEPEST} may.")
     return row, True
 
 
@@ -112,6 +113,13 @@ def skip(ctx: Context, row: BeginningRow, why: str) -> None:
     _end(ctx, row, BeginningState.SKIPPED, why)
 
 
+def fail(ctx: Context, row: BeginningRow, why: str) -> None:
+    """Write down that something cannot begin, and tell."""
+    _end(ctx, row, BeginningState.FAILED, why)
+    inside = as_platform(ctx, row.project_id)
+    inside.emit("modelops.pipelines.beginning_failed", row.cause_id, cause=row.cause, reason=row.reason, id=row.id)
+
+
 def count_since(ctx: Context, cause_id: str, since: datetime) -> int:
     """Count what a cause led to, or is to lead to, that was written down since."""
     told = BeginningRow.state.in_((BeginningState.WAITING, BeginningState.BEGUN))
@@ -128,6 +136,10 @@ def forget_early(ctx: Context, cause_id: str, now: datetime) -> None:
 def forget_old(ctx: Context, older_than_s: float) -> None:
     """Forget what came to its end so long ago."""
     before = ctx.clock.now() - timedelta(seconds=older_than_s)
+    begun = (BeginningRow.settled_at < before, BeginningRow.unfinished, BeginningRow.state == BeginningState.BEGUN)
+    for row in ctx.session.scalars(select(BeginningRow).where(*begun).order_by(BeginningRow.id).limit(_AT_ONCE)):
+        _still_runs(ctx, row)
+    ctx.session.flush()
     ctx.session.execute(delete(BeginningRow).where(BeginningRow.settled_at < before, ~BeginningRow.unfinished))
 
 
@@ -238,16 +250,10 @@ def _begin(ctx: Context, row: BeginningRow) -> None:
     except MLOpsError as wrong:
         if wrong.status >= _SERVER_FAULT:
             raise
-        _fail(ctx, row, str(wrong))
+        fail(ctx, row, str(wrong))
         return
     row.run_id, row.job_id = begun.run_id, begun.job_id
     row.state, row.reason, row.settled_at = BeginningState.BEGUN, None, ctx.clock.now()
-
-
-def _fail(ctx: Context, row: BeginningRow, why: str) -> None:
-    _end(ctx, row, BeginningState.FAILED, why)
-    inside = as_platform(ctx, row.project_id)
-    inside.emit("modelops.pipelines.beginning_failed", row.cause_id, cause=row.cause, reason=row.reason, id=row.id)
 
 
 def _end(ctx: Context, row: BeginningRow, state: BeginningState, why: str) -> None:

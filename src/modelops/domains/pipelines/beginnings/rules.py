@@ -5,7 +5,7 @@ from enum import StrEnum
 from modelops.domains.pipelines.beginnings.schemas import Overlap
 
 DEEPEST = 10
-"""So many beginnings in a row may lead to each other; what they lead to then is refused."""
+"""So many beginnings may each lead to the next; what the last of them leads to is refused."""
 
 
 class Turn(StrEnum):

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 
 from modelops.contracts.errors import InvalidInput, NotFound
@@ -37,10 +37,19 @@ def read_target(stored: object) -> Target:
 
 
 def with_parameters(target: Target, given: dict[str, Json]) -> Target:
-    """Return a target whose parameters are those, over its own."""
+    """Return a target whose parameters are those, over its own.
+
+    Raises:
+        InvalidInput: a job takes no such values.
+    """
     if isinstance(target, JobTarget):
         job = target.job.model_copy(update={"parameters": {**target.job.parameters, **given}})
-        return JobTarget.model_validate({"job": job.model_dump()})
+        try:
+            return JobTarget.model_validate({"job": job.model_dump()})
+        except ValidationError as wrong:
+            problem = wrong.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise InvalidInput(f"The job does not take these parameters: {where}: {problem['msg']}.") from wrong
     return target.model_copy(update={"parameters": {**target.parameters, **given}})
 
 

@@ -24,6 +24,7 @@ WhenText = Annotated[
     Field(
         min_length=1,
         max_length=250,
+        pattern=r"^[^\x00]+$",
         description="`30 2 * * 1-5`, `@daily`, `every 15m`, or `at 2026-01-31T12:00`.",
     ),
 ]

@@ -68,7 +68,7 @@ def create_schedule(ctx: Context, body: ScheduleCreate) -> Schedule:
         created_by=ctx.actor.id,
         **body.model_dump(exclude={"target"}),
     )
-    _plan(ctx, row)
+    _plan(ctx, row, anew=True)
     ctx.session.add(row)
     ctx.session.flush()
     ctx.emit("modelops.pipelines.schedule_created", row.id, name=row.name, when=row.when, zone=row.zone)
@@ -113,10 +113,11 @@ def update_schedule(ctx: Context, schedule: str, body: ScheduleUpdate) -> Schedu
         setattr(row, name, jsonable(value) if name == "target" else value)
     owner = owner_of(ctx)
     row.owner, row.permissions = owner.id, owner.permissions
-    if changes.keys() & _TIMES:
+    anew = bool(changes.keys() & _TIMES)
+    if anew:
         row.cursor, row.anchor = ctx.clock.now(), row.starts_at or row.anchor
         skip_waiting(ctx, row.id, "The schedule was changed.")
-    _plan(ctx, row)
+    _plan(ctx, row, anew=anew)
     ctx.session.flush()
     ctx.emit("modelops.pipelines.schedule_updated", row.id, name=row.name, paused=row.paused)
     return as_schedule(row)
@@ -176,15 +177,15 @@ def as_schedule(row: ScheduleRow) -> Schedule:
     return Schedule(**shown, state=state)
 
 
-def _plan(ctx: Context, row: ScheduleRow) -> None:
-    """Refuse a schedule that could never begin anything, and write when it is due next."""
+def _plan(ctx: Context, row: ScheduleRow, *, anew: bool) -> None:
+    """Write when a schedule is due next; refuse one that could never begin anything, its times being `anew`."""
     target = read_target(row.target)
     row.kind = "job" if isinstance(target, JobTarget) else "pipeline"
     plan = plan_of(row)
     if row.starts_at is not None and row.ends_at is not None and row.ends_at < row.starts_at:
         raise InvalidInput("The schedule ends before it starts.")
     upcoming = plan.next_after(row.cursor)
-    if upcoming is None and not row.paused:
+    if upcoming is None and anew and not row.paused:
         raise InvalidInput(
             f"'{row.when}' is due at no time that is to come.", hint="Look at its moment, its start and its end."
         )

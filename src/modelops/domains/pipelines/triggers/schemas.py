@@ -20,7 +20,11 @@ Path = Annotated[
 Mapping = Annotated[dict[Key, Path], Field(max_length=200, description="Parameter -> the field that it is given.")]
 Condition = Annotated[
     str | None,
-    Field(max_length=4_000, description='Such as `data.to_stage = "Production" and data.model ~ "fraud"`.'),
+    Field(
+        max_length=4_000,
+        pattern=r"^[^\x00]*$",
+        description='Such as `data.to_stage = "Production" and data.model ~ "fraud"`.',
+    ),
 ]
 Debounce = Annotated[
     float, Field(ge=0, le=86_400, description="It begins once nothing has happened for so many seconds.")
