@@ -66,6 +66,8 @@ def test_a_study_is_made_found_changed_and_forgotten(tuning):
     assert [one.id for one in tuning.list_studies(filter='name = "s"').items] == [made.id]
     assert tuning.update_study("s", max_trials=9, description="d").max_trials == 9
     assert tuning.update_study("s", max_trials=None).max_trials is None
+    grid = tuning.create_study("grid", sampler={"name": "grid"}, space={"n": {"type": "int", "low": 1, "high": 4}})
+    assert (grid.max_trials, tuning.update_study("grid", max_trials=99).max_trials) == (4, 4)
     with pytest.raises(AlreadyExists):
         tuning.create_study("s")
     ask(tuning)
@@ -140,6 +142,23 @@ def test_of_two_that_choose_at_once_the_slower_chooses_again(tuning):
     assert (late.trial, late.moved) == (None, True)
     assert [trial.parameters for trial in late.changes.trials] == [POINT]
     assert ask(tuning, holder="b", expected=1, since=late.changes.cursor).trial.number == 1
+
+
+def test_a_trial_is_told_with_the_next_question(tuning):
+    tuning.create_study("s", space=SPACE, max_trials=2)
+    first = ask(tuning).trial
+    end = {"holder": "w", "attempt": 1, "state": TrialState.COMPLETE, "values": [2.0], "number": first.number}
+    second = ask(tuning, key="k", ended=end)
+    assert ask(tuning, key="k", ended=end).trial == second.trial
+    assert (second.trial.number, tuning.get_trial("s", 0).values) == (1, [2.0])
+    other = ask(tuning, holder="other")
+    assert (other.trial, other.stop, other.wait) == (None, "The budget of 2 trials is spent.", True)
+    with pytest.raises(TrialLost):
+        ask(tuning, ended={**end, "number": 1, "attempt": 7})
+    last = ask(tuning, ended={**end, "number": 1})
+    assert (last.trial, last.wait) == (None, False)
+    assert tuning.get_study("s").state is StudyState.FINISHED
+    assert tuning.get_study("s").trials.complete == 2
 
 
 @pytest.mark.parametrize(

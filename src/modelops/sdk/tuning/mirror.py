@@ -54,7 +54,7 @@ class Mirror(BaseStorage):
         self._waiting: set[int] = set()
         self._by_id: dict[int, FrozenTrial] = {}
         self._provisional: FrozenTrial | None = None
-        self._last_id = -1
+        self._last_id = self._highest = -1
         self._attributes: dict[str, Any] = {}
         self._changed: dict[int, dict[str, Any]] = {}
 
@@ -62,12 +62,17 @@ class Mirror(BaseStorage):
     def next_number(self) -> int:
         """Return the number that the next new trial gets, as far as is known here."""
         with self._lock:
-            return max(max(self._trials, default=-1), max(self._waiting, default=-1)) + 1
+            return self._highest + 1
 
     @property
     def has_waiting(self) -> bool:
         """Tell whether a trial waits for a worker, as far as is known here."""
         return bool(self._waiting)
+
+    def forget_waiting(self) -> None:
+        """Note that no trial waits for a worker."""
+        with self._lock:
+            self._waiting.clear()
 
     def works_elsewhere(self, own: Container[int]) -> bool:
         """Tell whether a trial runs that is none of these."""
@@ -84,6 +89,7 @@ class Mirror(BaseStorage):
             self.cursor = max(self.cursor, changes.cursor)
 
     def _take_in(self, trial: schemas.Trial) -> None:
+        self._highest = max(self._highest, trial.number)
         known = self._trials.get(trial.number)
         if known is not None and self._attempts[trial.number] > trial.attempt:
             return
@@ -135,6 +141,7 @@ class Mirror(BaseStorage):
             if confirmed is None:
                 raise RuntimeError("No trial was about to be asked for.")
             confirmed.number = trial.number
+            self._highest = max(self._highest, trial.number)
             self._trials[trial.number] = confirmed
             self._attempts[trial.number] = trial.attempt
             self._changed.pop(confirmed._trial_id, None)

@@ -67,8 +67,11 @@ class Sampling:
         """Take in all that changed on the platform."""
         base = self.mirror.cursor
         while True:
-            changes = self.client.tuning.list_changes(
-                self.study.id, since=self.mirror.cursor, base=base, holder=self.holder
+            since = self.mirror.cursor
+            changes = self._patiently(
+                lambda since=since: self.client.tuning.list_changes(  # type: ignore[misc]
+                    self.study.id, since=since, base=base, holder=self.holder
+                )
             )
             self.mirror.apply(changes)
             if not changes.more:
@@ -150,6 +153,7 @@ class Sampling:
         self._others = answer.wait and self.mirror.works_elsewhere(self._held)
         if given is None:
             self.stop = answer.stop
+            self.mirror.forget_waiting()  # none did, as the platform says
             return None
         if chosen is None:
             chosen = self._take_up(self.mirror.adopt(given), given.number)
