@@ -187,11 +187,13 @@ class Plane:
 class Worker:
     """A worker's process."""
 
-    def __init__(self, plane, folder: Path, source):
+    def __init__(self, plane, folder: Path, source, *, archive=None, requirements=None, before=lambda: None):
         folder.mkdir()
+        before()
         self.log = folder / "log"
-        code = plane.put(packed(code=source))
-        task = {"run_id": RUN, "worker": "w1", "code": {"digest": code, "digests": {}}}
+        code = plane.put(packed(code=source) if archive is None else archive)
+        lock = None if requirements is None else plane.put(requirements)
+        task = {"run_id": RUN, "worker": "w1", "code": {"digest": code, "digests": {}, "requirements": lock}}
         (folder / "steps.json").write_text(json.dumps(task))
         (folder / "token").write_text("t")
         with self.log.open("wb") as log:
@@ -204,7 +206,8 @@ class Worker:
                     **os.environ,
                     "MODELOPS_WORKDIR": str(folder),
                     "MODELOPS_URL": plane.url,
-                    "MODELOPS_HOME": str(folder / "home"),
+                    "MODELOPS_CACHE": str(folder / "cache"),
+                    "MODELOPS_ENVIRONMENTS": str(folder / "environments"),
                 },
             )
 

@@ -1,4 +1,4 @@
-"""Functions for jobs of the recipe `python-function`, as a test needs them: ones that work, crash, hang and flood."""
+"""Functions for jobs of the recipe `python-function`, as a test needs them: ones that work, crash, hang, flood and are tuned."""
 
 import os
 import signal
@@ -81,3 +81,9 @@ def ignore_sigterm(job: Any) -> None:
     job.log("deaf")
     while True:
         time.sleep(60)
+
+
+def parabola(trial: Any) -> float:
+    """Be an objective that a job finds by its name; its least value is 0, where `x` is 1."""
+    value: float = (trial["x"] - 1) ** 2
+    return value

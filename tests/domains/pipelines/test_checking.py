@@ -154,6 +154,7 @@ def test_a_parameter_that_contradicts_itself_is_refused(spec: dict[str, Any], me
         ("list", "[1, 2]", [1, 2]),
         ("object", '{"a": 1}', {"a": 1}),
         ("string", None, None),
+        ("number", 10**400, 10**400),
     ],
 )
 def test_a_parameter_is_taken_in_its_type(type_: str, given: Any, taken: Any) -> None:
@@ -218,3 +219,10 @@ def test_a_document_with_anything_anywhere_is_taken_or_refused_in_words(
     raw["steps"]["s0"][member] = data.draw(json_values)
     with suppress(InvalidPipeline):
         read_document(raw)
+
+
+def test_very_many_flaws_are_told_in_part() -> None:
+    steps = {f"s{at}": {"after": [f"t{at}"]} for at in range(5_000)}
+    with pytest.raises(InvalidPipeline) as refused:
+        check_document(document(steps))
+    assert len(refused.value.extra["flaws"]) == 100

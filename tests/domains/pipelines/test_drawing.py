@@ -90,6 +90,12 @@ def test_a_run_under_way() -> None:
     assert "\x1b[" in Drawing(NIGHTLY).ansi(runs)
 
 
+def test_what_a_step_says_cannot_steer_the_terminal() -> None:
+    runs = [seen("load", StepState.FAILED, 1, reason="\x1b[2Jgone \x9b")]
+    assert "?[2Jgone ?" in Drawing(NIGHTLY).text(runs)
+    assert "\x1b[2J" not in Drawing(NIGHTLY).ansi(runs)
+
+
 def test_many_alike_are_drawn_as_one_and_much_that_is_not_in_layers() -> None:
     wide = {f"w{at}": needing("first") for at in range(500)}
     picture = Drawing(document({"first": {}, **wide, "last": needing(*wide)}))
@@ -114,7 +120,7 @@ def test_a_long_run_fits_the_screen_and_shows_where_it_is() -> None:
     assert shown + left_out == 500
 
 
-@given(documents(most_steps=14))
+@given(documents(most_steps=10))
 def test_each_step_has_one_place(whole: PipelineDocument) -> None:
     drawn = [name for row in rows_of(whole.steps) for name in row.steps]
     assert sorted(drawn) == sorted(whole.steps)
@@ -152,7 +158,7 @@ def led_to(grid: list[str], row: int, column: int) -> set[int]:
     return found
 
 
-@given(documents(most_steps=14))
+@given(documents(most_steps=10))
 def test_lines_lead_from_each_step_to_those_that_need_it(whole: PipelineDocument) -> None:
     rows = rows_of(whole.steps)
     grid = [row.before + ("●" + row.after if row.steps else "") for row in rows]

@@ -1,5 +1,6 @@
 """Pipelines in files: which one is meant, and what is wrong with a file."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,3 +70,15 @@ def test_what_is_no_pipeline_is_refused_in_words(tmp_path: Path, name: str, text
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no file"):
         load_pipeline(tmp_path / "gone.yaml")
+
+
+def test_the_examples_of_the_page_are_pipelines(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "writing-pipelines.md").read_text()
+    blocks = re.findall(r"```(python|yaml)\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "nightly.py").write_text(blocks[0][1])
+    (tmp_path / "nightly.yaml").write_text(blocks[1][1])
+    (tmp_path / "steps.py").write_text("def load(rows): ...\ndef score(table): ...\n")
+    assert [kind for kind, _ in blocks] == ["python", "yaml", "python"]
+    python, yaml = load_pipeline(tmp_path / "nightly.py"), load_pipeline(tmp_path / "nightly.yaml")
+    assert list(python.packed().document.steps) == ["load", "split", "fit", "best", "approval", "ship", "notify"]
+    assert list(yaml.packed().document.steps) == ["load", "score", "ship", "told"]

@@ -42,6 +42,9 @@ class SilentBackend:
     def log(self, name, *, offset=0, limit=65_536):
         return b""
 
+    def usage(self, name):
+        return []
+
     def names(self):
         return sorted(self.seen)
 
@@ -100,6 +103,13 @@ class Theatre:
             assert time.monotonic() < deadline, self.states(run)
             self.turn()
             time.sleep(0.02)
+
+    def until_job(self, job, state, within_s=20.0):
+        """Turn the reconcilers until a training job is in a state."""
+        deadline = time.monotonic() + within_s
+        while self.client.training.get_job(job).state != state:
+            assert time.monotonic() < deadline, self.client.training.get_job(job)
+            self.turn()
 
     def states(self, run):
         return {step.key: str(step.state) for step in self.pipelines.all_steps(run.id)}

@@ -8,7 +8,7 @@ import time
 
 import pyarrow as pa
 import pytest
-from tests.runtime.steps_plane import RUN, Plane, Worker
+from tests.runtime.steps_plane import RUN, Plane, Worker, packed
 
 from modelops.testing.waiting import wait_for
 
@@ -78,6 +78,7 @@ def closes():
 def talks(lines):
     print("from Python")
     os.write(2, b"from C\\n")
+    ctypes.CDLL(None).printf(b"from C, kept back\\n")
     subprocess.run(["echo", "from a child"])
     for number in range(lines):
         print("line", number, "é")
@@ -240,7 +241,10 @@ def test_limits_are_kept(plane, worker, tmp_path):
 def test_output_arrives_while_the_step_runs_and_is_bounded(plane, worker):
     talks = plane.add("code:talks", {"lines": 3})
     plane.ended(talks)
-    assert plane.text[talks, 1] == "from Python\nfrom C\nfrom a child\nline 0 é\nline 1 é\nline 2 é\n"
+    kept_back = "from C, kept back\n"
+    assert plane.text[talks, 1].count(kept_back) == 1
+    said = "from Python\nfrom C\nfrom a child\nline 0 é\nline 1 é\nline 2 é\n"
+    assert plane.text[talks, 1].replace(kept_back, "") == said
     much = plane.add("code:talks", {"lines": 300_000})
     plane.ended(much)
     text = plane.text[much, 1]
@@ -318,12 +322,31 @@ def test_the_runner_ends_with_its_keeper(plane, worker, tmp_path):
     assert (step, 1) not in plane.reports
 
 
-def test_code_that_was_changed_in_the_cache_is_fetched_again(plane, worker, tmp_path):
-    plane.ended(plane.add("code:nothing"))
-    (archive,) = (tmp_path / "w" / "home" / "cache" / "code").iterdir()
-    assert hashlib.sha256(archive.read_bytes()).hexdigest() == archive.name
-    plane.finish()
-    assert worker.wait() == 0
+def test_code_that_was_changed_in_the_cache_is_fetched_again(plane, tmp_path):
+    name = plane.put(packed(code=SOURCE)).removeprefix("sha256:")
+    archive = tmp_path / "w" / "cache" / "code" / name
+    worker = Worker(
+        plane, tmp_path / "w", SOURCE, before=lambda: (archive.parent.mkdir(parents=True), archive.write_bytes(b"x"))
+    )
+    assert plane.value(plane.ended(plane.add("code:add", {"a": 1}))) == 2
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == name
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"archive": b"junk"}, "is no archive"),
+        ({"requirements": b"nonsense=="}, "The environment could not be built of its lock"),
+    ],
+)
+def test_what_keeps_all_steps_from_running_is_told_of_each(plane, tmp_path, facts, reason):
+    worker = Worker(plane, tmp_path / "w", SOURCE, **facts)
+    for step in [plane.add("code:nothing") for _ in range(2)]:
+        report = plane.ended(step)
+        assert reason in report["failure"]
+        assert report["hopeless"]
+    worker.close()
 
 
 def _parent(pid):

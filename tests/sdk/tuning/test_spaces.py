@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from modelops.domains.tuning.ledger import read_space, write_space
 from modelops.domains.tuning.rules import check_dimension, check_parameters, contains, grid_of, is_active
 from modelops.domains.tuning.schemas import Choice, FloatRange, IntRange, Sampler, Space, Study
-from modelops.sdk.tuning.mirror import Mirror, read_system, write_system
+from modelops.sdk.tuning.kept import read_system, write_system
+from modelops.sdk.tuning.mirror import Mirror
 from modelops.sdk.tuning.ranges import dimension_of, distribution_of, plain
 from modelops.sdk.tuning.ranges import read_space as read_short
 from modelops.sdk.tuning.samplers import make_sampler, seed_of

@@ -279,7 +279,7 @@ def test_what_is_wrong_is_told(tune):
     with pytest.raises(InvalidInput, match="module:function"):
         tune("jobs", workers="jobs").optimize()
     with pytest.raises(InvalidInput, match="cannot be handed"):
-        tune("processes", lambda trial: 1.0, workers="processes", n_jobs=2).optimize()
+        tune("processes", threading.Lock().__enter__, workers="processes", n_jobs=2).optimize()
 
 
 def test_it_runs_beside_an_event_loop(tune):
@@ -294,7 +294,7 @@ def test_progress_is_shown_where_a_person_looks(tune):
     tuning = tune()
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=120)
-    with shown(tuning.client, tuning.study, enabled=True, console=console) as watch:
+    with shown(tuning.study, enabled=True, console=console) as watch:
         tuning._run_here(tuning.study, watch, None)
     assert "12/12" in written.getvalue()
     assert "best value" in written.getvalue()

@@ -1,6 +1,7 @@
 """An executor: a loop on which this process's stories are told, and a thread that keeps them its own."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import threading
@@ -62,11 +63,11 @@ class Executor:
 
     def begin(self, claimed: Claimed, memory: Memory) -> None:
         """Begin to tell a story that was written down as this executor's just now."""
-        self._loop.call_soon_threadsafe(self._tell, claimed, memory)
+        self._soon(self._tell, claimed, memory)
 
     def leave(self, story: str) -> None:
         """Look at once at a story that was canceled."""
-        self._loop.call_soon_threadsafe(self._leave, story)
+        self._soon(self._leave, story)
 
     def sure(self) -> bool:
         """Tell whether this executor holds its lease; one that may have it again is waited for."""
@@ -101,6 +102,10 @@ class Executor:
         """Return once this process is sure that its stories are its own."""
         while not self._tenure.sure():
             await asyncio.sleep(_UNSURE_S)
+
+    def _soon(self, do: Callable[..., object], *given: object) -> None:
+        with contextlib.suppress(RuntimeError):  # it was closed just now: whoever executes next finds the story
+            self._loop.call_soon_threadsafe(do, *given)
 
     # On the loop
 
@@ -150,11 +155,15 @@ class Executor:
     # On the watching thread
 
     def _watch(self) -> None:
+        away = False
         while not self._stop.is_set():
             try:
                 self._look()
+                away = False
             except Unavailable as wrong:
-                log.warning("workflows wait for the database: %s", wrong.detail)
+                if not away:
+                    log.warning("workflows wait for the database: %s", wrong.detail)
+                away = True
             except Exception:
                 log.exception("looking after workflows failed")
             self._wake.wait(min(_LOOK_S, self._tenure.ttl_s / 5))
@@ -170,7 +179,7 @@ class Executor:
             self._take_over(executor)
         while claimed := self.store.claim(self._workflows):
             for one in claimed:
-                self._loop.call_soon_threadsafe(self._tell, one)
+                self._soon(self._tell, one)
         if self._clock.monotonic() >= self._forget_at:
             before = (self._clock.now() - timedelta(seconds=self._keep_s)).timestamp()
             if not self.store.forget(int(before * 1000)):
@@ -185,7 +194,7 @@ class Executor:
         mine = self.store.mine()  # after what is told was looked at: a story is written down before it is told
         for story, owner in told.items():
             if mine.get(story) != owner:
-                self._loop.call_soon_threadsafe(self._leave, story, owner)
+                self._soon(self._leave, story, owner)
         untold = {(story, owner) for story, owner in mine.items() if told.get(story) != owner}
         for story, _ in untold & self._untold:
             self.store.release(self.store.executor, story)
@@ -195,7 +204,7 @@ class Executor:
         """Give up what is told here: others may have taken it. What they did not take is told again from its kept steps."""
         log.warning("the lease of this executor ran out: its workflows are told again by whoever claims them")
         for story in self._tellings.copy():
-            self._loop.call_soon_threadsafe(functools.partial(self._leave, story, at_once=True))
+            self._soon(functools.partial(self._leave, story, at_once=True))
         if self._tenure.sure():
             self.store.release(self.store.executor)
 

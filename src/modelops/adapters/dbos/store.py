@@ -253,7 +253,8 @@ class Store:
     def executors(self) -> set[str]:
         """Return the executors that have stories under way."""
         found = self._read(
-            "SELECT DISTINCT executor_id FROM dbos.workflow_status WHERE status = 'PENDING' AND application_name = ?",
+            "SELECT DISTINCT executor_id FROM dbos.workflow_status WHERE status = 'PENDING' AND application_name = ?"
+            " AND executor_id IS NOT NULL",
             APPLICATION,
         )
         return {executor for (executor,) in found}

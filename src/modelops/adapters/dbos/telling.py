@@ -185,7 +185,7 @@ async def _persist(teller: Teller, do: Callable[[], _T]) -> _T:
         try:
             return await teller.blocking(do)
         except (Unavailable, StorageFull) as wrong:
-            log.warning("workflows wait for the database: %s", wrong.detail)
+            log.debug("a story waits for the database: %s", wrong.detail)
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_S)
 

@@ -1,4 +1,4 @@
-"""JSON as it is kept: what was put in comes out, or is refused."""
+"""JSON as it is kept. What is not JSON is refused; what is comes out the same, whether at once or years later."""
 
 import json
 

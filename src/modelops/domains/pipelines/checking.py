@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
@@ -25,6 +26,10 @@ from modelops.domains.pipelines.document import (
 from modelops.domains.pipelines.graph import comparisons, condition_bindings, cycle_of, step_bindings
 from modelops.domains.pipelines.parameters import flaw_of_spec
 
+MOST_FLAWS = 100
+"""So many are told at once."""
+
+_MOST_LIKE = 500
 _WORKS = ("run", "job", "approval", "notify")
 _ORDERS = frozenset({"<", "<=", ">", ">="})
 
@@ -88,16 +93,16 @@ def parse_document(raw: Any) -> PipelineDocument:
     try:
         return PipelineDocument.model_validate(raw)
     except ValidationError as wrong:
-        raise InvalidPipeline.of(_flaws_of_form(wrong)) from None
+        raise InvalidPipeline.of(islice(_flaws_of_form(wrong), MOST_FLAWS)) from None
 
 
 def check_document(document: PipelineDocument) -> None:
     """Refuse a document that cannot be carried out.
 
     Raises:
-        InvalidPipeline: with all that is wrong.
+        InvalidPipeline: with all that is wrong, up to 100 flaws.
     """
-    flaws = list(flaws_of(document))
+    flaws = list(islice(flaws_of(document), MOST_FLAWS))
     if flaws:
         raise InvalidPipeline.of(flaws)
 
@@ -247,6 +252,8 @@ def _kind_of_value(value: Json) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint that names what is like `name`, or all there is."""
     there = sorted(known)
+    if len(there) > _MOST_LIKE:
+        return f"There are {len(there)} others."
     like = get_close_matches(name, there, n=1)
     if like:
         return f"Did you mean '{like[0]}'?"

@@ -84,7 +84,7 @@ def _is(type_: ParameterType, value: Json) -> bool:
     if isinstance(value, bool):
         return type_ is ParameterType.BOOLEAN
     if type_ is ParameterType.NUMBER:
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
     kinds: dict[ParameterType, type] = {
         ParameterType.STRING: str,
         ParameterType.INTEGER: int,

@@ -16,10 +16,8 @@ from modelops.domains.tuning.schemas import TrialState
 from modelops.domains.tuning.tables import StudyRow, TrialRow
 from modelops.kernel.context import Context
 
-_MOST = 5_000
-"""How many trials an analysis looks at: the latest."""
-
-_FRONT = 20_000
+_MOST, _TOLD = 5_000, 1_000
+"""How many trials an analysis looks at, and a report tells of: the latest."""
 
 
 def best_trials(ctx: Context, study: StudyRow, limit: int) -> tuple[list[TrialRow], int]:
@@ -31,7 +29,7 @@ def best_trials(ctx: Context, study: StudyRow, limit: int) -> tuple[list[TrialRo
         rows = ctx.session.scalars(complete.order_by(best, TrialRow.number).limit(limit)).all()
         count = select(func.count()).select_from(complete.subquery())
         return list(rows), ctx.session.scalar(count) or 0
-    rows = ctx.session.scalars(complete.order_by(TrialRow.number.desc()).limit(_FRONT)).all()
+    rows = ctx.session.scalars(complete.order_by(TrialRow.number.desc()).limit(_MOST)).all()
     if not rows:
         return [], 0
     points = np.array([json.loads(row.results or "[]") for row in rows], dtype=float)
@@ -59,7 +57,7 @@ def importance(ctx: Context, study: StudyRow, metric: str | None) -> ParameterIm
 
 def report(ctx: Context, study: StudyRow) -> str:
     """Write a report on a study."""
-    query = trials_of(study).order_by(TrialRow.number.desc()).limit(_MOST)
+    query = trials_of(study).order_by(TrialRow.number.desc()).limit(_TOLD)
     trials = as_trials(ctx, study, list(ctx.session.scalars(query))[::-1])
     aims = read_objectives(study.objectives)
     front = {row.number for row in best_trials(ctx, study, _MOST)[0]} if len(aims) > 1 else set()

@@ -26,7 +26,7 @@ FINAL = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
 SILENCE = "Not heard of for"
 """How the reason begins for which a trial fails whose worker fell silent."""
 
-_NEARLY, _ROUNDING = 1e-8, 1e-14
+_NEARLY, _ROUNDING, _ENDLESS = 1e-8, 1e-14, float("inf")
 
 
 class StudyError(MLOpsError):
@@ -61,20 +61,26 @@ def check_study(new: StudyCreate) -> None:
         InvalidInput: names what is wrong.
     """
     if len({one.metric for one in new.objectives}) < len(new.objectives):
-        raise InvalidInput("An objective names a metric once.")
+        raise InvalidInput("Two objectives name one metric.", hint="Name each metric once.")
     for name, dimension in (new.space or {}).items():
         check_dimension(name, dimension)
         _check_condition(name, dimension, new.space or {})
     many = len(new.objectives) > 1
     if many and new.pruner.name is not PrunerName.NONE:
-        raise InvalidInput("A study of several objectives prunes no trials: which is worse is not told by one value.")
+        raise InvalidInput(
+            "A study of several objectives prunes no trials: which is worse is not told by one value.",
+            hint="Leave the pruner out, or take one objective.",
+        )
     if many and (new.target is not None or new.patience is not None):
-        raise InvalidInput("`target` and `patience` need one objective.")
+        raise InvalidInput("`target` and `patience` need one objective.", hint="Bound it by `max_trials` instead.")
     if many and new.sampler.name is SamplerName.CMAES:
         raise InvalidInput("CMA-ES has one objective.", hint="For several, take `tpe`, `gp`, `nsga2` or `nsga3`.")
     if new.sampler.name is SamplerName.GRID:
         if not new.space or any(dimension.when for dimension in new.space.values()):
-            raise InvalidInput("A grid needs a space that is told beforehand, without conditions.")
+            raise InvalidInput(
+                "A grid needs a space that is told beforehand, without conditions.",
+                hint="Name each parameter's values.",
+            )
         if (size := grid_size(new.space)) is None or size > 1_000_000:
             raise InvalidInput(
                 "The grid has no end, or more than a million points.",
@@ -90,35 +96,47 @@ def check_dimension(name: str, dimension: Dimension) -> None:
     """
     if isinstance(dimension, Choice):
         if any(isinstance(one, float) and not math.isfinite(one) for one in dimension.choices):
-            raise InvalidInput(f"The choices of '{name}' hold a number that is not finite.")
+            raise InvalidInput(f"The choices of '{name}' hold a number that is not finite.", hint="Leave it out.")
         if any(a == b for n, a in enumerate(dimension.choices) for b in dimension.choices[:n]):
-            raise InvalidInput(f"A choice of '{name}' is named twice.")
+            raise InvalidInput(
+                f"A choice of '{name}' is named twice.", hint="Name each choice once; 1 and 1.0 are one."
+            )
         return
     if dimension.low > dimension.high:
-        raise InvalidInput(f"The range of '{name}' is empty: {dimension.low} is above {dimension.high}.")
+        raise InvalidInput(
+            f"The range of '{name}' is empty: {dimension.low} is above {dimension.high}.",
+            hint="Name the lower end first.",
+        )
     if dimension.log and dimension.low <= 0:
-        raise InvalidInput(f"The range of '{name}' begins at {dimension.low}, which has no logarithm.")
+        raise InvalidInput(
+            f"The range of '{name}' begins at {dimension.low}, which has no logarithm.", hint="Begin above 0."
+        )
     if dimension.log and dimension.step not in (None, 1):
-        raise InvalidInput(f"'{name}' has a step and a logarithm; take one of them.")
+        raise InvalidInput(f"'{name}' has a step and a logarithm.", hint="Take one of them.")
     if not math.isfinite(float(dimension.high) - float(dimension.low)):
-        raise InvalidInput(f"The range of '{name}' is wider than a number can say.")
+        raise InvalidInput(f"The range of '{name}' is wider than a number can say.", hint="Take a narrower one.")
 
 
 def _check_condition(name: str, dimension: Dimension, space: Mapping[str, Dimension]) -> None:
     before = list(space)[: list(space).index(name)]
     for parent, values in dimension.when.items():
         if parent not in before:
-            raise InvalidInput(f"'{name}' depends on '{parent}', which does not stand before it.")
+            raise InvalidInput(
+                f"'{name}' depends on '{parent}', which does not stand before it.", hint=f"Name '{parent}' first."
+            )
         for value in values:
             if not contains(space[parent], value):
-                raise InvalidInput(f"'{name}' depends on '{parent}' being {value!r}, which it never is.")
+                raise InvalidInput(
+                    f"'{name}' depends on '{parent}' being {value!r}, which it never is.",
+                    hint="Name one of its values.",
+                )
 
 
 def contains(dimension: Dimension, value: Any) -> bool:
     """Tell whether a value lies in a dimension."""
     if isinstance(dimension, Choice):
         return any(same_value(value, choice) for choice in dimension.choices)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _ENDLESS:
         return False
     margin = _ROUNDING * max(abs(dimension.low), abs(dimension.high))  # exp(log(x)) is x but for its last bits
     if not dimension.low - margin <= value <= dimension.high + margin:

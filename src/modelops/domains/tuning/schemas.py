@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from modelops.contracts.schemas import Json, Key, Name, Schema, Tags, Text, UtcTime
 from modelops.domains.experiments.analysis_schemas import Direction, Objective
@@ -100,11 +100,20 @@ class Pruner(Schema):
     options: Annotated[Options, Field(description="As Optuna's pruner of that name takes them.")] = {}
 
 
+_metric_key = TypeAdapter(MetricKey)
 _MaxTrials = Annotated[int | None, Field(ge=1, le=10_000_000, description="How many trials there may be.")]
 _MaxSeconds = Annotated[float | None, Field(gt=0, le=10 * 365 * 86_400, description="For how long trials may begin.")]
 _Target = Annotated[float | None, Field(allow_inf_nan=False, description="A value that is good enough.")]
-_Patience = Annotated[int | None, Field(ge=1, description="Stop after so many completed trials without a better one.")]
-_MaxFailures = Annotated[int | None, Field(ge=1, description="Stop after so many failed trials.")]
+_Patience = Annotated[
+    int | None, Field(ge=1, lt=2**31, description="Stop after so many completed trials without a better one.")
+]
+_MaxFailures = Annotated[int | None, Field(ge=1, lt=2**31, description="Stop after so many failed trials.")]
+
+
+def _with_key(objective: Objective) -> Objective:
+    """Refuse an objective whose name is no key of a metric."""
+    _metric_key.validate_python(objective.metric)
+    return objective
 
 
 class StudyCreate(Schema):
@@ -112,7 +121,7 @@ class StudyCreate(Schema):
 
     name: Name
     description: Text = ""
-    objectives: Annotated[list[Objective], Field(min_length=1, max_length=8)] = [
+    objectives: Annotated[list[Annotated[Objective, AfterValidator(_with_key)]], Field(min_length=1, max_length=8)] = [
         Objective(metric="value", direction=Direction.MIN)
     ]
     space: Space | None = None
@@ -246,7 +255,9 @@ Attributes = Annotated[dict[Key, Parameter], Field(max_length=500)]
 System = Annotated[dict[Key, Parameter], Field(max_length=2_000)]
 Holder = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$", description="Who works on trials.")]
 Since = Annotated[int, Field(ge=0, lt=2**63, description="The cursor of the changes known already.")]
-Values = Annotated[dict[int, float], Field(max_length=10_000)]
+Step = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Values = Annotated[dict[Step, float], Field(max_length=10_000)]
+Counted = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class TrialEnqueue(Schema):
@@ -273,7 +284,7 @@ class TrialReport(Schema):
     """Intermediate values by step, and what else became known, of a trial under way."""
 
     holder: Holder
-    attempt: Annotated[int, Field(ge=0)]
+    attempt: Counted
     values: Values = {}
     parameters: Parameters = {}
     space: Space = {}
@@ -286,7 +297,7 @@ class TrialTell(Schema):
     """How a trial ended: `complete` with a value an objective, `pruned`, or `failed` with the reason; `waiting` gives it back."""
 
     holder: Holder
-    attempt: Annotated[int, Field(ge=0)]
+    attempt: Counted
     state: TrialState
     values: Annotated[list[float] | None, Field(max_length=8)] = None
     reason: Text | None = None
@@ -301,7 +312,7 @@ class TrialTell(Schema):
 class TrialEnd(TrialTell):
     """How a trial ended, told with the next question."""
 
-    number: Annotated[int, Field(ge=0, lt=2**31)]
+    number: Counted
 
 
 class TrialAsk(Schema):
@@ -316,7 +327,7 @@ class TrialAsk(Schema):
     parameters: Annotated[Parameters | None, Field(description="Null takes only a trial that waits.")] = None
     space: Space = {}
     system: System = {}
-    expected: Annotated[int | None, Field(ge=0)] = None
+    expected: Counted | None = None
     ended: Annotated[
         TrialEnd | None, Field(description="How the holder's trial before ended, told in the same write.")
     ] = None
@@ -334,7 +345,7 @@ class Beat(Schema):
     """Says that a holder is alive and still works on these trials: number -> attempt."""
 
     holder: Holder
-    trials: Annotated[dict[int, int], Field(max_length=1_000)]
+    trials: Annotated[dict[Counted, Counted], Field(max_length=1_000)]
 
 
 class Beaten(Schema):

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlalchemy import delete, select
@@ -20,6 +21,7 @@ from modelops.domains.tuning.ledger import (
     insert_trial,
     keep_study,
     lock_study,
+    read_space,
     write_objectives,
     write_space,
 )
@@ -27,7 +29,9 @@ from modelops.domains.tuning.rows import as_studies, as_study, as_trials, find_s
 from modelops.domains.tuning.rules import Stop, StudyError, check_parameters, check_study, grid_size, why_stopped
 from modelops.domains.tuning.schemas import (
     Changes,
+    Dimension,
     ImportanceQuery,
+    Sampler,
     SamplerName,
     Study,
     StudyCreate,
@@ -80,7 +84,7 @@ def create_study(ctx: Context, body: StudyCreate) -> Study:
         sampler=sampler.model_dump_json(),
         pruner=body.pruner.model_dump_json(),
         experiment_id=_experiment(ctx, body.experiment or body.name),
-        max_trials=_most(body),
+        max_trials=_most(body.sampler, body.space or {}, body.max_trials),
         state=StudyState.RUNNING,
         trials=0,
         completed=0,
@@ -125,6 +129,9 @@ def update_study(ctx: Context, study: str, body: StudyUpdate) -> Study:
         value = getattr(body, name)
         if value is not None or name not in ("description", "tags"):
             setattr(row, name, value)
+    if "max_trials" in body.model_fields_set:
+        sampler = Sampler.model_validate_json(row.sampler)
+        row.max_trials = _most(sampler, read_space(row.space or "{}"), body.max_trials)
     if row.state == StudyState.FINISHED and _stop_of(ctx, row) is None:
         row.state, row.reason, row.ended_at = StudyState.RUNNING, None, None
     return as_study(ctx, row)
@@ -282,12 +289,12 @@ def _experiment(ctx: Context, name: str) -> str:
     return found.id
 
 
-def _most(body: StudyCreate) -> int | None:
+def _most(sampler: Sampler, space: Mapping[str, Dimension], wanted: int | None) -> int | None:
     """Return how many trials there may be: of a grid, no more than it has points."""
-    if body.sampler.name is not SamplerName.GRID:
-        return body.max_trials
-    size = grid_size(body.space or {})
-    return size if body.max_trials is None or size is None else min(size, body.max_trials)
+    if sampler.name is not SamplerName.GRID:
+        return wanted
+    size = grid_size(space)
+    return size if wanted is None or size is None else min(size, wanted)
 
 
 def _stop_of(ctx: Context, row: StudyRow) -> Stop | None:

@@ -79,7 +79,7 @@ class Child:
         *lines, self._buffer = self._buffer.split(b"\n")
         said = [json.loads(line) for line in lines]
         self.ready = self.ready or bool(said)
-        return [one for one in said if "ended" in one]
+        return [one for one in said if "ready" not in one]
 
     def _received(self) -> bytes:
         try:

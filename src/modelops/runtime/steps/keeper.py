@@ -25,6 +25,9 @@ GRACE_S = 5.0
 _TICK_S = 0.2
 _DYING_S = 0.5
 _LONG_S = 1.0
+_IMPORT_S = 120.0
+"""So much longer may the first step of a module take, which is imported for it."""
+
 _MOST_READS = 64
 _MOST_FALSE_STARTS = 3
 _MIB = 1024 * 1024
@@ -41,10 +44,11 @@ class Steps:
 
 @dataclass
 class _Run:
-    """A step under way. `cause`: why it is ended before its time."""
+    """A step under way. Until its function is called, it may take `slack_s` more. `cause`: why it is ended before its time."""
 
     held: Held
     began: float
+    slack_s: float = 0.0
     cause: str | None = None
     kill_at: float | None = None
     deaf_at: float | None = None
@@ -105,7 +109,7 @@ class Keeper:
         child = self._child
         if child is None or child.poll() is not None:
             child = self._renew()
-        self._current = _Run(held, time.monotonic())
+        self._current = _Run(held, time.monotonic(), _IMPORT_S)
         self._give(child, held)
 
     def _give(self, child: Child, held: Held) -> None:
@@ -171,7 +175,9 @@ class Keeper:
                 self._drop()
             return
         for one in said:
-            if (one["ended"], one["attempt"]) == run.held.attempt:
+            if one.get("began") == run.held.task.id:
+                run.began, run.slack_s = time.monotonic(), 0.0
+            elif (one.get("ended"), one.get("attempt")) == run.held.attempt:
                 self._cpu_before += one["cpu_seconds"]
                 if run.cause is not None:
                     one = {**one, "failure": run.cause}
@@ -217,7 +223,7 @@ class Keeper:
         if run.cause is None:
             if self._desk.is_stopped(run.held):
                 self._halt(run, child, "The step was told to end.")
-            elif task.timeout_s is not None and now - run.began > task.timeout_s:
+            elif task.timeout_s is not None and now - run.began > task.timeout_s + run.slack_s:
                 self._halt(run, child, f"The step took longer than its limit of {task.timeout_s:g} s.")
             elif not child.listens:
                 run.deaf_at = run.deaf_at or now

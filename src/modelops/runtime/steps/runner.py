@@ -6,6 +6,7 @@ costs, and no more.
 """
 
 import asyncio
+import ctypes
 import gc
 import importlib
 import inspect
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from modelops.sdk.client import Client
+
+_libc = ctypes.CDLL(None)
 
 _REASON = 4_000
 _RETRY_FOR_S = 600.0
@@ -102,13 +105,12 @@ class Runner:
 
     def _outputs(self, task: dict[str, Any], context: StepContext) -> dict[str, Any]:
         function, annotations = self._function(task["function"])
+        self._say({"began": task["id"]})
         try:
             given = {name: values.shaped(value, annotations.get(name)) for name, value in task["inputs"].items()}
             for name, reference in task["references"].items():
                 given[name] = values.load_input(reference, annotations.get(name), context)
-        except StepStopped:
-            raise
-        except Exception as wrong:
+        except (TypeError, ValueError, ImportError) as wrong:
             raise Hopeless(f"An input does not fit what the function takes: {type(wrong).__name__}: {wrong}") from wrong
         try:
             inspect.signature(function).bind(**given)
@@ -201,6 +203,8 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # the step may have closed it
             stream.flush()
+    with suppress(AttributeError):
+        _libc.fflush(None)  # what native code has written and kept back
 
 
 def _cpu_seconds() -> float:
@@ -241,10 +245,8 @@ def _die_with(keeper: int) -> None:
     The kernel sees to it on Linux; elsewhere a thread does, as long as the step lets it run.
     """
     try:
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-    except (OSError, AttributeError):
+        _libc.prctl(1, signal.SIGKILL, 0, 0, 0)
+    except AttributeError:
 
         def watch() -> None:
             while os.getppid() == keeper:

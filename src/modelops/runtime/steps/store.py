@@ -17,8 +17,8 @@ from modelops.domains.pipelines.schemas import StepTask, ValueRef
 
 MOST_BYTES = 8 * 1024**3
 """Of values that are kept for later steps; more is let go of between steps."""
-
-_CHUNK = 1024 * 1024
+LOOK_EACH_BYTES = 256 * 1024**2
+"""So much more must have come before what is kept is looked through again."""
 
 
 class Store:
@@ -35,6 +35,7 @@ class Store:
         self._folder = folder
         self._archives = archives
         self._known: set[str] = set()
+        self._grown = 0
         folder.mkdir(parents=True, exist_ok=True)
 
     def unpack_code(self, digest: str, to: Path) -> Path:
@@ -88,11 +89,15 @@ class Store:
         if path.is_relative_to(folder) and not path.is_symlink():
             with suppress(OSError):
                 os.replace(path, self._path(artifact.digest))
+                self._grown += size
         filename = str(said.get("filename", ""))[:5_000]
         return ValueRef(type=kind, digest=artifact.digest, size=size, filename=filename)
 
     def trim(self, held: Iterable[StepTask]) -> None:
         """Let go of the values that were used longest ago, but of none that a task takes, until the rest is small."""
+        if self._grown < LOOK_EACH_BYTES:
+            return
+        self._grown = 0
         files = sorted((path.stat().st_atime, path.stat().st_size, path) for path in self._folder.iterdir())
         total = sum(size for _, size, _ in files)
         wanted = {self._path(one.digest) for task in held for one in _references(task) if one.digest}
@@ -124,6 +129,7 @@ class Store:
             path = self._path(reference.digest)
             if not path.exists():
                 self._data.download_artifact(reference.digest, path)
+                self._grown += path.stat().st_size
             known["path"] = str(path)
         return known
 

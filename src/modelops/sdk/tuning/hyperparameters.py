@@ -144,7 +144,7 @@ class HyperparameterTuning(Connected):
         Ctrl-C gives the trials under way back, and the study can be gone on with.
 
         Args:
-            progress: Show a bar and the latest trials; by default on a terminal.
+            progress: Show a bar and the latest trials of this process; by default on a terminal.
             most: How many trials this call runs at most.
 
         Raises:
@@ -156,13 +156,13 @@ class HyperparameterTuning(Connected):
             raise StudyError(
                 f"The study '{self.name}' is stopped: {study.reason}", hint=f"mops studies resume-study {self.name}"
             )
-        shown = sys.stderr.isatty() if progress is None else progress
-        with _module("progress").shown(self.client, study, enabled=shown) as watch:
-            if self.workers == "jobs":
-                _module("spreading").run_jobs(self, study)
-            elif self.workers == "processes" and self.n_jobs > 1:
-                _module("spreading").run_processes(self, study, most)
-            else:
+        if self.workers == "jobs":
+            _module("spreading").run_jobs(self, study)
+        elif self.workers == "processes" and self.n_jobs > 1:
+            _module("spreading").run_processes(self, study, most)
+        else:
+            enabled = sys.stderr.isatty() if progress is None else progress
+            with _module("progress").shown(study, enabled=enabled) as watch:
                 self._run_here(study, watch, most)
         return self
 

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from modelops.domains.experiments.analysis_schemas import Direction
 from modelops.domains.tuning import schemas
+from modelops.sdk.tuning.kept import read_system, write_system
 from modelops.sdk.tuning.ranges import distribution_of
 
 _STATES = {
@@ -286,32 +287,6 @@ class Mirror(BaseStorage):
             listed = [*found, *([self._provisional] if self._provisional is not None else [])]
             chosen = [trial for trial in listed if states is None or trial.state in states]
             return copy.deepcopy(chosen) if deepcopy else chosen
-
-
-def read_system(system: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what samplers keep from its JSON."""
-    return {key: _read(value) for key, value in system.items()}
-
-
-def write_system(system: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what samplers keep as JSON, which has no infinities."""
-    return {key: _write(value) for key, value in system.items()}
-
-
-def _write(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$float": str(float(value))}
-    if isinstance(value, Mapping):
-        return {str(key): _write(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_write(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
-
-
-def _read(value: Any) -> Any:
-    if isinstance(value, dict):
-        return float(value["$float"]) if value.keys() == {"$float"} else {key: _read(one) for key, one in value.items()}
-    return [_read(item) for item in value] if isinstance(value, list) else value
 
 
 def _typed(distribution: BaseDistribution, value: Any) -> Any:

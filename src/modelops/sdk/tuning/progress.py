@@ -13,7 +13,6 @@ from rich.table import Table
 
 from modelops.domains.tuning.rules import is_better
 from modelops.domains.tuning.schemas import Study, TrialState
-from modelops.sdk.client import Client
 from modelops.sdk.tuning.trial import Trial
 
 _SHOWN = 8
@@ -58,7 +57,7 @@ class _View:
 
 
 @contextmanager
-def shown(client: Client, study: Study, *, enabled: bool, console: Console | None = None) -> Iterator[Any]:
+def shown(study: Study, *, enabled: bool, console: Console | None = None) -> Iterator[Any]:
     """Show a study's progress for the length of the block, and yield what is told of each trial; None where it is not shown."""
     if not enabled:
         yield None

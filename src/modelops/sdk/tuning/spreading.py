@@ -1,9 +1,10 @@
 """Workers elsewhere: in processes of this machine, and in training jobs of the platform."""
 
+import contextlib
 import importlib
-import multiprocessing
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,15 @@ from modelops.sdk.tuning.working import Objective, ObjectiveFailed, Workers
 
 if TYPE_CHECKING:
     from modelops.sdk.tuning.hyperparameters import HyperparameterTuning
+
+_PROGRAM = """
+import pickle, sys
+sys.path[:], told = pickle.load(sys.stdin.buffer)
+from modelops.sdk.tuning.spreading import work_in_process
+work_in_process(**told)
+"""
+_ELSEWHERE = "Define it at the top of a module of its own, or run threads: workers='threads'."
+_LAST_WORDS_S = 10.0
 
 FUNCTION = "modelops.sdk.tuning.spreading:work_in_job"
 
@@ -50,41 +60,51 @@ def run_processes(tuning: "HyperparameterTuning", study: Study, most: int | None
         InvalidInput: the objective cannot be handed to another process.
         ObjectiveFailed: it failed there, as `on_failure` says; or a process ended by itself.
     """
-    packed = _pack(tuning.objective)
     shares = [None] * tuning.n_jobs if most is None else _shares(most, tuning.n_jobs)
-    spawn = multiprocessing.get_context("spawn")
-    connection = _connection(tuning.client)
-    processes = [
-        spawn.Process(
-            target=_work_in_process, args=(connection, study.id, packed, tuning.on_failure == "continue", share)
-        )
-        for share in shares
-    ]
-    for process in processes:
-        process.start()
+    told = {
+        "connection": _connection(tuning.client),
+        "study": study.id,
+        "objective": _pack(tuning.objective),
+        "go_on": tuning.on_failure == "continue",
+    }
+    processes = [_start(pickle.dumps((sys.path, {**told, "most": share}))) for share in shares]
     try:
-        for process in processes:
-            process.join()
+        codes = [process.wait() for process in processes]
     except BaseException:  # Ctrl-C: the processes of a terminal hear of it themselves, and give their trials back
         for process in processes:
-            process.join(10)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LAST_WORDS_S)
             process.kill()
+            process.wait()
         raise
-    failed = [process.exitcode for process in processes if process.exitcode]
+    failed = [code for code in codes if code]
     if failed:
         raise ObjectiveFailed(
-            f"{len(failed)} of {len(processes)} worker processes ended with exit code {failed[0]}.",
+            f"{len(failed)} of {len(codes)} worker processes ended with exit code {failed[0]}.",
             hint="What they were told stays; their trials are taken up again when the study is gone on with.",
         )
 
 
-def _work_in_process(connection: dict[str, Any], study: str, packed: bytes, go_on: bool, most: int | None) -> None:
-    objective = pickle.loads(packed)  # noqa: S301 - packed by the parent process a moment ago
-    if isinstance(objective, str):
-        objective = load_objective(objective)
+def _start(packed: bytes) -> subprocess.Popen[bytes]:
+    """Start a worker process, and hand it what it is to do.
+
+    It is no child of `multiprocessing`, which would run the program's own file again in each.
+    """
+    process = subprocess.Popen([sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE)
+    pipe = process.stdin
+    if pipe is not None:
+        with contextlib.suppress(BrokenPipeError), pipe:  # a process that ended at once tells so by its exit code
+            pipe.write(packed)
+    return process
+
+
+def work_in_process(*, connection: dict[str, Any], study: str, objective: bytes, go_on: bool, most: int | None) -> None:
+    """Run trials of a study until it makes no more; called in a worker process. Ends it with 1 where that failed."""
     try:
+        unpacked = pickle.loads(objective)  # noqa: S301 - packed by the parent process a moment ago
+        found = load_objective(unpacked) if isinstance(unpacked, str) else unpacked
         with Client(**connection) as client, Sampling(client, client.tuning.get_study(study)) as sampling:
-            Workers(sampling, objective, go_on=go_on, most=most).run(1)
+            Workers(sampling, found, go_on=go_on, most=most).run(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except MLOpsError as wrong:
@@ -102,13 +122,23 @@ def _connection(client: Client) -> dict[str, Any]:
 
 
 def _pack(objective: Any) -> bytes:
+    """Return an objective for another process: by value, where cloudpickle is installed."""
     try:
-        return pickle.dumps(objective)
+        packed: bytes = _pickler(objective).dumps(objective)
     except (pickle.PicklingError, AttributeError, TypeError) as wrong:
-        raise InvalidInput(
-            f"The objective cannot be handed to other processes: {wrong}.",
-            hint="Define it at the top of a module, or run threads: workers='threads'.",
-        ) from wrong
+        raise InvalidInput(f"The objective cannot be handed to other processes: {wrong}.", hint=_ELSEWHERE) from wrong
+    return packed
+
+
+def _pickler(objective: Any) -> Any:
+    try:
+        return importlib.import_module("cloudpickle")
+    except ModuleNotFoundError:
+        if getattr(objective, "__module__", None) == "__main__":
+            raise InvalidInput(
+                "The objective is defined in the program itself, where other processes do not find it.", hint=_ELSEWHERE
+            ) from None
+        return pickle
 
 
 def _shares(most: int, workers: int) -> list[int | None]:

@@ -49,7 +49,7 @@ class Drawing:
             Text(f"  ⋮ {row} more steps", style="dim") if isinstance(row, int) else self._line(row, seen, now)
             for row in rows
         ]
-        return Text("\n").join(lines)
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
     def text(self, runs: Iterable[StepRun] = (), *, now: datetime | None = None, only_ascii: bool = False) -> str:
         """Return the picture without colours, for files and for terminals that know no box characters."""
@@ -75,7 +75,8 @@ class Drawing:
         line.append(row.after.ljust(self._lanes - len(row.before) - 1) + " ", style="dim")
         title = _title(row, self._document, seen)
         line.append(title.ljust(self._names), style="not dim" if state is not StepState.SKIPPED else "")
-        line.append(_facts(row, self._document, known, now), style="not dim red" if state is StepState.FAILED else "")
+        facts = "".join(letter if letter.isprintable() else "?" for letter in _facts(row, self._document, known, now))
+        line.append(facts, style="not dim red" if state is StepState.FAILED else "")
         return line
 
     def _shortened(self, seen: Mapping[str, Seen], height: int) -> list[Row | int]:

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterable, Iterator
 
-from modelops.domains.pipelines.document import PipelineDocument, StepSpec
+from modelops.domains.pipelines.document import FromOutput, PipelineDocument, StepSpec
 from modelops.domains.pipelines.drawing.states import Seen, seen_steps
 from modelops.domains.pipelines.expressions import write_condition
-from modelops.domains.pipelines.graph import needs_of
+from modelops.domains.pipelines.graph import condition_bindings, needs_of
 from modelops.domains.pipelines.schemas import StepRun, StepState
 
 _COLOURS = {
@@ -71,10 +71,15 @@ def condition_text(spec: StepSpec) -> str:
 
 
 def _edges(document: PipelineDocument) -> Iterator[tuple[str, str, str]]:
+    """Yield what needs what, with the condition where it looks at that step."""
     for name, spec in document.steps.items():
+        looked_at = {
+            binding.step
+            for _, binding in (condition_bindings(spec.when) if spec.when is not None else ())
+            if isinstance(binding, FromOutput)
+        }
         for need in needs_of(spec):
-            looked_at = need in (condition_text(spec) if spec.when is not None else "")
-            yield need, name, condition_text(spec) if looked_at else ""
+            yield need, name, condition_text(spec) if need in looked_at else ""
 
 
 def _label(name: str, seen: Seen | None) -> str:

@@ -58,7 +58,6 @@ def create_schedule(
         "catch_up": catch_up,
         "overlap": overlap,
         "jitter_s": jitter_s,
-        "moment_parameter": moment_parameter,
     }
     made = group(ctx, Schedules).create_schedule(
         name,

@@ -555,8 +555,14 @@ def upgrade() -> None:
     with op.batch_alter_table("outbox_events", schema=None) as batch_op:
         batch_op.add_column(sa.Column("actor", sa.String(length=100), nullable=True))
 
+    with op.batch_alter_table("webhooks", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("form", sa.String(length=20), nullable=False))
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("webhooks", schema=None) as batch_op:
+        batch_op.drop_column("form")
+
     with op.batch_alter_table("outbox_events", schema=None) as batch_op:
         batch_op.drop_column("actor")
 
