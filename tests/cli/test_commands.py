@@ -257,6 +257,7 @@ def world(tmp_path_factory):
             with platform.client(token=key) as asker:
                 names["reviewed"] = asker.models.request_approval("numbers", 1).id
             parameters = {"function": "modelops.testing.tasks:hang"}
+            client.training.wait_for_job(names["job"], within_s=120)  # it is tried again below
             names["submitted"] = client.training.submit_job("python-function", "numbers", parameters=parameters).id
             rows = np.array([[n, n * n] for n in range(40)], dtype=float)
             other = LogisticRegression(max_iter=1000).fit(rows, rows[:, 0] > 20)

@@ -58,9 +58,11 @@ def main() -> int:
 def _enter(task: Task, client: Client) -> int:
     """Go on in the environment that the job asks for, if it asks for one and this is not it. Returns an exit code if that
     failed; 0 means to go on here."""
+    if task.environment is None:
+        return 0
     from modelops.runtime import environments
 
-    if task.environment is None or os.environ.get(environments.ACTIVE) == task.environment:
+    if os.environ.get(environments.ACTIVE) == task.environment:
         return 0
     try:
         lock = client.data.download_artifact(task.environment)

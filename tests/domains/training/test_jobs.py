@@ -219,6 +219,23 @@ def test_a_restart_in_the_middle_costs_the_job_nothing(platform):
         assert len(client.experiments.get_metric_history(run.id, "loss").items) == 20
 
 
+def test_a_machine_that_goes_down_whole_costs_an_attempt_and_not_the_job(platform):
+    with platform.client() as client:
+        job = submit(client, "count_on", until=60)
+        wait_for(lambda: client.training.list_job_artifacts(job.id, role="checkpoint").items, within_s=60)
+        trainer = running(client, job)
+    supervisor = psutil.Process(trainer.ppid())
+    platform.kill()
+    supervisor.send_signal(signal.SIGKILL)
+    wait_for(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+    platform.start()
+    with platform.client() as client:
+        job = client.training.wait_for_job(job.id, within_s=120)
+        assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
+        assert job.result.summary["first"] >= 10
+        assert [one.cause for one in client.training.list_job_attempts(job.id).items] == ["lost", "succeeded"]
+
+
 def test_a_quiet_recipe_is_not_taken_for_gone(tmp_path):
     with platform_process(tmp_path / "home", controller_interval_s="0.1", run_heartbeat_timeout_s="2") as platform:
         with platform.client() as client:

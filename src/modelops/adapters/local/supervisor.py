@@ -491,13 +491,14 @@ def gpu_meter(env: "dict[str, str]") -> "Any":
     """Return what measures the GPUs that the process can see, or False where there are none."""
     if not os.path.exists("/dev/nvidiactl"):
         return False
+    beside = os.path.dirname(os.path.abspath(__file__))
+    sys.path.append(beside)  # this interpreter was told to know no other place to import from than Python's own
     try:
-        # Beside this file, whose interpreter was told to know no other place to import from.
-        loader = sys.modules["_frozen_importlib_external"].SourceFileLoader
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nvml.py")
-        return loader("nvml", path).load_module().open_meter(env.get("CUDA_VISIBLE_DEVICES")) or False
+        return __import__("nvml").open_meter(env.get("CUDA_VISIBLE_DEVICES")) or False
     except Exception:
         return False
+    finally:
+        sys.path.remove(beside)
 
 
 def start_time(pid: int) -> "int | None":
