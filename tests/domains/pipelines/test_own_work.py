@@ -3,7 +3,10 @@
 from tests.domains.pipelines.theatre import function, output
 
 from modelops.contracts.ports import Observation, Phase
-from modelops.domains.training.schemas import JobReport, JobResult
+from modelops.domains.pipelines.document import ValueType
+from modelops.domains.pipelines.schemas import ValueRef
+from modelops.domains.pipelines.watching import JobSeen, job_model
+from modelops.domains.training.schemas import JobReport, JobResult, JobState
 
 CSV = b"a,b,target\n" + b"".join(b"%d,%d,%d\n" % (n, n * n % 11, n % 2) for n in range(20))
 
@@ -66,3 +69,16 @@ def test_a_cancelled_runs_job_is_cancelled(sqlite_theatre):
     sqlite_theatre.pipelines.cancel_run(run.id)
     assert sqlite_theatre.until(run, "canceled")
     assert sqlite_theatre.client.training.get_job(step.job_id).state == "canceled"
+
+
+def test_the_version_that_a_job_made_is_its_output_too():
+    facts = {
+        "job_id": "job_1",
+        "state": JobState.SUCCEEDED,
+        "reason": None,
+        "cpu_seconds": None,
+        "peak_memory_bytes": None,
+    }
+    made = JobSeen(result=JobResult(model_version_id="mver_1"), cancel=False, **facts)
+    assert job_model(made) == {"model": ValueRef(type=ValueType.MODEL, model_version_id="mver_1")}
+    assert job_model(JobSeen(result=JobResult(), cancel=False, **facts)) == {}

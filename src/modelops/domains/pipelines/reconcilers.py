@@ -123,8 +123,11 @@ class Jobs:
 
     def act(self, ports: Mapping[type, Any], state: JobSeen) -> tuple[JobSeen, dict[str, ValueRef]]:
         """Put the outputs of a job that succeeded into the store."""
-        outputs = watching.job_outputs(state) if state.state is JobState.SUCCEEDED else {}
-        return state, {name: put_json(ports[BlobStore], value) for name, value in outputs.items()}
+        if state.state is not JobState.SUCCEEDED:
+            return state, {}
+        outputs = watching.job_outputs(state)
+        stored = {name: put_json(ports[BlobStore], value) for name, value in outputs.items()}
+        return state, stored | watching.job_model(state)
 
     def apply(self, ctx: Context, key: str, seen: tuple[JobSeen, dict[str, ValueRef]]) -> None:
         """Write how a job ended, or have it cancelled."""

@@ -10,6 +10,7 @@ from modelops.contracts.errors import NotFound
 from modelops.contracts.schemas import Json
 from modelops.domains.data import service as data
 from modelops.domains.pipelines.beginning import Ready, begin_steps, digests_to_read
+from modelops.domains.pipelines.document import ValueType
 from modelops.domains.pipelines.ending import fail, give_back, succeed
 from modelops.domains.pipelines.planning import Beginning
 from modelops.domains.pipelines.rows import document_of, hold
@@ -97,6 +98,12 @@ def job_outputs(seen: JobSeen) -> dict[str, Json]:
         "metrics": dict(result.metrics),
         "summary": dict(result.summary),
     }
+
+
+def job_model(seen: JobSeen) -> dict[str, ValueRef]:
+    """Return the version that a job made as its output `model`; nothing of a job that made none."""
+    version = None if seen.result is None else seen.result.model_version_id
+    return {} if version is None else {"model": ValueRef(type=ValueType.MODEL, model_version_id=version)}
 
 
 def settle_job_step(ctx: Context, step_id: str, seen: JobSeen, refs: Mapping[str, ValueRef]) -> None:
