@@ -1,6 +1,7 @@
 """What can begin: runs of pipelines, and training jobs."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,6 +30,10 @@ class Begun:
 
     run_id: str | None = None
     job_id: str | None = None
+
+
+class _Tried(Exception):
+    """Takes back what was begun to see whether it could be."""
 
 
 def read_target(stored: object) -> Target:
@@ -77,12 +82,10 @@ def check_target(ctx: Context, target: Target, unknown: Collection[str] = ()) ->
         ctx.require("jobs.write")
     else:
         told = len(ctx.emitted)
-        trial = ctx.session.begin_nested()
-        try:
+        with suppress(_Tried), ctx.session.begin_nested():
             begin_target(ctx, target, "trial")
-        finally:
-            trial.rollback()
-            del ctx.emitted[told:]
+            raise _Tried
+        del ctx.emitted[told:]
 
 
 def begin_target(ctx: Context, target: Target, cause: str) -> Begun:

@@ -556,7 +556,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("actor", sa.String(length=100), nullable=True))
 
     with op.batch_alter_table("webhooks", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("form", sa.String(length=20), nullable=False))
+        batch_op.add_column(sa.Column("form", sa.String(length=20), nullable=False, server_default="cloudevents"))
 
 
 def downgrade() -> None:
