@@ -19,6 +19,8 @@ from modelops.kernel.work import Workplace
 log = logging.getLogger(__name__)
 
 _GATHER_S = 0.1
+_QUIET_S, _SLOWER = 10.0, 4
+"""Where nothing has changed for so long, reconcilers that have nothing to do look that many times less often."""
 
 
 class Reconciler(Protocol):
@@ -124,16 +126,17 @@ class Loop:
         self.tenure = Tenure(holdings, f"reconciler:{reconciler.name}")
         self._failures: dict[str, _Failures] = {}
 
-    def turn(self) -> None:
-        """Do one round over everything pending, if the lease can be had."""
+    def turn(self) -> bool:
+        """Do one round over everything pending, if the lease can be had; tell whether anything was."""
         lease = self.tenure.hold()
         if lease is None:
-            return
+            return False
         with self.place.work(write=False) as ctx:
             keys = list(self.reconciler.pending(ctx))
         for key in keys:
             self._guarded_step(lease, key)
         self._failures = {key: failed for key, failed in self._failures.items() if key in keys}
+        return bool(keys)
 
     def _guarded_step(self, lease: Lease, key: str) -> None:
         failed = self._failures.get(key)
@@ -179,6 +182,7 @@ class Controller:
         self._loops = [Loop(reconciler, holdings) for reconciler in reconcilers]
         self._dispatcher = Tenure(holdings, "outbox")
         self._stop = threading.Event()
+        self._changed_at = time.monotonic()
         self._wakers: list[threading.Event] = []
         self._threads: list[threading.Thread] = []
 
@@ -207,7 +211,7 @@ class Controller:
         for loop in self._loops:
             loop.turn()
 
-    def _spawn(self, tenure: Tenure, turn: Callable[[], None], rest_s: float | None = None) -> None:
+    def _spawn(self, tenure: Tenure, turn: Callable[[], bool], rest_s: float | None = None) -> None:
         if rest_s is None:
             waker, rest_s = threading.Event(), self.place.settings.controller_interval_s
             self._wakers.append(waker)
@@ -218,23 +222,28 @@ class Controller:
         self._threads.append(thread)
         thread.start()
 
-    def _run(self, tenure: Tenure, turn: Callable[[], None], waker: threading.Event, rest_s: float) -> None:
+    def _run(self, tenure: Tenure, turn: Callable[[], bool], waker: threading.Event, rest_s: float) -> None:
         while not self._stop.is_set():
+            is_busy = True
             try:
-                turn()
+                is_busy = turn()
             except LeaseLost:
                 tenure.lost()
             except Exception:
                 # The database may be away for a while; the loop outlives it.
                 log.exception("controller round failed", extra={"loop": tenure.name})
-            waker.wait(rest_s)
-            if waker is not self._stop:
-                waker.clear()
+            if waker is self._stop:
+                waker.wait(rest_s)
+                continue
+            is_quiet = not is_busy and time.monotonic() - self._changed_at > _QUIET_S
+            waker.wait(rest_s * _SLOWER if is_quiet else rest_s)
+            waker.clear()
 
-    def _dispatch_turn(self) -> None:
+    def _dispatch_turn(self) -> bool:
         lease = self._dispatcher.hold()
         while lease and outbox.dispatch(self.place, self._handlers, lease) and not self._stop.is_set():
             pass
+        return False
 
     def _spread_wakes(self) -> None:
         """Wake every loop when something changed: at once, but in a rush of changes once for all that gather meanwhile."""
@@ -242,7 +251,8 @@ class Controller:
         while not self._stop.is_set():
             self.place.changed.wait()
             self._stop.wait(max(0.0, rested - time.monotonic()))
-            rested = time.monotonic() + _GATHER_S
+            self._changed_at = time.monotonic()
+            rested = self._changed_at + _GATHER_S
             self.place.changed.clear()
             for waker in self._wakers:
                 waker.set()
