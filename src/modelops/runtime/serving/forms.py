@@ -40,7 +40,7 @@ class PlainForm:
     label = "/predict"
 
     def __init__(self, parser: Parser, replies: PlainReplies) -> None:
-        self._parser, self._render = parser, replies.render
+        self._parser, self._replies = parser, replies
 
     def is_quick(self, body: Body, json_length: int | None) -> bool:
         """Tell whether a body is short."""
@@ -49,4 +49,4 @@ class PlainForm:
     def prepare(self, body: Body, json_length: int | None) -> Prepared:
         """Read a body; this form has no parts that are not JSON."""
         rows, count, listed = self._parser.parse(bytes(body))
-        return rows, count, listed, self._render
+        return rows, count, listed, self._replies

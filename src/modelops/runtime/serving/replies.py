@@ -30,7 +30,19 @@ class PlainReplies:
         self._tail = b"]," + to_json({"classes": classes, **origin})[1:]
         self._tail_without = b'],"probabilities":null,' + to_json({"classes": None, **origin})[1:]
 
-    def render(self, answers: Answers, start: int, stop: int) -> bytes:
+    def each(self, answers: Answers) -> list[bytes]:
+        """Return a reply for each row of a batch. Raises as a call does."""
+        values, probabilities = answers.values, answers.probabilities
+        if probabilities is None:
+            tail = self._tail_without
+            return [b"".join((b'{"predictions":[', value, tail)) for value in values]
+        tail, between = self._tail, b'],"probabilities":['
+        return [
+            b"".join((b'{"predictions":[', value, between, shares, tail))
+            for value, shares in zip(values, probabilities, strict=True)
+        ]
+
+    def __call__(self, answers: Answers, start: int, stop: int) -> bytes:
         """Return the reply for some rows of a batch.
 
         Raises:

@@ -97,3 +97,5 @@ class Answers:
 
 
 Render = Callable[[Answers, int, int], bytes | Framed]
+"""Makes a reply's body from the answers to a batch and the place of the own rows in it. One that has `each` also makes those
+for requests of a row each, all at once."""

@@ -56,7 +56,7 @@ class Batcher:
         began = time.perf_counter() if self._is_timed else 0.0
         try:
             answer = ask_model(self._asked, self._classes, rows, count)
-            _take_apart(asks, Answers(answer, (began, time.perf_counter()) if began else None))
+            _take_apart(asks, Answers(answer, (began, time.perf_counter()) if began else None), count)
         except MLOpsError as wrong:
             if len(asks) == 1:
                 _log.warning("a request failed: %s", wrong.detail, exc_info=wrong.__cause__)
@@ -103,9 +103,17 @@ def _joined(parts: list[Any]) -> Any:
     return np.concatenate(parts)
 
 
-def _take_apart(asks: list[Ask], answers: Answers) -> None:
-    """Write every request's reply, or none: a failure leaves all of them without an outcome."""
-    start, replies = 0, []
+def _take_apart(asks: list[Ask], answers: Answers, count: int) -> None:
+    """Write every request's reply, or none: a failure leaves all of them without an outcome.
+
+    Those of a row each, by far the most, are written together. `count` is how many rows there are.
+    """
+    start, replies, first = 0, [], asks[0].render
+    each = getattr(first, "each", None)
+    if each is not None and len(asks) == count and [ask.render for ask in asks].count(first) == count:
+        for ask, outcome in zip(asks, each(answers), strict=True):
+            ask.outcome = outcome
+        return
     for ask in asks:
         stop = start + ask.count
         replies.append(ask.render(answers, start, stop))
