@@ -1,7 +1,8 @@
 """Serving against its peers, by requests per server CPU-second over the whole process tree; wall, p50 and p99 beside.
 
 All serve the same RandomForest(100) and LogisticRegression on breast cancer, with authentication, routing and monitoring
-on in ours. The load is `wrk`'s; server and load share the machine. Ours runs before and after the peers, and the worse counts.
+on in ours. The load is `wrk`'s; server and load share the machine. Ours runs before and after the peers; of
+several measurements the median counts.
 
 `make bench NAME=serving PEERS=fastapi,ray ONLY=rows,swaps CELL_S=2` runs a part, and writes no results. The steps: limits,
 rows, guards, tensors, swaps.
@@ -30,7 +31,7 @@ def measure(_: dict[str, Path]) -> list[Figure]:
     chosen = [name for name in os.environ.get("ONLY", "").split(",") if name] or list(STEPS)
     if unknown := set(chosen) - set(STEPS):
         raise SystemExit(f"There is no step {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}.")
-    book = Book(float(os.environ.get("CELL_S") or 8))
+    book = Book(float(os.environ.get("CELL_S") or 5))
     figures: list[Figure] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the servers are ended, too
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:

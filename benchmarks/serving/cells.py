@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from benchmarks.serving.loads import Cell, Rows, WrongAnswer, measure_cell
+from benchmarks.serving.loads import Cell, Rows, WrongAnswer, measure_cell, median
 from benchmarks.serving.servers import Server
 
 HEAD = f"{'model':<28}{'server':<26}{'connections':>11}{'per CPU-s':>11}{'per s':>10}{'p50 ms':>9}{'p99 ms':>9}{'failed':>8}"
@@ -24,9 +24,10 @@ class Book:
     cells: dict[tuple[str, str, int], Cell] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    _measured: dict[tuple[str, str, int], list[Cell]] = field(default_factory=dict)
 
     def measure(self, server: Server, what: str, rows: Rows, connections: int) -> Cell | None:
-        """Measure a cell, and print it. Of two measurements the worse is kept.
+        """Measure a cell, and print it. Of several measurements the median is kept.
 
         Returns None where the server answered wrongly, which is noted.
         """
@@ -37,8 +38,8 @@ class Book:
             return None
         at = (what, server.name, connections)
         print(f"{line(at, cell)}   load {os.getloadavg()[0]:.1f}", flush=True)
-        known = self.cells.get(at)
-        self.cells[at] = cell if known is None else cell.worse(known)
+        self._measured.setdefault(at, []).append(cell)
+        self.cells[at] = median(self._measured[at])
         return cell
 
     def miss(self, what: str, why: str) -> None:

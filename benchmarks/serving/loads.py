@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import statistics
 import subprocess
 import tempfile
 import threading
@@ -45,11 +46,12 @@ class Cell:
         """Requests per second of wall time."""
         return self.requests / self.seconds
 
-    def worse(self, other: "Cell") -> "Cell":
-        """Return the one with fewer requests per CPU-second, with the longer times and more failures of both."""
-        base = min(self, other, key=lambda cell: cell.per_cpu)
-        p50, p99 = max(self.p50_ms, other.p50_ms), max(self.p99_ms, other.p99_ms)
-        return replace(base, p50_ms=p50, p99_ms=p99, failed=max(self.failed, other.failed))
+
+def median(cells: list[Cell]) -> Cell:
+    """Return the cell in the middle by requests per CPU-second, with the medians of the times and the most failures of all."""
+    middle = sorted(cells, key=lambda cell: cell.per_cpu)[(len(cells) - 1) // 2]
+    p50, p99 = (statistics.median(times) for times in zip(*((cell.p50_ms, cell.p99_ms) for cell in cells), strict=True))
+    return replace(middle, p50_ms=p50, p99_ms=p99, failed=max(cell.failed for cell in cells))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from benchmarks.serving import tensors
 from benchmarks.serving.cells import Book
-from benchmarks.serving.loads import Cell, Checks, Rows, WrongAnswer, check
+from benchmarks.serving.loads import Cell, Checks, Rows, WrongAnswer, check, median
 from benchmarks.serving.servers import Server, instances, predictions, processes_of, running
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,10 +41,13 @@ def test_requests_are_cut_to_their_size():
     assert rows.requests() == [([[1.0], [2.0]], [1, 2]), ([[3.0], [4.0]], [3, 4])]
 
 
-def test_of_two_cells_the_worse_counts():
+def test_of_several_cells_the_median_counts_and_every_failure():
     one = Cell(32, requests=100, seconds=1, cpu_s=1, p50_ms=5, p99_ms=9, failed=0)
     two = Cell(32, requests=80, seconds=1, cpu_s=1, p50_ms=4, p99_ms=11, failed=2)
-    assert one.worse(two) == two.worse(one) == Cell(32, 80, 1, 1, p50_ms=5, p99_ms=11, failed=2)
+    three = Cell(32, requests=90, seconds=1, cpu_s=1, p50_ms=4, p99_ms=10, failed=0)
+    assert median([one]) == one
+    assert median([one, two, three]) == Cell(32, 90, 1, 1, p50_ms=4, p99_ms=10, failed=2)
+    assert median([one, two]).requests == 80, "of two in the middle the worse"
 
 
 def test_a_wrong_label_strikes_a_cell_out(monkeypatch, capsys):
