@@ -1,6 +1,6 @@
 """Pipelines, workflows, studies and jobs, each against what it is measured by.
 
-`make bench NAME=pipelines ONLY=durable` runs some steps, and writes no results. A step is a module of this folder with
+`make bench NAME=pipelines ONLY=durable` runs some steps, and writes their figures in their places. A step is a module of this folder with
 `measure(folder) -> list[Figure]`, which is given a folder of its own.
 """
 
@@ -18,7 +18,7 @@ from benchmarks.figures import Figure
 PEERS: dict[str, list[str]] = {}
 """None that all need: each is installed when its turn comes, and one that cannot be is named."""
 
-PART = bool(os.environ.get("ONLY"))
+STEPS_ALONE = bool(os.environ.get("ONLY"))
 
 
 def steps() -> list[str]:

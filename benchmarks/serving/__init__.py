@@ -4,7 +4,8 @@ All serve the same RandomForest(100) and LogisticRegression on breast cancer, wi
 on in ours. The load is `wrk`'s; server and load share the machine. Ours runs before and after the peers; of
 several measurements the median counts.
 
-`make bench NAME=serving PEERS=fastapi,ray ONLY=rows,swaps CELL_S=2` runs a part, and writes no results. The steps: limits,
+`make bench NAME=serving PEERS=fastapi,ray ONLY=rows,swaps CELL_S=2` runs a part, and writes no results; with
+`ONLY` alone the steps' figures are written in their places. The steps: limits,
 rows, guards, tensors, swaps.
 """
 
@@ -23,7 +24,8 @@ from benchmarks.serving.steps import STEPS
 PEERS: dict[str, list[str]] = {}
 """None that all need: each is installed when its turn comes, and one that cannot be is named."""
 
-PART = any(os.environ.get(name) for name in ("PEERS", "ONLY", "CELL_S"))
+PART = any(os.environ.get(name) for name in ("PEERS", "CELL_S"))
+STEPS_ALONE = bool(os.environ.get("ONLY"))
 
 
 def measure(_: dict[str, Path]) -> list[Figure]:

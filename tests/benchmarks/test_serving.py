@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from benchmarks.run import with_new
 from benchmarks.serving import tensors
 from benchmarks.serving.cells import Book
 from benchmarks.serving.loads import Cell, Checks, Rows, WrongAnswer, check, median
@@ -112,3 +113,12 @@ def test_without_wrk_people_are_told(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit, match="apt-get install wrk"):
         require_wrk()
+
+
+def test_steps_that_are_run_again_take_the_places_of_their_figures():
+    known = [{"figure": "a", "ratio": 1}, {"figure": "b", "ratio": 2}]
+    assert with_new(known, [{"figure": "b", "ratio": 3}, {"figure": "c", "ratio": 4}]) == [
+        {"figure": "a", "ratio": 1},
+        {"figure": "b", "ratio": 3},
+        {"figure": "c", "ratio": 4},
+    ]
