@@ -1,7 +1,7 @@
 """Pipelines, workflows, studies and jobs, each against what it is measured by.
 
-`make bench NAME=pipelines ONLY=durable` runs some steps, and writes their figures in their places. A step is a module of this folder with
-`measure(folder) -> list[Figure]`, which is given a folder of its own.
+`make bench NAME=pipelines ONLY=durable` runs some steps, and writes their figures in their places. A step is a module of this
+folder with `measure(folder) -> list[Figure]`, which is given a folder of its own.
 """
 
 import importlib

@@ -1,12 +1,11 @@
 """Serving against its peers, by requests per server CPU-second over the whole process tree; wall, p50 and p99 beside.
 
 All serve the same RandomForest(100) and LogisticRegression on breast cancer, with authentication, routing and monitoring
-on in ours. The load is `wrk`'s; server and load share the machine. Ours runs before and after the peers; of
-several measurements the median counts.
+on in ours. The load is `wrk`'s; server and load share the machine. Ours runs before and after the peers; of several
+measurements the median counts.
 
-`make bench NAME=serving PEERS=fastapi,ray ONLY=rows,swaps CELL_S=2` runs a part, and writes no results; with
-`ONLY` alone the steps' figures are written in their places. The steps: limits,
-rows, guards, tensors, swaps.
+`make bench NAME=serving PEERS=fastapi,ray ONLY=rows,swaps CELL_S=2` runs a part, and writes no results; with `ONLY` alone
+the figures of those steps are written in their places. The steps: limits, rows, guards, tensors, swaps.
 """
 
 import os
