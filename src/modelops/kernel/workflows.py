@@ -8,7 +8,7 @@ behind it is an adapter; the contract suite in `modelops.testing` holds each to 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from modelops.contracts.errors import MLOpsError
 from modelops.contracts.schemas import Json
@@ -43,8 +43,16 @@ class StepFailed(MLOpsError):
 
     code, title = "step_failed", "A step of a workflow failed"
 
-    def __init__(self, detail: str, *, hint: str | None = None, kind: str, reason: str | None = None) -> None:
-        super().__init__(detail, hint=hint)
+    def __init__(
+        self,
+        detail: str,
+        *,
+        hint: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        kind: str = "",
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(detail, hint=hint, extra=extra)
         self.kind = kind
         self.reason = reason
 

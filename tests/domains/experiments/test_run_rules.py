@@ -171,7 +171,7 @@ def test_a_time_outside_of_the_calendar_is_refused():
 @pytest.mark.parametrize("code", ["experiments.run_ended", "experiments.parameter_changed"])
 def test_a_client_far_away_raises_the_class_that_the_server_raised(code):
     script = (
-        "import sys, modelops.sdk.client; from modelops.contracts.errors import MLOpsError\n"
+        "import sys, modelops.domains.experiments.client; from modelops.contracts.errors import MLOpsError\n"
         f"error = MLOpsError.from_problem({{'code': {code!r}}}, 409)\n"
         "print(type(error).__name__, type(error).__mro__[1].__name__, 'sqlalchemy' in sys.modules)"
     )

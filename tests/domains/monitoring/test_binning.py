@@ -1,5 +1,7 @@
 """Counting at and below edges: looked up, sorted or found one by one, the counts are the same."""
 
+import math
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ EDGES = st.one_of(
 def test_the_counts_are_those_of_each_value_looked_for_among_the_edges(edges: list, data: st.DataObject) -> None:
     width = data.draw(st.integers(1, 30))
     at_edges = st.sampled_from([float(edge) for each in edges for edge in each])
-    value = st.one_of(st.floats(), at_edges, at_edges.map(lambda edge: float(np.nextafter(edge, np.inf))))
+    value = st.one_of(st.floats(), at_edges, at_edges.map(lambda edge: math.nextafter(edge, math.inf)))
     numbers = np.array([data.draw(st.lists(value, min_size=width, max_size=width)) for _ in edges])
     counts = EdgeCounts(edges, TAME)
     for part in np.array_split(numbers, 2, axis=1):

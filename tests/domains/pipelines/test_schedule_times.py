@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from croniter import croniter
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from modelops.domains.pipelines.schedules.cron import NoCron, read_cron
@@ -46,6 +46,8 @@ starts = st.datetimes(datetime(2000, 1, 1), datetime(2090, 1, 1))
 @given(crons, starts)
 def test_readings_are_those_that_croniter_finds(text, start):
     start = start.replace(second=0, microsecond=0)
+    # Of a week that is written out, croniter sometimes says that it narrows nothing; POSIX says so of an asterisk alone.
+    assume(text.endswith("*") or len(read_cron(text).weekdays) < 7)
     found = list(islice(read_cron(text).readings(start + MINUTE), 20))
     other = croniter(text, start)
     assert found == [other.get_next(datetime) for _ in range(20)]

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -147,7 +148,7 @@ def test_an_image_is_no_option(image):
 @pytest.fixture(scope="module")
 def podman(tmp_path_factory):
     """Build an image of one static program, and return podman's command; what this machine cannot do is skipped."""
-    folder = tmp_path_factory.mktemp("podman")
+    folder = Path(tempfile.mkdtemp(prefix="podman-"))  # its paths may have 50 characters at most
     if shutil.which("podman") is None or shutil.which("gcc") is None:
         pytest.skip("podman or gcc is not installed")
     options = [f"--root={folder / 'store'}", f"--runroot={folder / 'run'}", "--storage-driver=vfs"]
@@ -165,6 +166,7 @@ def podman(tmp_path_factory):
         pytest.skip(f"this machine runs no containers: {(built.stderr + tried.stderr)[-300:]!r}")
     yield " ".join(command)
     subprocess.run([*command, "rm", "--all", "--force", "--time", "0"], capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import time
+from collections.abc import Collection
 from typing import Any, ClassVar
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from modelops.contracts.errors import MLOpsError
@@ -29,6 +31,19 @@ _READ_S = 120.0
 
 _LENGTHS = tuple(b"%d\r\n\r\n" % size for size in range(4096))
 """What stands at the end of a reply's head, by the body's length."""
+
+
+class _Flow(FlowControl):
+    """Reads nothing more while requests that came in one read wait for their turn: whoever sends many and takes no reply would
+    fill the memory."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Collection[object]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
 
 
 class LaneProtocol(HttpToolsProtocol):
@@ -62,6 +77,7 @@ class LaneProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to watch the connection."""
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.flow = _Flow(self.transport, self.pipeline)
         self._active_at = time.perf_counter()
         self._check = self.loop.call_later(_CHECK_S, self._look_after)
         if not self.room.has_place(self.connections):
