@@ -7,9 +7,9 @@
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter
@@ -24,6 +24,29 @@ T = TypeVar("T")
 PREFIX = "/v1"
 log = logging.getLogger(__name__)
 _RETRIED = frozenset({429, 502, 503, 504})
+FIRST_PAUSE_S = 0.05
+"""How soon something that is waited for is looked at again, at first."""
+
+
+class State(Protocol):
+    """Where something is that ends at some time."""
+
+    @property
+    def final(self) -> bool:
+        """Tell whether it has ended."""
+        ...
+
+
+class HasState(Protocol):
+    """Something that ends at some time."""
+
+    @property
+    def state(self) -> State:
+        """Return where it is."""
+        ...
+
+
+Ending = TypeVar("Ending", bound=HasState)
 
 
 class Rest:
@@ -135,6 +158,27 @@ class Group:
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
+
+    def _await_end(
+        self, what: str, look: Callable[[], Ending], within_s: float | None, watch: Callable[[Ending], None] | None
+    ) -> Ending:
+        """Look at something, ever less often, until its state is final, and return it.
+
+        Raises:
+            Unavailable: it has not ended within the time; None is as long as it takes.
+        """
+        deadline = None if within_s is None else time.monotonic() + within_s
+        pause = FIRST_PAUSE_S
+        while True:
+            found = look()
+            if watch is not None:
+                watch(found)
+            if found.state.final:
+                return found
+            if deadline is not None and time.monotonic() > deadline:
+                raise Unavailable(f"{what} is still {found.state} after {within_s:g} s.")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
 
     def _get(self, schema: type[S], path: str, **params: Any) -> S:
         return schema.model_validate_json(self._rest.request("GET", path, params=params).content)

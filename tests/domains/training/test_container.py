@@ -146,11 +146,11 @@ def test_an_image_is_no_option(image):
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory):
+def podman(missing):
     """Build an image of one static program, and return podman's command; what this machine cannot do is skipped."""
     folder = Path(tempfile.mkdtemp(prefix="podman-"))  # its paths may have 50 characters at most
     if shutil.which("podman") is None or shutil.which("gcc") is None:
-        pytest.skip("podman or gcc is not installed")
+        missing("podman or gcc is not installed")
     options = [f"--root={folder / 'store'}", f"--runroot={folder / 'run'}", "--storage-driver=vfs"]
     runtime = ["--cgroup-manager=cgroupfs", *(["--runtime=runc"] if shutil.which("runc") else [])]
     command = ["podman", *options, *runtime]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from modelops.contracts.errors import InvalidInput, NotFound, Unavailable
+from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.contracts.schemas import Json, Page
 from modelops.domains.data.client import Data
 from modelops.domains.pipelines.document import PipelineDocument, ValueType
@@ -28,8 +28,6 @@ from modelops.domains.pipelines.triggers.client import Triggers
 
 if TYPE_CHECKING:  # packing code is for those who write pipelines
     from modelops.domains.pipelines.files import Written
-
-_FIRST_PAUSE_S = 0.05
 
 
 class Pipelines(Schedules, Triggers):
@@ -143,11 +141,11 @@ class Pipelines(Schedules, Triggers):
 
     def follow_log(self, run: str, step: str) -> Iterator[str]:
         """Yield what a step writes until it has ended."""
-        offset, pause = 0, _FIRST_PAUSE_S
+        offset, pause = 0, FIRST_PAUSE_S
         while True:
             piece = self.get_step_log(run, step, offset=offset)
             if piece.text:
-                pause = _FIRST_PAUSE_S
+                pause = FIRST_PAUSE_S
                 yield piece.text
             if piece.complete:
                 return
@@ -202,15 +200,4 @@ class Pipelines(Schedules, Triggers):
         Raises:
             Unavailable: it has not ended in time.
         """
-        deadline = None if within_s is None else time.monotonic() + within_s
-        pause = _FIRST_PAUSE_S
-        while True:
-            found = self.get_run(run)
-            if watch is not None:
-                watch(found)
-            if found.state.final:
-                return found
-            if deadline is not None and time.monotonic() > deadline:
-                raise Unavailable(f"The run '{run}' is still {found.state} after {within_s:g} s.")
-            time.sleep(pause)
-            pause = min(pause * 1.5, 1.0)
+        return self._await_end(f"The run '{run}'", lambda: self.get_run(run), within_s, watch)

@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from modelops.contracts.errors import Unavailable
-from modelops.contracts.rest import Group
+from modelops.contracts.rest import FIRST_PAUSE_S, Group
 from modelops.contracts.schemas import Json, Page
 from modelops.domains.training.schemas import (
     ArtifactRole,
@@ -27,8 +26,6 @@ from modelops.domains.training.schemas import (
     Retry,
     TrainingRequirements,
 )
-
-_FIRST_PAUSE_S = 0.05
 
 
 class Training(Group):
@@ -193,11 +190,11 @@ class Training(Group):
         It asks for piece after piece, so it goes on where it was after the platform was away for a moment, and it works on a
         platform in this process too; `stream_job_log` keeps one connection open instead.
         """
-        pause = _FIRST_PAUSE_S
+        pause = FIRST_PAUSE_S
         while True:
             piece = self.get_job_log(job, offset=offset, attempt=attempt)
             if piece.text:
-                pause = _FIRST_PAUSE_S
+                pause = FIRST_PAUSE_S
                 yield piece.text
             if piece.complete and piece.next_attempt is None:
                 return
@@ -226,15 +223,4 @@ class Training(Group):
         Raises:
             Unavailable: it has not ended in time.
         """
-        deadline = None if within_s is None else time.monotonic() + within_s
-        pause = _FIRST_PAUSE_S
-        while True:
-            found = self.get_job(job)
-            if watch is not None:
-                watch(found)
-            if found.state.final:
-                return found
-            if deadline is not None and time.monotonic() > deadline:
-                raise Unavailable(f"The job '{job}' is still {found.state} after {within_s:g} s.")
-            time.sleep(pause)
-            pause = min(pause * 1.5, 1.0)
+        return self._await_end(f"The job '{job}'", lambda: self.get_job(job), within_s, watch)
