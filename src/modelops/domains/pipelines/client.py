@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from modelops.contracts.errors import InvalidInput, NotFound
+from modelops.contracts.rest import FIRST_PAUSE_S
 from modelops.contracts.schemas import Json, Page
 from modelops.domains.data.client import Data
 from modelops.domains.pipelines.document import PipelineDocument, ValueType
