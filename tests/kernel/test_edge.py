@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from modelops.kernel import edge
 from modelops.server.listener import Listener
 
 
@@ -52,6 +53,34 @@ def test_two_creates_at_once_with_one_key_make_one(platform):
         thread.join()
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+def test_a_create_that_looked_before_the_other_was_done_gets_its_answer(platform, monkeypatch):
+    looked, done, look = threading.Event(), threading.Event(), edge._replay
+    answers = []
+
+    def look_and_linger(ctx, request):
+        found = look(ctx, request)
+        if not looked.is_set():
+            looked.set()
+            done.wait(2)  # SQLite lets one writer in at a time: there the other one waits for this one
+        return found
+
+    def create():
+        with platform.http(authorization=f"Bearer {platform.admin_key}") as http:
+            answers.append(http.post("/v1/projects", json={"name": "same"}, headers={"Idempotency-Key": "k"}))
+
+    monkeypatch.setattr(edge, "_replay", look_and_linger)
+    slow, quick = threading.Thread(target=create), threading.Thread(target=create)
+    slow.start()
+    assert looked.wait(10)
+    quick.start()
+    quick.join(1)
+    done.set()
+    slow.join()
+    quick.join()
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json() == answers[1].json()
 
 
 def test_an_update_of_a_stale_revision_is_refused(http):

@@ -16,11 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
 
-from modelops.contracts.errors import (
-    IdempotencyMismatch,
-    InvalidInput,
-    PermissionDenied,
-)
+from modelops.contracts.errors import Conflict, IdempotencyMismatch, InvalidInput, PermissionDenied
 from modelops.kernel import audit
 from modelops.kernel.callers import credentials_of, find_caller
 from modelops.kernel.context import Actor, Context
@@ -147,7 +143,14 @@ def _scope(request: Request, operation: str) -> Scope:
 def _in_context(
     request: Request, operation: str, status: int, endpoint: Callable[..., Any], parameter: str
 ) -> Response:
-    return outlast_races(lambda: _in_one_unit(request, operation, status, endpoint, parameter))
+    try:
+        return outlast_races(lambda: _in_one_unit(request, operation, status, endpoint, parameter))
+    except Conflict:
+        # What is in the way may be what the same request made meanwhile: its answer was not there when this one looked.
+        repeated = _replay_what_came_meanwhile(request)
+        if repeated is None:
+            raise
+        return repeated
 
 
 def _in_one_unit(
@@ -211,6 +214,14 @@ def _replay(ctx: Context, request: Request) -> Response | None:
         raise IdempotencyMismatch(f"The key '{key}' was used before, for another request.")
     headers = {"Idempotency-Replayed": "true", **({"ETag": kept.etag} if kept.etag else {})}
     return Response(kept.body, kept.status, headers, media_type="application/json" if kept.body else None)
+
+
+def _replay_what_came_meanwhile(request: Request) -> Response | None:
+    if request.method != "POST" or _key(request) is None:
+        return None
+    place: Workplace = request.app.state.place
+    with place.work(request.state.actor, write=False) as ctx:
+        return _replay(ctx, request)
 
 
 def _remember(ctx: Context, request: Request, response: Response) -> None:
