@@ -10,12 +10,13 @@ from sqlalchemy import func, select, update
 from modelops.contracts.errors import MLOpsError, NotFound, PermissionDenied
 from modelops.contracts.ports import BlobStore
 from modelops.contracts.schemas import Json
-from modelops.domains.pipelines.document import PipelineDocument
+from modelops.domains.pipelines.document import PipelineDocument, ValueType
 from modelops.domains.pipelines.ending import fail, give_back
-from modelops.domains.pipelines.inputs import Inputs, resolve
+from modelops.domains.pipelines.inputs import Inputs, each_ref, resolve
 from modelops.domains.pipelines.logs import write_logs
 from modelops.domains.pipelines.rows import document_of, find_run
 from modelops.domains.pipelines.schemas import (
+    MOST_CONTENT_BYTES,
     RunState,
     StepBeat,
     StepClaim,
@@ -25,12 +26,15 @@ from modelops.domains.pipelines.schemas import (
     StepWork,
 )
 from modelops.domains.pipelines.tables import PipelineRunRow, PipelineStepRow, PipelineWorkerRow
-from modelops.domains.pipelines.values import read_json
+from modelops.domains.pipelines.values import read_json, read_small
 from modelops.domains.pipelines.waking import Wakes, ends_of, wake, work_of
 from modelops.kernel.context import Context
 from modelops.kernel.scope import Scope
 
 _LOOK_EVERY_S = 1.0
+_MOST_CONTENTS_BYTES = 1024**2
+"""Of small values in one answer."""
+
 _FINAL = tuple(state for state in StepState if state.final)
 
 
@@ -129,12 +133,23 @@ def _claim(scope: Scope, run: str, body: StepClaim) -> StepWork | None:
         worker = _worker(ctx, row, body.worker)
         worker.heard_at = worker.heard_at or ctx.clock.now()
         taken = _take(ctx, row, worker, body.most)
-    tasks = []
-    for each in taken:
-        task = _with_items(scope, run, each)
-        if task is not None:
-            tasks.append(task)
-    return StepWork(tasks=tasks, over=False) if tasks else None
+    found = [_with_items(scope, run, each) for each in taken]
+    tasks = [task for task in found if task is not None]
+    return StepWork(tasks=tasks, over=False, contents=_contents(scope, tasks)) if tasks else None
+
+
+def _contents(scope: Scope, tasks: list[StepTask]) -> dict[str, str]:
+    """Return the small values that tasks refer to, as many as an answer holds; the workers fetch the others themselves."""
+    store: BlobStore = scope.place.ports[BlobStore]
+    found: dict[str, str] = {}
+    left = _MOST_CONTENTS_BYTES
+    for ref in (ref for task in tasks for refs in task.references.values() for ref in each_ref(refs)):
+        if ref.digest is None or ref.digest in found or ref.type is not ValueType.JSON:
+            continue
+        if ref.size <= min(MOST_CONTENT_BYTES, left) and (text := read_small(store, ref.digest)) is not None:
+            found[ref.digest] = text
+            left -= ref.size
+    return found
 
 
 def _worker(ctx: Context, run: PipelineRunRow, name: str) -> PipelineWorkerRow:

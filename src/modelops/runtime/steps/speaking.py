@@ -3,14 +3,14 @@ away."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from modelops.contracts.errors import MLOpsError, NotFound, Unauthenticated
 from modelops.domains.pipelines.schemas import StepBeat, StepClaim, StepReport, StepReports, StepTask, ValueRef
 from modelops.runtime.steps.desk import Desk, Held
 from modelops.runtime.steps.output import Outputs
-from modelops.runtime.steps.store import Store, remove_folder
+from modelops.runtime.steps.store import Store, is_small, remove_folder
 from modelops.runtime.steps.wire import Wire
 
 _CLAIM_S = 10.0
@@ -72,17 +72,17 @@ class Speaker:
             work = self._wire.claim(self._run, StepClaim(worker=self._name, most=most, wait_s=wait_s))
             for held in [self._desk.take(task) for task in work.tasks]:
                 self._lease_s = held.task.lease_s
-                self._fetch(held)
+                self._fetch(held, work.contents)
             if work.over and not work.tasks:
                 self._desk.end()
                 return
 
-    def _fetch(self, held: Held) -> None:
+    def _fetch(self, held: Held, contents: Mapping[str, str]) -> None:
         if self._flaw is not None:
             self._desk.finish(held, {"failure": self._flaw, "hopeless": True})
             return
         try:
-            held.references = self._store.fetch(held.task)
+            held.references = self._store.fetch(held.task, contents)
         except (MLOpsError, OSError) as wrong:
             self._desk.finish(held, {"failure": f"An input is not to be had: {wrong}"})
         else:
@@ -109,20 +109,27 @@ class Speaker:
     def _reported(self, held: Held) -> StepReport:
         said = held.said or {}
         outputs: dict[str, ValueRef] = {}
+        contents: dict[str, str] = {}
         failure = said.get("failure")
         if failure is None:
+            contents = {name: one["content"] for name, one in said["outputs"].items() if is_small(one)}
             try:
-                outputs = {name: self._store.send(one, held.folder) for name, one in said["outputs"].items()}
+                outputs = {
+                    name: self._store.send(one, held.folder)
+                    for name, one in said["outputs"].items()
+                    if name not in contents
+                }
             except (NotFound, Unauthenticated):
                 raise  # the run is over
             except (MLOpsError, OSError) as wrong:
-                outputs, failure = {}, f"An output could not be stored: {wrong}"
+                outputs, contents, failure = {}, {}, f"An output could not be stored: {wrong}"
         if held.folder.exists():
             remove_folder(held.folder)
         return StepReport(
             step=held.task.id,
             attempt=held.task.attempt,
             outputs=outputs,
+            contents=contents,
             failure=None if failure is None else failure.replace("\0", "")[:_REASON],
             hopeless=bool(said.get("hopeless")),
             cpu_seconds=said.get("cpu_seconds"),

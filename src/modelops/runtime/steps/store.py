@@ -5,7 +5,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.data.client import Data
 from modelops.domains.pipelines.document import ValueType
-from modelops.domains.pipelines.schemas import StepTask, ValueRef
+from modelops.domains.pipelines.schemas import MOST_CONTENT_BYTES, StepTask, ValueRef
 
 MOST_BYTES = 8 * 1024**3
 """Of values that are kept for later steps; more is let go of between steps."""
@@ -64,10 +64,19 @@ class Store:
         """Return a small artifact's content."""
         return self._data.download_artifact(digest)
 
-    def fetch(self, task: StepTask) -> dict[str, Any]:
-        """Bring what a task takes by reference here, and return for each where it lies, as `values.load_input` reads it."""
+    def fetch(self, task: StepTask, contents: Mapping[str, str]) -> dict[str, Any]:
+        """Bring what a task takes by reference here, and return for each where it lies, as `values.load_input` reads it.
+
+        Args:
+            contents: Small values that came with the task, by digest.
+        """
+
+        def local(one: ValueRef) -> dict[str, Any]:
+            content = contents.get(one.digest or "")
+            return self._local(one) if content is None else {"type": one.type.value, "content": content}
+
         return {
-            name: [self._local(one) for one in reference] if isinstance(reference, list) else self._local(reference)
+            name: [local(one) for one in reference] if isinstance(reference, list) else local(reference)
             for name, reference in task.references.items()
         }
 
@@ -75,7 +84,7 @@ class Store:
         """Store an output that a step returned, as `values.dump_outputs` tells of it, and return where it lies.
 
         Args:
-            said: The output.
+            said: The output; a small value is none for here, but travels with its report (`is_small`).
             folder: The attempt's own: a file that lies in it is kept for later steps here.
         """
         kind = ValueType(said["type"])
@@ -135,6 +144,11 @@ class Store:
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest.removeprefix("sha256:")
+
+
+def is_small(said: Mapping[str, Any]) -> bool:
+    """Tell whether an output, as `values.dump_outputs` tells of it, travels with the report of its step."""
+    return "content" in said and len(said["content"].encode()) <= MOST_CONTENT_BYTES
 
 
 _MEDIA_TYPES = {
