@@ -9,6 +9,7 @@ import httpx
 
 from modelops.contracts.errors import MLOpsError, Unauthenticated
 from modelops.contracts.rest import Rest
+from modelops.contracts.trust import TrustLater
 from modelops.domains.pipelines.schemas import WorkerTask
 from modelops.runtime.steps.keeper import Keeper, Steps
 from modelops.runtime.steps.store import Store
@@ -27,7 +28,10 @@ def main() -> int:
     worker = WorkerTask.model_validate_json((folder / "steps.json").read_bytes())
     token = (folder / "token").read_text(encoding="utf-8")
     http = httpx.Client(
-        base_url=os.environ["MODELOPS_URL"], headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT_S
+        base_url=os.environ["MODELOPS_URL"],
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=_TIMEOUT_S,
+        verify=TrustLater.new(),
     )
     rest = Rest(http, retry_for_s=RETRY_FOR_S)
     cache = Path(os.environ.get("MODELOPS_CACHE") or folder / "cache").absolute()

@@ -175,13 +175,17 @@ def _connector() -> "Callable[[StepContext], Client]":
     def connect(context: StepContext) -> "Client":
         import httpx
 
+        from modelops.contracts.trust import TrustLater
         from modelops.runtime.transfers import PatientData
         from modelops.sdk.client import Client
         from modelops.sdk.keyed_rest import KeyedRest
 
         token = Path(os.environ["MODELOPS_WORKDIR"], "token").read_text(encoding="utf-8")
         http = httpx.Client(
-            base_url=os.environ["MODELOPS_URL"], headers={"Authorization": f"Bearer {token}"}, timeout=60.0
+            base_url=os.environ["MODELOPS_URL"],
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60.0,
+            verify=TrustLater.new(),
         )
         client = Client.over(KeyedRest(http, context.idempotency_key, retry_for_s=_RETRY_FOR_S))
         client.data = PatientData(client.rest)
