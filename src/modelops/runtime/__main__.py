@@ -21,7 +21,6 @@ def main() -> int:
 
         return train()
     if part == "steps":
-        sys.modules["httpx._main"] = None  # type: ignore[assignment]  # httpx's own command, whose import takes as long again
         from modelops.runtime.steps.main import main as steps
 
         return steps()

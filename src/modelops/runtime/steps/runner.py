@@ -5,7 +5,6 @@ control socket, and answers each with a line. It imports little before the code 
 costs, and no more.
 """
 
-import asyncio
 import ctypes
 import gc
 import importlib
@@ -14,6 +13,7 @@ import io
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -65,6 +65,8 @@ class Runner:
         """Run tasks until the keeper closes the control socket."""
         signal.signal(signal.SIGTERM, self._stop)
         self._say({"ready": True})
+        if not select.select([self._control], [], [], 0)[0]:
+            _prepare_imports()
         for line in self._lines:
             task = json.loads(line)
             said = self._run(task)
@@ -120,6 +122,8 @@ class Runner:
             pass
         returned = function(**given)
         if inspect.isawaitable(returned):
+            import asyncio
+
             returned = asyncio.run(_awaited(returned))
         try:
             return values.dump_outputs(returned, task["outputs"], context.folder)
@@ -169,6 +173,12 @@ def sentence_of(failure: BaseException) -> str:
 
 async def _awaited(returned: Any) -> Any:
     return await returned
+
+
+def _prepare_imports() -> None:
+    """Load, while there is nothing to do, what the module of most steps imports."""
+    with suppress(Exception):  # the environment may lack what it needs, and the step do without
+        importlib.import_module("modelops.sdk.pipelines")
 
 
 def _connector() -> "Callable[[StepContext], Client]":

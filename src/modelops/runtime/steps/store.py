@@ -3,8 +3,6 @@
 import hashlib
 import os
 import shutil
-import tarfile
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +12,7 @@ from modelops.contracts.errors import InvalidInput
 from modelops.domains.data.client import Data
 from modelops.domains.pipelines.document import ValueType
 from modelops.domains.pipelines.schemas import MOST_CONTENT_BYTES, StepTask, ValueRef
+from modelops.runtime.steps.code import DamagedArchive, cached, unpack
 
 MOST_BYTES = 8 * 1024**3
 """Of values that are kept for later steps; more is let go of between steps."""
@@ -44,21 +43,15 @@ class Store:
         Raises:
             InvalidInput: it is no archive of code.
         """
-        import zstandard
-
-        archive = self._archives / digest.removeprefix("sha256:")
-        if not archive.is_file() or _digest_of(archive) != digest:
+        archive = cached(self._archives, digest)
+        if archive is None:
+            archive = self._archives / digest.removeprefix("sha256:")
             self._archives.mkdir(parents=True, exist_ok=True)
             self._data.download_artifact(digest, archive)
-        partial = Path(tempfile.mkdtemp(dir=to.parent, prefix=".code-"))
         try:
-            with archive.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-                with tarfile.open(fileobj=stream, mode="r|") as tar:
-                    tar.extractall(partial, filter="data")
-        except (tarfile.TarError, zstandard.ZstdError, EOFError) as wrong:
+            return unpack(archive, to)
+        except DamagedArchive as wrong:
             raise InvalidInput(f"The pipeline's code '{digest}' is no archive: {wrong}.") from wrong
-        os.replace(partial, to)
-        return to
 
     def read(self, digest: str) -> bytes:
         """Return a small artifact's content."""
@@ -168,8 +161,3 @@ def _references(task: StepTask) -> list[ValueRef]:
     for reference in task.references.values():
         found += reference if isinstance(reference, list) else [reference]
     return found
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
