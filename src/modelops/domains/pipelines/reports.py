@@ -17,7 +17,8 @@ from modelops.domains.pipelines.logs import write_logs
 from modelops.domains.pipelines.rows import document_of, hold
 from modelops.domains.pipelines.rules import MOST_DECIDING_BYTES, problem_of
 from modelops.domains.pipelines.schemas import StepOrders, StepReport, StepReports, StepState, ValueRef
-from modelops.domains.pipelines.tables import PipelineStepRow
+from modelops.domains.pipelines.tables import PipelineRunRow, PipelineStepRow
+from modelops.domains.pipelines.taking import handed, take_more
 from modelops.domains.pipelines.values import JSON_TYPE, put_small, remember_small, small_refs
 from modelops.domains.pipelines.waking import ends_of, wake, work_of
 from modelops.kernel.context import Context
@@ -46,8 +47,8 @@ class _Small:
 
 
 def report_steps(scope: Scope, run: str, body: StepReports) -> StepOrders:
-    """Write how attempts ended. What is told twice changes nothing; attempts that are another worker's by now are passed
-    over, and named in the answer."""
+    """Write how attempts ended, and give the worker more to do if it asks for it. What is told twice changes nothing; attempts
+    that are another worker's by now are passed over, and named in the answer."""
     small = _Small(small_refs(text for report in body.reports for text in report.contents.values()))
     store: BlobStore = scope.place.ports[BlobStore]
     if small.refs:
@@ -63,14 +64,18 @@ def report_steps(scope: Scope, run: str, body: StepReports) -> StepOrders:
             artifacts = _artifacts(ctx, body, small)
             missing = small.missing(artifacts)
             if not missing:  # else somebody deleted them since
-                orders = _write(ctx, run, body, small, artifacts)
+                row = worked_run(ctx, run)
+                stop = _write(ctx, row, body, small, artifacts)
+                taken = take_more(ctx, row, body.worker, body.most)
                 break
     remember_small(small.texts)
-    return orders
+    return StepOrders(stop=stop, work=handed(scope, run, taken))
 
 
-def _write(ctx: Context, run: str, body: StepReports, small: _Small, artifacts: Mapping[str, Artifact]) -> StepOrders:
-    row = worked_run(ctx, run)
+def _write(
+    ctx: Context, row: PipelineRunRow, body: StepReports, small: _Small, artifacts: Mapping[str, Artifact]
+) -> list[str]:
+    """Write how attempts ended, and return those that are another worker's by now."""
     document = document_of(ctx, row.version_id)
     write_logs(ctx, row, body.wrote)
     wanted = [report.step for report in body.reports]
@@ -98,7 +103,7 @@ def _write(ctx: Context, run: str, body: StepReports, small: _Small, artifacts: 
             keep(ctx, row, step)
     hold(ctx, row.id, row.project_id, held)
     wake(ctx, ends_of(row.id), work_of(row.id))
-    return StepOrders(stop=stale)
+    return stale
 
 
 def _artifacts(ctx: Context, body: StepReports, small: _Small) -> dict[str, Artifact]:

@@ -242,9 +242,10 @@ class StepBeat(Schema):
 
 
 class StepOrders(Schema):
-    """Which of them must stop: cancelled, timed out, or given to another worker."""
+    """Which of them must stop: cancelled, timed out, or given to another worker; and what was asked for with reports."""
 
     stop: list[str]
+    work: StepWork = StepWork(tasks=[], over=False)
 
 
 class StepReport(Schema):
@@ -264,10 +265,14 @@ class StepReport(Schema):
 
 
 class StepReports(Schema):
-    """How attempts ended; those that were given to another worker meanwhile are passed over. The answer is `StepOrders`."""
+    """How attempts ended; those that were given to another worker meanwhile are passed over. The answer is `StepOrders`.
+
+    With them, up to `most` more steps may be asked for: those that are there at once.
+    """
 
     worker: Key
     reports: Annotated[list[StepReport], Field(min_length=1, max_length=64)]
+    most: Annotated[int, Field(ge=0, le=64)] = 0
     wrote: Annotated[list[StepOutput], Field(max_length=256)] = []
 
 

@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from modelops.contracts.errors import MLOpsError, NotFound, Unauthenticated
-from modelops.domains.pipelines.schemas import StepBeat, StepClaim, StepReport, StepReports, StepTask, ValueRef
+from modelops.domains.pipelines.schemas import (
+    StepBeat,
+    StepClaim,
+    StepReport,
+    StepReports,
+    StepTask,
+    StepWork,
+    ValueRef,
+)
 from modelops.runtime.steps.desk import Desk, Held
 from modelops.runtime.steps.output import Outputs
 from modelops.runtime.steps.store import Store, is_small, remove_folder
@@ -15,7 +23,6 @@ from modelops.runtime.steps.wire import Wire
 
 _CLAIM_S = 10.0
 _CLAIM_AHEAD_S = 0.5
-_MOST_REPORTS = 64
 _BEAT_S = 1.0
 _FIRST_LEASE_S = 10.0
 _REASON = 4_000
@@ -70,12 +77,15 @@ class Speaker:
             most, idle = self._desk.wait_for_hunger()
             wait_s = _CLAIM_S if idle else _CLAIM_AHEAD_S
             work = self._wire.claim(self._run, StepClaim(worker=self._name, most=most, wait_s=wait_s))
-            for held in [self._desk.take(task) for task in work.tasks]:
-                self._lease_s = held.task.lease_s
-                self._fetch(held, work.contents)
+            self._take(work)
             if work.over and not work.tasks:
                 self._desk.end()
                 return
+
+    def _take(self, work: StepWork) -> None:
+        for held in [self._desk.take(task) for task in work.tasks]:
+            self._lease_s = held.task.lease_s
+            self._fetch(held, work.contents)
 
     def _fetch(self, held: Held, contents: Mapping[str, str]) -> None:
         if self._flaw is not None:
@@ -89,18 +99,23 @@ class Speaker:
             self._desk.offer(held)
 
     def _report(self) -> None:
-        """Send what ended steps returned, and tell of them; of many at once, where they end quickly."""
+        """Send what ended steps returned, and tell of them; of many at once, where they end quickly. What is to be done next
+        comes with the answer."""
         while True:
-            batch = self._desk.wait_for_ended(_MOST_REPORTS)
+            batch, most = self._desk.wait_for_ended()
             reports = [self._reported(held) for held in batch]
             attempts = {held.attempt for held in batch}
             while len(wrote := self._outputs.pending(attempts)) > 1:
                 self._wire.beat(self._run, StepBeat(worker=self._name, attempts=self._desk.roll_call(), wrote=wrote))
                 self._outputs.sent(wrote)
-            self._wire.report(self._run, StepReports(worker=self._name, reports=reports, wrote=wrote))
+            told = StepReports(worker=self._name, reports=reports, wrote=wrote, most=most)
+            orders = self._wire.report(self._run, told)
             for held in batch:
                 self._outputs.forget(held.attempt)
             self._trim(self._desk.settle(batch))
+            self._take(orders.work)
+            if most:
+                self._desk.asked()
 
     def _trim(self, tasks: list[StepTask]) -> None:
         with suppress(OSError):  # the other thread may be at it, too
