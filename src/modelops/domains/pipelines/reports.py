@@ -11,11 +11,11 @@ from modelops.domains.models import service as models
 from modelops.domains.pipelines.caching import keep
 from modelops.domains.pipelines.claims import worked_run
 from modelops.domains.pipelines.document import PipelineDocument, StepSpec
-from modelops.domains.pipelines.ending import fail, succeed
+from modelops.domains.pipelines.ending import fail, give_back, succeed
 from modelops.domains.pipelines.inputs import deciding
 from modelops.domains.pipelines.logs import write_logs
 from modelops.domains.pipelines.rows import document_of, hold
-from modelops.domains.pipelines.rules import MOST_DECIDING_BYTES, problem_of
+from modelops.domains.pipelines.rules import FREE_KILLS, MOST_DECIDING_BYTES, problem_of
 from modelops.domains.pipelines.schemas import StepOrders, StepReport, StepReports, StepState, ValueRef
 from modelops.domains.pipelines.tables import PipelineRunRow, PipelineStepRow
 from modelops.domains.pipelines.taking import handed, take_more
@@ -93,6 +93,9 @@ def _write(
             continue  # told before
         spec, outputs = document.steps[step.step], small.outputs_of(report)
         step.cpu_seconds, step.peak_memory_bytes = report.cpu_seconds, report.peak_memory_bytes
+        if report.lost and step.lost < FREE_KILLS:
+            give_back(ctx, row, step, report.failure)
+            continue
         problem = report.failure or _problem(ctx, document, spec, step.step, outputs, artifacts)
         if problem is not None:
             fail(ctx, row, spec, step, problem, hopeless=report.hopeless or report.failure is None)

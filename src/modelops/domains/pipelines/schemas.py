@@ -249,7 +249,7 @@ class StepOrders(Schema):
 
 
 class StepReport(Schema):
-    """How an attempt ended: what it gave, or a `failure` and whether trying again is in vain.
+    """How an attempt ended: what it gave, or a `failure` and whether trying again is in vain, or `lost`: no fault of the step.
 
     What it gave lies in the store (`outputs`), or is a small JSON value that comes along as text (`contents`) and is put there.
     """
@@ -260,6 +260,7 @@ class StepReport(Schema):
     contents: dict[str, Annotated[str, Field(max_length=MOST_CONTENT_BYTES)]] = {}
     failure: Text | None = None
     hopeless: bool = False
+    lost: bool = False
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
 

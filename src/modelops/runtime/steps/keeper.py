@@ -209,6 +209,7 @@ class Keeper:
             {
                 "failure": run.cause or sentence,
                 "hopeless": not child.ready,
+                "lost": child.ready and ending.killed and run.cause is None,
                 "cpu_seconds": max(0.0, ending.cpu_seconds - self._cpu_before),
                 "peak_memory_bytes": max(run.peak, ending.peak_memory_bytes),
             },

@@ -147,6 +147,7 @@ class Speaker:
             contents=contents,
             failure=None if failure is None else failure.replace("\0", "")[:_REASON],
             hopeless=bool(said.get("hopeless")),
+            lost=bool(said.get("lost")),
             cpu_seconds=said.get("cpu_seconds"),
             peak_memory_bytes=said.get("peak_memory_bytes"),
         )
