@@ -104,6 +104,8 @@ class Cycle:
         return first or Outcome(Mode.NO_FIT), []
 
     def _victims(self, item: Item, outcome: Outcome) -> list[Victim]:
+        if outcome.victims is not None:
+            return outcome.victims
         return self._engine.victims(self._engine.assigner.demand(item, outcome))
 
     def _reduce(self, item: Item) -> tuple[Outcome, list[Victim]] | None:
@@ -163,7 +165,7 @@ class Cycle:
         held: list[Held] = []
         for pool, needs in outcome.needs.items():
             held += self._engine.bays[pool].place(needs) or ()
-        item.usage = tuple(outcome.amounts.items())
+        item.usage = outcome.usage()
         item.held = tuple(held)
         item.assignments = outcome.assignments()
         item.admitted_at = self._now
@@ -214,6 +216,9 @@ class Cycle:
     def _fits(self, entry: Entry) -> bool:
         """Tell whether a head fits still: with what others reserved, once those are gone who must go; and, if it is to begin at
         once, beside those who are not gone yet."""
+        if not (self._going or entry.victims or entry.outcome.needs):
+            queue = entry.item.queue
+            return all(amount <= queue.available(number) for number, amount in entry.outcome.usage())
         demand = self._engine.assigner.demand(entry.item, entry.outcome)
         gone = self._going | {victim.key: victim for victim, _ in entry.victims}
         for victim in gone.values():

@@ -14,6 +14,7 @@ from modelops.domains.compute.allocator.decisions import Decisions, Eviction, Ev
 from modelops.domains.compute.allocator.model import (
     Admitted,
     ClusterQueue,
+    PodSet,
     Snapshot,
     StopPolicy,
     Workload,
@@ -68,6 +69,7 @@ class Engine:
         self.queues = self._queues(snapshot)
         self.items: dict[str, Item] = {}
         self.local_usage: dict[str, dict[str, int]] = {}
+        self._shapes: dict[int, tuple[tuple[PodSet, ...], Shape]] = {}
         self._plans: dict[tuple[str, Shape], tuple[Plan, Shape]] = {}
         self.fair = strategies = snapshot.fair_strategies
 
@@ -220,7 +222,7 @@ class Engine:
         queue = self.queues.get(workload.queue)
         if queue is None:
             queue = self._late(workload.queue)
-        shape = shape_of(workload)
+        shape = self._shape(workload)
         known = self._plans.get((queue.name, shape))
         if known is None:
             if len(self._plans) >= _PLANS:
@@ -228,6 +230,16 @@ class Engine:
             plan = plan_of(workload, queue.spec, self.flavors, self._pools, self.resources)
             known = self._plans[queue.name, shape] = plan, shape
         return Item(workload, queue, *known)
+
+    def _shape(self, workload: Workload) -> Shape:
+        """Return a workload's shape; those that share their pod sets need not be looked at again."""
+        number = id(workload.pod_sets)
+        known = self._shapes.get(number)
+        if known is None or known[0] is not workload.pod_sets:
+            if len(self._shapes) >= _PLANS:
+                self._shapes.clear()
+            known = self._shapes[number] = workload.pod_sets, shape_of(workload)
+        return workload.local_queue, *known[1]
 
     def _late(self, name: str) -> QueueNode:
         """Return a queue that nobody knows, for a workload that names it."""
