@@ -135,6 +135,13 @@ class Assigner:
         needs = [(self._bays[pool], needs) for pool, needs in outcome.needs.items()]
         return Demand(item, tuple(outcome.amounts.items()), outcome.contested, needs)
 
+    def placeable(self, item: Item, option: Option, at: int, count: int) -> bool:
+        """Tell whether there is a place for all shares of a pod set by itself, with `count` pods."""
+        if option.pool is None:
+            return True
+        bay = self._bays[option.pool]
+        return Demand(item, (), (), [(bay, self._needs(item, option, at, count))]).placeable()
+
     def _pick(
         self, item: Item, outcome: Outcome, place: tuple[int, int], group: GroupPlan, count: int, first: int
     ) -> Option | None:

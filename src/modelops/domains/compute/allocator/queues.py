@@ -185,12 +185,3 @@ class QueueNode(Node):
             self._classes.pop(alike.key, None)
         else:
             heappush(self._heads, (first.order, first, alike))
-
-    def waiting(self) -> list[Item]:
-        """Return those who wait, in order."""
-        found = [item for alike in self._classes.values() for _, item in alike.members]
-        return sorted((item for item in found if not item.gone and item.admitted_at is None), key=_order)
-
-
-def _order(item: Item) -> Order:
-    return item.order
