@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from modelops.domains.compute.allocator.assigning import Mode, Outcome
+from modelops.domains.compute.allocator.assigning import Begin, Mode, Outcome
 from modelops.domains.compute.allocator.decisions import Eviction
 from modelops.domains.compute.allocator.model import Admission, PreemptionPolicy
 from modelops.domains.compute.allocator.placing import Bay, Held
@@ -47,7 +47,7 @@ def place_in_cycle(entry: Entry) -> tuple[int, int, float, str]:
 
 def find(engine: "Engine", item: Item) -> tuple[Outcome, list[Victim]]:
     """Return what a workload would get now, and who would have to go for it."""
-    begin = None
+    begin: Begin = {}
     first: Outcome | None = None
     while engine.over_limit(item) is None:
         outcome = engine.assigner.assign(item, None, begin)
@@ -58,7 +58,7 @@ def find(engine: "Engine", item: Item) -> tuple[Outcome, list[Victim]]:
             return outcome, victims
         if not outcome.later:
             break
-        begin = outcome.later
+        begin |= outcome.later
     if item.plan.partial:
         reduced = _reduce(engine, item)
         if reduced is not None:

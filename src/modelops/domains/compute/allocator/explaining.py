@@ -69,11 +69,15 @@ def _barred(engine: Engine, item: Item) -> tuple[list[Wait], list[str]]:
     over = engine.over_limit(item, least)
     if over is not None and local is not None:
         resource, used, asked, limit = over
-        sentence = f"Queue {local.name} may hold {_amount(limit)} {resource} and holds {_amount(used)}; {_amount(asked)} are asked for."
-        facts = {"queue": local.name, "resource": resource, "used": used, "requested": asked, "limit": limit}
+        sentence = (
+            f"Queue {local.name} may hold {_amount(limit)} {resource} and holds {_amount(used)};"
+            f" {_amount(asked)} are asked for."
+        )
+        held: dict[str, Any] = {"queue": local.name, "resource": resource}
+        held |= {"used": used, "requested": asked, "limit": limit}
         remedy = f"Raise the limit of {local.name} for {resource}"
         remedies = [f"{remedy}." if asked > limit else f"{remedy}, or wait until its own workloads end."]
-        return [Wait(WaitReason.LOCAL_LIMIT, sentence, facts)], remedies
+        return [Wait(WaitReason.LOCAL_LIMIT, sentence, held)], remedies
     return [], []
 
 
