@@ -148,14 +148,14 @@ def test_a_trial_is_told_with_the_next_question(tuning):
     tuning.create_study("s", space=SPACE, max_trials=2)
     first = ask(tuning).trial
     end = {"holder": "w", "attempt": 1, "state": TrialState.COMPLETE, "values": [2.0], "number": first.number}
-    second = ask(tuning, key="k", ended=end)
-    assert ask(tuning, key="k", ended=end).trial == second.trial
+    second = ask(tuning, key="k", ended=[end])
+    assert ask(tuning, key="k", ended=[end]).trial == second.trial
     assert (second.trial.number, tuning.get_trial("s", 0).values) == (1, [2.0])
     other = ask(tuning, holder="other")
     assert (other.trial, other.stop, other.wait) == (None, "The budget of 2 trials is spent.", True)
     with pytest.raises(TrialLost):
-        ask(tuning, ended={**end, "number": 1, "attempt": 7})
-    last = ask(tuning, ended={**end, "number": 1})
+        ask(tuning, ended=[{**end, "number": 1, "attempt": 7}])
+    last = ask(tuning, ended=[{**end, "number": 1}])
     assert (last.trial, last.wait) == (None, False)
     assert tuning.get_study("s").state is StudyState.FINISHED
     assert tuning.get_study("s").trials.complete == 2

@@ -134,17 +134,21 @@ class Mirror(BaseStorage):
             known.params, known.distributions = {}, {}
             return known._trial_id
 
-    def confirm(self, trial: schemas.Trial) -> None:
+    def expect(self, number: int) -> None:
+        """Note the number that the next new trial gets, as the platform says."""
+        with self._lock:
+            self._highest = number - 1
+
+    def confirm(self, number: int, attempt: int) -> None:
         """Note that the provisional trial is one of the study's, under the number that the platform gave it."""
         with self._lock:
             confirmed, self._provisional = self._provisional, None
             if confirmed is None:
                 raise RuntimeError("No trial was about to be asked for.")
-            confirmed.number = trial.number
-            self._highest = max(self._highest, trial.number)
-            self._trials[trial.number] = confirmed
-            self._attempts[trial.number] = trial.attempt
-            self._changed.pop(confirmed._trial_id, None)
+            confirmed.number = number
+            self._highest = max(self._highest, number)
+            self._trials[number] = confirmed
+            self._attempts[number] = attempt
 
     def drop(self) -> None:
         """Forget the provisional trial."""
