@@ -63,11 +63,14 @@ def test_a_study_is_made_found_changed_and_forgotten(tuning):
     assert made.sampler.seed is not None
     assert list(made.space) == ["x", "kind", "depth"]
     assert tuning.get_study("s") == tuning.get_study(made.id) == made
+    assert tuning.get_study(made.id[:-1]) == made
     assert [one.id for one in tuning.list_studies(filter='name = "s"').items] == [made.id]
     assert tuning.update_study("s", max_trials=9, description="d").max_trials == 9
     assert tuning.update_study("s", max_trials=None).max_trials is None
     grid = tuning.create_study("grid", sampler={"name": "grid"}, space={"n": {"type": "int", "low": 1, "high": 4}})
     assert (grid.max_trials, tuning.update_study("grid", max_trials=99).max_trials) == (4, 4)
+    with pytest.raises(InvalidInput, match="several"):
+        tuning.get_study("std_")
     with pytest.raises(AlreadyExists):
         tuning.create_study("s")
     ask(tuning)

@@ -251,7 +251,7 @@ def read_values(raw: Raw, study: int, numbers: list[int], since: int = 0) -> dic
 
 
 def changes_since(raw: Raw, study: Ledger, since: int, holder: str | None, *, base: int | None = None) -> Changes:
-    """Return the trials that changed since a cursor, but for those of a holder.
+    """Return the trials that changed since a cursor, but for those of a holder, and those of a block that may not begin.
 
     Args:
         base: The cursor behind which intermediate values are told; by default `since`.
@@ -261,9 +261,11 @@ def changes_since(raw: Raw, study: Ledger, since: int, holder: str | None, *, ba
     rows = find_trials(
         raw,
         study,
-        f"change > ? AND (holder IS NULL OR holder <> ?) ORDER BY change LIMIT {PAGE + 1}",
+        "change > ? AND (holder IS NULL OR holder <> ?) AND (state <> ? OR run_id IS NOT NULL)"
+        f" ORDER BY change LIMIT {PAGE + 1}",
         since,
         holder or "",
+        TrialState.RUNNING,
     )
     more, rows = len(rows) > PAGE, rows[:PAGE]
     values = read_values(raw, study.number, [row.number for row in rows], since if base is None else base)
