@@ -134,7 +134,12 @@ class Sampling:
     def _begin(self, number: int) -> Trial:
         """Begin a trial of the block."""
         self.mirror.expect(number)
-        chosen = self._choose(number, "")
+        try:
+            chosen = self._choose(number, "")
+        except BaseException:
+            self.mirror.drop()
+            self.block.unbegun.appendleft(number)
+            raise
         self.mirror.confirm(number, 1)
         self._untold = trial = Trial(self, chosen, number, 1, in_block=True)
         self._held[number] = trial
