@@ -147,6 +147,9 @@ class Settings(BaseSettings):
     step_lease_s: float = Field(
         30.0, ge=1, description="A worker of a pipeline not heard of for so long has lost the steps that it had."
     )
+    max_staffed_runs: int = Field(
+        32, ge=1, description="How many runs of pipelines have workers at once; the others wait, the oldest first."
+    )
     step_cache_retention_s: float = Field(
         30 * 86_400, ge=60, description="How long results of pipelines' steps are kept that no run uses."
     )
