@@ -7,8 +7,9 @@ from sqlalchemy import select
 from modelops.contracts.errors import Conflict, InvalidInput
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page
-from modelops.domains.compute.allocator.devices import GPUS
+from modelops.domains.compute.allocator.devices import GPUS, shares_of_pool
 from modelops.domains.compute.allocator.model import PoolMode
+from modelops.domains.compute.converting import as_pool
 from modelops.domains.compute.finding import find_named, visible
 from modelops.domains.compute.ledger import note_change
 from modelops.domains.compute.rules import InUse, check_pool
@@ -42,7 +43,7 @@ def set_pool(ctx: Context, pool: str, body: PoolSpec) -> Pool:
     """Make a pool, or change the one of this name. It offers a flavor of the same name."""
     ctx.require("compute.write")
     check_pool(body)
-    capacity = _capacity(body)
+    capacity = _capacity(pool, body)
     note_change(ctx)
     row = ctx.session.scalars(select(PoolRow).where(PoolRow.name == pool)).one_or_none()
     flavor = ctx.session.scalars(select(FlavorRow).where(FlavorRow.name == pool)).one_or_none()
@@ -61,7 +62,6 @@ def set_pool(ctx: Context, pool: str, body: PoolSpec) -> Pool:
         setattr(row, name, value)
     row.capacity_shares = capacity
     flavor.node_labels, flavor.tolerations = body.node_selector, row.tolerations
-    flavor.taints = row.taints
     ctx.session.flush()
     ctx.emit("modelops.compute.pool_set", row.id, name=pool, mode=row.mode, capacity_shares=capacity)
     return _pools(ctx, [row])[0]
@@ -119,7 +119,7 @@ def set_flavor(ctx: Context, flavor: str, body: FlavorSpec) -> Flavor:
     else:
         ctx.check_revision(row)
     spec = body.model_dump(mode="json")
-    row.node_labels, row.taints, row.tolerations = spec["node_labels"], spec["taints"], spec["tolerations"]
+    row.node_labels, row.tolerations = spec["node_labels"], spec["tolerations"]
     ctx.session.flush()
     return _flavor(row)
 
@@ -163,14 +163,12 @@ def _check_unused(ctx: Context, flavor: str) -> None:
             raise InUse(f"'{row.name}' has a quota of '{flavor}'.", hint="Take the flavor out of it first.")
 
 
-def _capacity(body: PoolSpec) -> int:
+def _capacity(pool: str, body: PoolSpec) -> int:
     """Return how many shares a pool has."""
-    if body.mode is PoolMode.MIG:
-        if body.gpu_model not in GPUS:
-            known = ", ".join(sorted(GPUS))
-            raise InvalidInput(f"It is not known how a GPU '{body.gpu_model}' is parted.", hint=f"Known are: {known}.")
-        return body.gpu_count * GPUS[body.gpu_model].compute_slices
-    return body.gpu_count * body.timeslice_replicas
+    if body.mode is PoolMode.MIG and body.gpu_model not in GPUS:
+        known = ", ".join(sorted(GPUS))
+        raise InvalidInput(f"It is not known how a GPU '{body.gpu_model}' is parted.", hint=f"Known are: {known}.")
+    return shares_of_pool(as_pool(pool, body))
 
 
 def _pools(ctx: Context, rows: list[PoolRow]) -> list[Pool]:

@@ -36,14 +36,6 @@ class Resource(StrEnum):
     GPU_SHARES = "gpu_shares"
 
 
-class TaintSpec(Schema):
-    """What keeps work away that does not tolerate it, as Kubernetes has it on nodes."""
-
-    key: Key
-    value: Label = ""
-    effect: Annotated[str, Field(pattern=r"^(NoSchedule|NoExecute|PreferNoSchedule)$")] = "NoSchedule"
-
-
 class TolerationSpec(Schema):
     """A taint that work puts up with, as Kubernetes has it on pods."""
 
@@ -54,10 +46,9 @@ class TolerationSpec(Schema):
 
 
 class FlavorSpec(Schema):
-    """A kind of resource: the nodes that have it, and what they do not put up with."""
+    """A kind of resource: the nodes that have it, and what jobs must tolerate there."""
 
     node_labels: Labels = {}
-    taints: Annotated[list[TaintSpec], Field(max_length=50)] = []
     tolerations: Annotated[list[TolerationSpec], Field(max_length=50)] = []
 
 
@@ -68,7 +59,6 @@ class Flavor(Schema):
     name: str
     pool: str | None
     node_labels: dict[str, str]
-    taints: list[TaintSpec]
     tolerations: list[TolerationSpec]
     created_at: UtcTime
     created_by: str
@@ -90,7 +80,6 @@ class PoolSpec(Schema):
         ),
     ] = None
     node_selector: Labels = {}
-    taints: Annotated[list[TaintSpec], Field(max_length=50)] = []
     tolerations: Annotated[list[TolerationSpec], Field(max_length=50)] = []
     cordoned: Annotated[
         list[Annotated[int, Field(ge=0)]], Field(max_length=10_000, description="GPUs, from 0, that get nothing new.")
@@ -118,7 +107,6 @@ class Pool(Schema):
     timeslice_replicas: int
     gpu_resource_name: str | None
     node_selector: dict[str, str]
-    taints: list[TaintSpec]
     tolerations: list[TolerationSpec]
     cordoned: list[int]
     device_names: dict[str, str]

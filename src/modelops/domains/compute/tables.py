@@ -32,7 +32,6 @@ class FlavorRow(Tracked, Revised, Base):
     name: Mapped[str] = mapped_column(String(200), unique=True)
     pool: Mapped[str | None] = mapped_column(String(200))
     node_labels: Mapped[dict[str, str]] = mapped_column(JsonColumn)
-    taints: Mapped[list[dict[str, str]]] = mapped_column(JsonColumn)
     tolerations: Mapped[list[dict[str, str]]] = mapped_column(JsonColumn)
 
 
@@ -49,7 +48,6 @@ class PoolRow(Tracked, Revised, Base):
     timeslice_replicas: Mapped[int]
     gpu_resource_name: Mapped[str | None] = mapped_column(String(250))
     node_selector: Mapped[dict[str, str]] = mapped_column(JsonColumn)
-    taints: Mapped[list[dict[str, str]]] = mapped_column(JsonColumn)
     tolerations: Mapped[list[dict[str, str]]] = mapped_column(JsonColumn)
     cordoned: Mapped[list[int]] = mapped_column(JsonColumn)
     device_names: Mapped[dict[str, str]] = mapped_column(JsonColumn)

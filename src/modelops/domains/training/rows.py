@@ -7,12 +7,13 @@ from typing import Any
 from sqlalchemy import func, select
 
 from modelops.contracts.errors import NotFound, PermissionDenied
+from modelops.domains.compute import service as compute
 from modelops.domains.training.rules import JobEnded, seconds_left, why_it_waits
 from modelops.domains.training.schemas import Job, JobProgress, JobState
 from modelops.domains.training.tables import JobRow
 from modelops.kernel.context import Context
 
-LIVE = (JobState.STARTING, JobState.RUNNING, JobState.CANCELING)
+LIVE = (JobState.STARTING, JobState.RUNNING, JobState.CANCELING, JobState.PREEMPTING)
 """The states of a job that has been admitted and has not ended."""
 
 
@@ -81,12 +82,15 @@ def _progress(kept: dict[str, Any] | None) -> JobProgress | None:
 
 
 def _reasons_to_wait(ctx: Context, jobs: Sequence[str]) -> dict[str, str]:
-    """Say of queued jobs why they wait, in two queries however many they are. The queue is that of every project."""
+    """Say of queued jobs why they wait, in three queries however many they are. The queue is that of every project; those in
+    a queue of compute's wait there."""
     if not jobs:
         return {}
-    running = ctx.session.scalar(select(func.count()).where(JobRow.state.in_(LIVE))) or 0
+    machine = JobRow.queue.is_(None)
+    running = ctx.session.scalar(select(func.count()).where(JobRow.state.in_(LIVE), machine)) or 0
     place = func.row_number().over(order_by=JobRow.id).label("place")
-    queue = select(JobRow.id, place).where(JobRow.state == JobState.QUEUED).subquery()
+    queue = select(JobRow.id, place).where(JobRow.state == JobState.QUEUED, machine).subquery()
     places = ctx.session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(jobs)))
     most = ctx.settings.max_running_jobs
-    return {job: why_it_waits(running=running, ahead=place - 1, most=most) for job, place in places}
+    here = {job: why_it_waits(running=running, ahead=place - 1, most=most) for job, place in places}
+    return here | compute.waits_of(ctx, jobs)
