@@ -164,5 +164,3 @@ def _evict(ctx: Context, row: WorkloadRow, eviction: Eviction) -> None:
     ctx.within(row.project_id, row.tenant_id).emit(
         "modelops.compute.workload_preempted", row.id, job=row.job_id, queue=row.queue, reason=eviction.reason.value
     )
-
-

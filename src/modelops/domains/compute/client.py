@@ -84,7 +84,9 @@ class Compute(Group):
         """Remove a cohort's own quotas and its place in the tree."""
         self._delete(f"/cohorts/{cohort}")
 
-    def set_cluster_queue(self, cluster_queue: str, spec: ClusterQueueSpec, *, revision: int | None = None) -> ClusterQueue:
+    def set_cluster_queue(
+        self, cluster_queue: str, spec: ClusterQueueSpec, *, revision: int | None = None
+    ) -> ClusterQueue:
         """Make a cluster queue, or change the one of this name."""
         return self._put(ClusterQueue, f"/cluster-queues/{cluster_queue}", spec, headers=_if_match(revision))
 
@@ -116,7 +118,9 @@ class Compute(Group):
         """Remove a queue that nothing waits or runs in."""
         self._delete(f"/queues/{queue}")
 
-    def set_priority_class(self, priority_class: str, spec: PriorityClassSpec, *, revision: int | None = None) -> PriorityClass:
+    def set_priority_class(
+        self, priority_class: str, spec: PriorityClassSpec, *, revision: int | None = None
+    ) -> PriorityClass:
         """Name a priority, or change what the name means from now on."""
         return self._put(PriorityClass, f"/priority-classes/{priority_class}", spec, headers=_if_match(revision))
 

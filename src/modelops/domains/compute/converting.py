@@ -156,5 +156,3 @@ def _group(group: ResourceGroup) -> model.ResourceGroup:
 
 def _limit(amount: float | None) -> int | None:
     return None if amount is None else thousandths(amount)
-
-

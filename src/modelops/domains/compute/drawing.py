@@ -37,7 +37,8 @@ def cluster_queue_lines(queues: Sequence[ClusterQueue]) -> list[dict[str, Any]]:
         {
             "name": queue.name,
             "cohort": queue.cohort,
-            "usage": "\n".join(f"{one.flavor} {one.resource}: {bar(one.used, one.nominal)}" for one in queue.usage) or None,
+            "usage": "\n".join(f"{one.flavor} {one.resource}: {bar(one.used, one.nominal)}" for one in queue.usage)
+            or None,
             "pending": queue.pending,
             "admitted": queue.admitted,
             "stopped": None if queue.stop_policy == "None" else str(queue.stop_policy),

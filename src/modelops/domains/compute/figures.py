@@ -21,14 +21,19 @@ def pool_metrics(ctx: Context) -> str:
     tenants = {tenant: identity.get_tenant(ctx, tenant).name for _, tenant in (*held, *waiting)}
     ledger = ctx.session.scalars(select(LedgerRow)).one_or_none()
     capacity: Series = [
-        ({"pool": row.name, "mode": row.mode, "best_effort": str(row.mode == PoolMode.TIME_SLICE).lower()}, row.capacity_shares)
+        (
+            {"pool": row.name, "mode": row.mode, "best_effort": str(row.mode == PoolMode.TIME_SLICE).lower()},
+            row.capacity_shares,
+        )
         for row in pools
     ]
     return "".join(
         (
             _family("modelops_pool_capacity_shares", "gauge", "Shares that a pool has.", capacity),
             _family("modelops_pool_allocated_shares", "gauge", "Shares that jobs hold.", _by_tenant(held, tenants)),
-            _family("modelops_pool_pending", "gauge", "Jobs that wait and could run there.", _by_tenant(waiting, tenants)),
+            _family(
+                "modelops_pool_pending", "gauge", "Jobs that wait and could run there.", _by_tenant(waiting, tenants)
+            ),
             _family(
                 "modelops_pool_repaired_total",
                 "counter",

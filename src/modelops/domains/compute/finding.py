@@ -28,7 +28,9 @@ def visible(ctx: Context, row: type[Any]) -> ColumnElement[bool]:
         return own_cluster_queues(ctx)
     if ctx.can(OPERATE):
         return true()
-    queues = ctx.session.execute(select(ClusterQueueRow.groups, ClusterQueueRow.cohort).where(own_cluster_queues(ctx))).all()
+    queues = ctx.session.execute(
+        select(ClusterQueueRow.groups, ClusterQueueRow.cohort).where(own_cluster_queues(ctx))
+    ).all()
     if row is CohortRow:
         return CohortRow.name.in_(_with_parents(ctx, {cohort for _, cohort in queues if cohort}))
     flavors = {one["flavor"] for groups, _ in queues for group in groups for one in group["flavors"]}
@@ -58,7 +60,7 @@ def find_queue(ctx: Context, queue: str) -> QueueRow:
 
 
 def _with_parents(ctx: Context, names: set[str]) -> set[str]:
-    parents = {name: parent for name, parent in ctx.session.execute(select(CohortRow.name, CohortRow.parent))}
+    parents = dict(ctx.session.execute(select(CohortRow.name, CohortRow.parent)).tuples().all())
     found: set[str] = set()
     for name in names:
         above: str | None = name

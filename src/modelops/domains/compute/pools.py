@@ -86,7 +86,10 @@ def delete_pool(ctx: Context, pool: str) -> None:
     note_change(ctx)
     row = find_named(ctx, PoolRow, "pool", pool)
     _check_unused(ctx, row.name)
-    if ctx.session.scalars(select(AllocationRow.device).where(AllocationRow.pool == row.name).limit(1)).first() is not None:
+    if (
+        ctx.session.scalars(select(AllocationRow.device).where(AllocationRow.pool == row.name).limit(1)).first()
+        is not None
+    ):
         raise InUse(f"Jobs hold devices of the pool '{pool}'.", hint="Wait for their end, or cancel them.")
     ctx.session.delete(find_named(ctx, FlavorRow, "flavor", pool))
     ctx.session.delete(row)
@@ -115,7 +118,9 @@ def set_flavor(ctx: Context, flavor: str, body: FlavorSpec) -> Flavor:
         row.created_by = ctx.actor.id
         ctx.session.add(row)
     elif row.pool is not None:
-        raise Conflict(f"The flavor '{flavor}' is that of a pool.", hint=f"Change the pool: mops pools set-pool {flavor}")
+        raise Conflict(
+            f"The flavor '{flavor}' is that of a pool.", hint=f"Change the pool: mops pools set-pool {flavor}"
+        )
     else:
         ctx.check_revision(row)
     spec = body.model_dump(mode="json")

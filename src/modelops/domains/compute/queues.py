@@ -50,7 +50,11 @@ _CLUSTER_FIELDS: dict[str, Any] = {
     "tenant_id": ClusterQueueRow.tenant_id,
     "created_at": ClusterQueueRow.created_at,
 }
-_COHORT_FIELDS: dict[str, Any] = {"name": CohortRow.name, "parent": CohortRow.parent, "created_at": CohortRow.created_at}
+_COHORT_FIELDS: dict[str, Any] = {
+    "name": CohortRow.name,
+    "parent": CohortRow.parent,
+    "created_at": CohortRow.created_at,
+}
 _QUEUE_FIELDS: dict[str, Any] = {
     "name": QueueRow.name,
     "cluster_queue": QueueRow.cluster_queue,
@@ -113,7 +117,7 @@ def set_cohort(ctx: Context, cohort: str, body: CohortSpec) -> Cohort:
     ctx.require("compute.write")
     note_change(ctx)
     check_groups(body.groups, _flavors(ctx))
-    parents = {name: parent for name, parent in ctx.session.execute(select(CohortRow.name, CohortRow.parent))}
+    parents = dict(ctx.session.execute(select(CohortRow.name, CohortRow.parent)).tuples().all())
     check_tree(cohort, body.parent, parents)
     row = ctx.session.scalars(select(CohortRow).where(CohortRow.name == cohort)).one_or_none()
     if row is None:
@@ -240,7 +244,9 @@ def _flavors(ctx: Context) -> frozenset[str]:
 
 def _check_held(ctx: Context, name: str, body: ClusterQueueSpec) -> None:
     """Refuse to take a flavor out of a queue while workloads hold it."""
-    offered = {(one.flavor, resource.value) for group in body.groups for one in group.flavors for resource in one.quotas}
+    offered = {
+        (one.flavor, resource.value) for group in body.groups for one in group.flavors for resource in one.quotas
+    }
     query = select(WorkloadRow).where(WorkloadRow.cluster_queue == name, WorkloadRow.state.in_(HOLDING))
     for row in ctx.session.scalars(query):
         for resource, flavor in flavors_of(row.admission).items():
@@ -259,7 +265,9 @@ def _check_others(ctx: Context, name: str, tenant_id: str | None) -> None:
 
 
 def _check_empty(ctx: Context, row: QueueRow) -> None:
-    query = select(WorkloadRow.job_id).where(WorkloadRow.queue_id == row.id, WorkloadRow.state != WorkloadState.FINISHED)
+    query = select(WorkloadRow.job_id).where(
+        WorkloadRow.queue_id == row.id, WorkloadRow.state != WorkloadState.FINISHED
+    )
     if (job := ctx.session.scalars(query.limit(1)).first()) is not None:
         raise InUse(f"The job '{job}' is in the queue '{row.name}'.", hint="Wait for its end, or cancel it.")
 

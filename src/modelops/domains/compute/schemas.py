@@ -76,7 +76,8 @@ class PoolSpec(Schema):
     gpu_resource_name: Annotated[
         str | None,
         Field(
-            max_length=250, description="What a cluster calls it; by default `nvidia.com/gpu` or `nvidia.com/mig-PROFILE`."
+            max_length=250,
+            description="What a cluster calls it; by default `nvidia.com/gpu` or `nvidia.com/mig-PROFILE`.",
         ),
     ] = None
     node_selector: Labels = {}

@@ -181,7 +181,9 @@ def placement_of(ctx: Context, job_id: str) -> Placement | None:
     selector = {label: value for flavor in flavors for label, value in flavor.node_labels.items()}
     tolerations = tuple(dict.fromkeys(Toleration(**one) for flavor in flavors for one in flavor.tolerations))
     held = ctx.session.scalars(
-        select(AllocationRow).where(AllocationRow.workload_id == row.id).order_by(AllocationRow.device, AllocationRow.position)
+        select(AllocationRow)
+        .where(AllocationRow.workload_id == row.id)
+        .order_by(AllocationRow.device, AllocationRow.position)
     ).all()
     if not held:
         return Placement(queue=row.queue, node_selector=selector, tolerations=tolerations)
@@ -251,8 +253,10 @@ def _choose(ctx: Context, asked: WorkloadRequest) -> tuple[QueueRow, ClusterQueu
     if asked.queue and not rows:
         names = ", ".join(ctx.session.scalars(query.with_only_columns(QueueRow.name).order_by(QueueRow.name)))
         raise InvalidInput(f"There is no queue '{asked.queue}' in this project.", hint=f"It has: {names or 'none'}.")
-    names = {row.cluster_queue for row in rows}
-    targets = {row.name: row for row in ctx.session.scalars(select(ClusterQueueRow).where(ClusterQueueRow.name.in_(names)))}
+    leads = {row.cluster_queue for row in rows}
+    targets = {
+        row.name: row for row in ctx.session.scalars(select(ClusterQueueRow).where(ClusterQueueRow.name.in_(leads)))
+    }
     problems = {row.name: _misfit(ctx, targets[row.cluster_queue], asked) for row in rows}
     fitting = [row for row in rows if problems[row.name] is None]
     if len(fitting) == 1:
@@ -266,12 +270,16 @@ def _choose(ctx: Context, asked: WorkloadRequest) -> tuple[QueueRow, ClusterQueu
             hint="An operator of the platform makes one: mops queues set-queue NAME --cluster-queue NAME",
         )
     said = " ".join(f"The queue '{name}' {problem}." for name, problem in sorted(problems.items()))
-    raise InvalidInput(f"No queue gives what the job asks for. {said}", hint="mops queues list-queues; mops pools list-pools")
+    raise InvalidInput(
+        f"No queue gives what the job asks for. {said}", hint="mops queues list-queues; mops pools list-pools"
+    )
 
 
 def _misfit(ctx: Context, queue: ClusterQueueRow, asked: WorkloadRequest) -> str | None:
     """Say why a cluster queue could never give what is asked for."""
-    flavors = {one["flavor"] for group in queue.groups for one in group["flavors"] if Resource.GPU_SHARES in one["quotas"]}
+    flavors = {
+        one["flavor"] for group in queue.groups for one in group["flavors"] if Resource.GPU_SHARES in one["quotas"]
+    }
     if asked.pool is None and not asked.gpu_shares:
         return None
     pools = ctx.session.scalars(select(PoolRow).where(PoolRow.name.in_(flavors))).all()

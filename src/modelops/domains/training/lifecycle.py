@@ -61,7 +61,9 @@ class Wanted:
 
 def active_jobs(ctx: Context) -> list[str]:
     """Return the jobs that were admitted, and those that may be now, of every project, oldest first."""
-    under_way = ctx.session.execute(select(JobRow.id, JobRow.queue).where(JobRow.state.in_(LIVE)).order_by(JobRow.id)).all()
+    under_way = ctx.session.execute(
+        select(JobRow.id, JobRow.queue).where(JobRow.state.in_(LIVE)).order_by(JobRow.id)
+    ).all()
     live = [job for job, _ in under_way]
     free = ctx.settings.max_running_jobs - sum(queue is None for _, queue in under_way)
     if free > 0:
@@ -165,7 +167,7 @@ def _give_way(ctx: Context, row: JobRow, seen: Seen) -> None:
     reason = row.reason or "It gave way to other work."
     end_attempt(ctx, row, EndCause.PREEMPTED, reason, seen)
     row.attempts_before += 1
-    queue_again(ctx, row, after_s=0, why=f"Attempt {row.attempt} was preempted: {reason}")
+    queue_again(ctx, row, after_s=0, why=f"Attempt {row.attempt} was preempted. {reason}")
     rejoin(ctx, row)
 
 

@@ -56,7 +56,13 @@ def explain_job(ctx: Context, job: str) -> JobWhy:
     row = find_job(ctx, job)
     shown = as_job(ctx, row)
     state = JobState(row.state)
-    told: dict[str, Any] = {"job_id": row.id, "state": state, "waits": state is JobState.QUEUED, "waiting": None, "remedies": []}
+    told: dict[str, Any] = {
+        "job_id": row.id,
+        "state": state,
+        "waits": state is JobState.QUEUED,
+        "waiting": None,
+        "remedies": [],
+    }
     if state is not JobState.QUEUED:
         return JobWhy.model_validate({**told, "reasons": [shown.reason or f"It does not wait: it is {state}."]})
     if row.queue is None:
@@ -65,7 +71,9 @@ def explain_job(ctx: Context, job: str) -> JobWhy:
     waiting = compute.explain(ctx, row.id)
     reasons = [row.reason] if row.reason else []
     if waiting is not None:
-        place = f"It is number {waiting.position} in the cluster queue '{waiting.cluster_queue}', by the project's queue "
+        place = (
+            f"It is number {waiting.position} in the cluster queue '{waiting.cluster_queue}', by the project's queue "
+        )
         reasons += [f"{place}'{waiting.queue}'."] if waiting.position else []
         reasons += [wait.sentence for wait in waiting.waits]
         told["remedies"] = waiting.remedies

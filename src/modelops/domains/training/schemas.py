@@ -51,7 +51,8 @@ class Resources(Schema):
         int, Field(ge=0, le=10_000, description="Of a pool: GPUs, turns of time-sliced ones, or MIG instances.")
     ] = 0
     mig_profile: Annotated[
-        MigProfile | None, Field(description="What each of the MIG instances is; with it, one where no number is given.")
+        MigProfile | None,
+        Field(description="What each of the MIG instances is; with it, one where no number is given."),
     ] = None
 
 
@@ -128,13 +129,15 @@ class JobCreate(Schema):
         Name | None,
         Field(description="A queue of the project; by default the one that gives what is asked for, if anything is."),
     ] = None
-    pool: Annotated[Name | None, Field(description="The pool whose devices it wants; by default, any of the queue.")] = None
+    pool: Annotated[
+        Name | None, Field(description="The pool whose devices it wants; by default, any of the queue.")
+    ] = None
     priority: Annotated[Name | None, Field(description="A priority class, for its place in the queue.")] = None
 
 
 class JobState(StrEnum):
-    """`queued` -> `starting` -> `running` -> `succeeded`, `failed` or `canceled`; `canceling` on the way to the last; `preempting`
-    while it gives way to other work, on its way back to `queued`."""
+    """`queued` -> `starting` -> `running` -> `succeeded`, `failed` or `canceled`; `canceling` on the way to the last;
+    `preempting` while it gives way to other work, on its way back to `queued`."""
 
     QUEUED = "queued"
     STARTING = "starting"

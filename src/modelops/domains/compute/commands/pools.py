@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelops.contracts.terminal import AsJson, group, pairs, paged, say, show, show_page, show_rows, with_short_names
+from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page, show_rows, with_short_names
 from modelops.domains.compute.allocator.model import PoolMode
 from modelops.domains.compute.client import Compute
 from modelops.domains.compute.drawing import pool_lines
@@ -37,7 +37,8 @@ def set_pool(
     toleration: Annotated[list[str] | None, typer.Option(help="KEY[=VALUE][:EFFECT]; repeat it.")] = None,
     cordon: Annotated[list[int] | None, typer.Option(help="A GPU, from 0, that gets nothing new; repeat it.")] = None,
     device_name: Annotated[
-        list[str] | None, typer.Option(help="DEVICE=NAME, what a GPU (0) or slice (0/1g.10gb/4) is called here; repeat it.")
+        list[str] | None,
+        typer.Option(help="DEVICE=NAME, what a GPU (0) or slice (0/1g.10gb/4) is called here; repeat it."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -67,7 +68,9 @@ def list_pools(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
     if as_json:
         show(found, as_json=True)
         return
-    empty = "There are no pools: jobs run on this machine as they come. Make one: mops pools set NAME --mode WHOLE --gpus N"
+    empty = (
+        "There are no pools: jobs run on this machine as they come. Make one: mops pools set NAME --mode WHOLE --gpus N"
+    )
     show_rows(pool_lines(found.items), _COLUMNS, as_json=False, empty=empty, more=found.next_cursor)
 
 
@@ -79,7 +82,8 @@ def watch(
     """Show the pools again and again, as they change."""
     compute, shown = group(ctx, Compute), 0
     while True:
-        typer.clear()
+        if shown:
+            say("")
         show_rows(pool_lines(compute.list_pools().items), _COLUMNS, as_json=False, empty="There are no pools.")
         shown += 1
         if shown == times:

@@ -8,14 +8,26 @@ from modelops.contracts.terminal import AsJson, group, paged, show, show_page, w
 from modelops.domains.compute.client import Compute
 
 _SHORT = with_short_names(list="list_workloads", show="get_workload")
-app = typer.Typer(cls=_SHORT, help="Workloads: jobs in queues, what they ask for and what they hold.", no_args_is_help=True)
+app = typer.Typer(
+    cls=_SHORT, help="Workloads: jobs in queues, what they ask for and what they hold.", no_args_is_help=True
+)
 
 
 @app.command()
 @paged
 def list_workloads(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
     """List the project's jobs in queues, newest first."""
-    columns = ["job_id", "queue", "priority", "requests", "mig_profile", "state", "flavors", "preemptions", "created_at"]
+    columns = [
+        "job_id",
+        "queue",
+        "priority",
+        "requests",
+        "mig_profile",
+        "state",
+        "flavors",
+        "preemptions",
+        "created_at",
+    ]
     empty = "No job is in a queue. Submit one there: mops jobs submit RECIPE DATASET --queue NAME"
     show_page(group(ctx, Compute).list_workloads(**page), columns, as_json=as_json, empty=empty)
 
