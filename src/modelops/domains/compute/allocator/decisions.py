@@ -69,8 +69,9 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What is to be written: quota that was given, and workloads that must go. `waiting`: who was tried in vain, and why."""
+    """What is to be written: quota that was given, and workloads that must go. `waiting`: the keys of those that were tried
+    in vain, of several alike only the first; `explaining.why` tells the reasons."""
 
     admitted: tuple[Admission, ...]
     evicted: tuple[Eviction, ...]
-    waiting: dict[str, tuple[Wait, ...]]
+    waiting: tuple[str, ...]

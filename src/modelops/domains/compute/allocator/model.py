@@ -49,6 +49,13 @@ class WhenCanPreempt(StrEnum):
     TRY_NEXT_FLAVOR = "TryNextFlavor"
 
 
+class FungibilityPreference(StrEnum):
+    """Of flavors of which none fits as it is: whether borrowing is better than preemption, or the other way."""
+
+    BORROWING_OVER_PREEMPTION = "BorrowingOverPreemption"
+    PREEMPTION_OVER_BORROWING = "PreemptionOverBorrowing"
+
+
 class FairStrategy(StrEnum):
     """When a queue may preempt another for the sake of a fair share: a victim's queue keeps, after it, at least the share that
     the preemptor's will have (final share), or had, before it, more than that (initial share)."""
@@ -138,6 +145,7 @@ class FlavorFungibility:
 
     when_can_borrow: WhenCanBorrow = WhenCanBorrow.BORROW
     when_can_preempt: WhenCanPreempt = WhenCanPreempt.TRY_NEXT_FLAVOR
+    preference: FungibilityPreference = FungibilityPreference.BORROWING_OVER_PREEMPTION
 
 
 @dataclass(frozen=True, slots=True)
