@@ -60,7 +60,7 @@ def find_queue(ctx: Context, queue: str) -> QueueRow:
 
 
 def _with_parents(ctx: Context, names: set[str]) -> set[str]:
-    parents = dict(ctx.session.execute(select(CohortRow.name, CohortRow.parent)).tuples().all())
+    parents = dict(ctx.session.execute(select(CohortRow.name, CohortRow.parent)).all())
     found: set[str] = set()
     for name in names:
         above: str | None = name

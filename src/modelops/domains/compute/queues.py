@@ -117,7 +117,7 @@ def set_cohort(ctx: Context, cohort: str, body: CohortSpec) -> Cohort:
     ctx.require("compute.write")
     note_change(ctx)
     check_groups(body.groups, _flavors(ctx))
-    parents = dict(ctx.session.execute(select(CohortRow.name, CohortRow.parent)).tuples().all())
+    parents = dict(ctx.session.execute(select(CohortRow.name, CohortRow.parent)).all())
     check_tree(cohort, body.parent, parents)
     row = ctx.session.scalars(select(CohortRow).where(CohortRow.name == cohort)).one_or_none()
     if row is None:
