@@ -13,5 +13,5 @@ The ways in, from `modelops.domains.compute.allocator.engine`:
 - `Engine(snapshot)`: the same kept up to date. `submit(workload)`, `withdraw(key)`, `release(key)` (it ended, or its eviction is
   done), `cycle(now) -> Decisions` (one head of every queue), `settle(now) -> Decisions` (cycles until nothing changes),
   `snapshot() -> Snapshot`.
-- `explaining.why(engine, key, now) -> Explanation`: why a workload waits, and what would let it run.
+- `explaining.why(engine, key) -> Explanation`: why a workload waits, and what would let it run.
 """

@@ -17,9 +17,12 @@ from modelops.domains.compute.allocator.model import (
     WhenCanPreempt,
 )
 from modelops.domains.compute.allocator.placing import Bay, Need
-from modelops.domains.compute.allocator.plans import GroupPlan, Option, PodPlan
+from modelops.domains.compute.allocator.plans import GroupPlan, Option, Plan, PodPlan
 from modelops.domains.compute.allocator.preemption import Demand, Victim
-from modelops.domains.compute.allocator.queues import Item
+from modelops.domains.compute.allocator.queues import Item, Usage
+
+_KNOWN = 10_000
+"""How many outcomes are kept to be used again."""
 
 
 class Mode(IntEnum):
@@ -44,8 +47,8 @@ Begin = dict[tuple[int, int], int]
 
 @dataclass(slots=True)
 class Outcome:
-    """What a workload would get. `contested`: the numbers for which somebody would have to go; `later`: where other flavors
-    are left to be tried."""
+    """What a workload would get. `contested`: the numbers for which somebody would have to go; `victims`: who that is, where it
+    was found on the way; `later`: where other flavors are left to be tried."""
 
     mode: Mode = Mode.FIT
     borrows: int = 0
@@ -54,15 +57,25 @@ class Outcome:
     picked: list[tuple[PodPlan, int, list[Option]]] = field(default_factory=list)
     needs: dict[str, list[Need]] = field(default_factory=dict)
     later: Begin = field(default_factory=dict)
+    victims: list[Victim] | None = None
+    _told: tuple[Assignment, ...] = ()
+    _usage: Usage | None = None
+
+    def usage(self) -> Usage:
+        """Return the quantities as whoever is admitted holds them."""
+        if self._usage is None:
+            self._usage = tuple(self.amounts.items())
+        return self._usage
 
     def assignments(self) -> tuple[Assignment, ...]:
         """Return it as it is told to others."""
-        return tuple(
+        self._told = self._told or tuple(
             Assignment(
                 pod.name, count, {resource: option.flavor for option in options for resource in option.resources}
             )
             for pod, count, options in self.picked
         )
+        return self._told
 
 
 class Assigner:
@@ -72,11 +85,14 @@ class Assigner:
         self._bays = bays
         self._find = find
         self._fair = fair
+        self._fitting: dict[tuple[Plan, int], Outcome] = {}
 
     def assign(self, item: Item, counts: Sequence[int] | None = None, begin: Begin | None = None) -> Outcome:
         """Return what a workload would get, with `counts` pods of its sets (none: all)."""
-        outcome = Outcome()
         plan = item.plan
+        if plan.single is not None:
+            return self._assign_single(item, *plan.single)
+        outcome = Outcome()
         if plan.uncovered:
             outcome.mode = Mode.NO_FIT
             return outcome
@@ -95,10 +111,36 @@ class Assigner:
             outcome.mode = Mode.PREEMPT
         return outcome
 
+    def _assign_single(self, item: Item, number: int, amount: int) -> Outcome:
+        """Do what `assign` does, where there is but one flavor with one resource: what would fit is the same for all of the plan,
+        and whoever has to go need not be looked for twice."""
+        (mode, borrows), victims = self._quantity(item, number, amount)
+        known = self._fitting.get((item.plan, borrows)) if mode is Mode.FIT else None
+        if known is not None:
+            return known
+        pod = item.plan.pods[0]
+        outcome = Outcome(mode if mode in (Mode.FIT, Mode.NO_FIT) else Mode.PREEMPT, borrows, {number: amount})
+        outcome.picked.append((pod, pod.count, [pod.groups[0].options[0]]))
+        if mode is Mode.FIT:
+            if len(self._fitting) >= _KNOWN:
+                self._fitting.clear()
+            self._fitting[item.plan, borrows] = outcome
+        elif mode is not Mode.NO_FIT:
+            outcome.contested.add(number)
+            outcome.victims = victims
+        return outcome
+
     def demand(self, item: Item, outcome: Outcome) -> Demand:
         """Return what would have to be freed for it."""
         needs = [(self._bays[pool], needs) for pool, needs in outcome.needs.items()]
         return Demand(item, tuple(outcome.amounts.items()), outcome.contested, needs)
+
+    def placeable(self, item: Item, option: Option, at: int, count: int) -> bool:
+        """Tell whether there is a place for all shares of a pod set by itself, with `count` pods."""
+        if option.pool is None:
+            return True
+        bay = self._bays[option.pool]
+        return Demand(item, (), (), [(bay, self._needs(item, option, at, count))]).placeable()
 
     def _pick(
         self, item: Item, outcome: Outcome, place: tuple[int, int], group: GroupPlan, count: int, first: int
@@ -134,7 +176,7 @@ class Assigner:
         worst: Fitness = (Mode.FIT, 0)
         contested: set[int] = set()
         for number, per_pod in option.per_pod:
-            found = self._quantity(item, number, outcome.amounts.get(number, 0) + per_pod * count)
+            found, _ = self._quantity(item, number, outcome.amounts.get(number, 0) + per_pod * count)
             if found[0] is Mode.NO_FIT:
                 return found, contested
             if found[0] is not Mode.FIT:
@@ -148,23 +190,20 @@ class Assigner:
                 worst = (found[0], max(worst[1], found[1]))
         return worst, contested
 
-    def _quantity(self, item: Item, number: int, amount: int) -> Fitness:
+    def _quantity(self, item: Item, number: int, amount: int) -> tuple[Fitness, list[Victim]]:
         queue = item.queue
-        if queue.parent is None:
-            borrows, below_top = 0, False
-        else:
-            borrows, below_top = queue.lowest_fit(number, amount)
-        if amount <= queue.available(number) and amount <= queue.capacity(number):
-            return Mode.FIT, borrows
+        if amount <= queue.available(number):
+            return (Mode.FIT, queue.lowest_fit(number, amount)[0]), []
         if amount > queue.capacity(number):
-            return Mode.NO_FIT, 0
+            return (Mode.NO_FIT, 0), []
         policy = queue.spec.preemption
+        borrows, below_top = queue.lowest_fit(number, amount)
         while_borrowing = policy.borrow_within_cohort.policy is not PreemptionPolicy.NEVER or (
             self._fair and policy.reclaim_within_cohort is not PreemptionPolicy.NEVER
         )
         if queue.nominal[number] >= amount or below_top or while_borrowing:
             return self._by_preemption(Demand(item, ((number, amount),), (number,)))
-        return Mode.NO_FIT, borrows
+        return (Mode.NO_FIT, borrows), []
 
     def _placement(self, item: Item, outcome: Outcome, option: Option, at: int, count: int) -> Fitness:
         """Return how the shares of a pod set could be placed, beside those of other sets."""
@@ -177,9 +216,9 @@ class Assigner:
             return Mode.FIT, 0
         if not bay.fits_when_empty(needs):
             return Mode.NO_FIT, 0
-        return self._by_preemption(demand)
+        return self._by_preemption(demand)[0]
 
-    def _by_preemption(self, demand: Demand) -> Fitness:
+    def _by_preemption(self, demand: Demand) -> tuple[Fitness, list[Victim]]:
         victims = self._find(demand)
         queue = demand.item.queue
         for victim, _ in victims:
@@ -188,9 +227,9 @@ class Assigner:
         for victim, _ in victims:
             victim.occupy()
         if not victims:
-            return Mode.NO_VICTIMS, borrows
+            return (Mode.NO_VICTIMS, borrows), victims
         own = any(victim.queue is queue for victim, _ in victims)
-        return (Mode.PREEMPT if own else Mode.RECLAIM), borrows
+        return (Mode.PREEMPT if own else Mode.RECLAIM, borrows), victims
 
     def _needs(self, item: Item, option: Option, at: int, count: int) -> list[Need]:
         device = option.device

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from modelops.domains.compute.allocator.assigning import Mode, Outcome
+from modelops.domains.compute.allocator.assigning import Begin, Mode, Outcome
 from modelops.domains.compute.allocator.decisions import Eviction
 from modelops.domains.compute.allocator.model import Admission, PreemptionPolicy
 from modelops.domains.compute.allocator.placing import Bay, Held
@@ -45,6 +45,61 @@ def place_in_cycle(entry: Entry) -> tuple[int, int, float, str]:
     return (entry.outcome.borrows, *entry.item.order)
 
 
+def find(engine: "Engine", item: Item) -> tuple[Outcome, list[Victim]]:
+    """Return what a workload would get now, and who would have to go for it."""
+    begin: Begin = {}
+    first: Outcome | None = None
+    while engine.over_limit(item) is None:
+        outcome = engine.assigner.assign(item, None, begin)
+        first = first or outcome
+        if outcome.mode is Mode.FIT:
+            return outcome, []
+        if outcome.mode is Mode.PREEMPT and (victims := _victims(engine, item, outcome)):
+            return outcome, victims
+        if not outcome.later:
+            break
+        begin |= outcome.later
+    if item.plan.partial:
+        reduced = _reduce(engine, item)
+        if reduced is not None:
+            return reduced
+    return first or Outcome(Mode.NO_FIT), []
+
+
+def _victims(engine: "Engine", item: Item, outcome: Outcome) -> list[Victim]:
+    if outcome.victims is not None:
+        return outcome.victims
+    return engine.victims(engine.assigner.demand(item, outcome))
+
+
+def _reduce(engine: "Engine", item: Item) -> tuple[Outcome, list[Victim]] | None:
+    """Return the most that a workload can get with fewer pods, all its sets reduced alike."""
+    pods = item.plan.pods
+    spare = sum(pod.count - pod.least for pod in pods)
+    low, high = 1, spare
+    found: tuple[Outcome, list[Victim]] | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        counts = [pod.count - (pod.count - pod.least) * middle // spare for pod in pods]
+        tried = _try_counts(engine, item, counts)
+        if tried is None:
+            low = middle + 1
+        else:
+            found, high = tried, middle - 1
+    return found
+
+
+def _try_counts(engine: "Engine", item: Item, counts: list[int]) -> tuple[Outcome, list[Victim]] | None:
+    if engine.over_limit(item, counts) is not None:
+        return None
+    outcome = engine.assigner.assign(item, counts)
+    if outcome.mode is Mode.FIT:
+        return outcome, []
+    if outcome.mode is Mode.PREEMPT and (victims := _victims(engine, item, outcome)):
+        return outcome, victims
+    return None
+
+
 class Cycle:
     """What the cycles of one call decide."""
 
@@ -79,58 +134,8 @@ class Cycle:
         return self._moved
 
     def _nominate(self, item: Item, alike: Alike) -> Entry:
-        outcome, victims = self.find(item)
+        outcome, victims = find(self._engine, item)
         return Entry(item, alike, outcome, victims)
-
-    def find(self, item: Item) -> tuple[Outcome, list[Victim]]:
-        """Return what a workload would get now, and who would have to go for it."""
-        engine = self._engine
-        begin = None
-        first: Outcome | None = None
-        while engine.over_limit(item) is None:
-            outcome = engine.assigner.assign(item, None, begin)
-            first = first or outcome
-            if outcome.mode is Mode.FIT:
-                return outcome, []
-            if outcome.mode is Mode.PREEMPT and (victims := self._victims(item, outcome)):
-                return outcome, victims
-            if not outcome.later:
-                break
-            begin = outcome.later
-        if item.plan.partial:
-            reduced = self._reduce(item)
-            if reduced is not None:
-                return reduced
-        return first or Outcome(Mode.NO_FIT), []
-
-    def _victims(self, item: Item, outcome: Outcome) -> list[Victim]:
-        return self._engine.victims(self._engine.assigner.demand(item, outcome))
-
-    def _reduce(self, item: Item) -> tuple[Outcome, list[Victim]] | None:
-        """Return the most that a workload can get with fewer pods, all its sets reduced alike."""
-        pods = item.plan.pods
-        spare = sum(pod.count - pod.least for pod in pods)
-        low, high = 1, spare
-        found: tuple[Outcome, list[Victim]] | None = None
-        while low <= high:
-            middle = (low + high) // 2
-            counts = [pod.count - (pod.count - pod.least) * middle // spare for pod in pods]
-            tried = self._try_counts(item, counts)
-            if tried is None:
-                low = middle + 1
-            else:
-                found, high = tried, middle - 1
-        return found
-
-    def _try_counts(self, item: Item, counts: list[int]) -> tuple[Outcome, list[Victim]] | None:
-        if self._engine.over_limit(item, counts) is not None:
-            return None
-        outcome = self._engine.assigner.assign(item, counts)
-        if outcome.mode is Mode.FIT:
-            return outcome, []
-        if outcome.mode is Mode.PREEMPT and (victims := self._victims(item, outcome)):
-            return outcome, victims
-        return None
 
     def _process(self, entry: Entry) -> None:
         if entry.outcome.mode is Mode.PREEMPT and any(victim.key in self._going for victim, _ in entry.victims):
@@ -163,7 +168,7 @@ class Cycle:
         held: list[Held] = []
         for pool, needs in outcome.needs.items():
             held += self._engine.bays[pool].place(needs) or ()
-        item.usage = tuple(outcome.amounts.items())
+        item.usage = outcome.usage()
         item.held = tuple(held)
         item.assignments = outcome.assignments()
         item.admitted_at = self._now
@@ -205,7 +210,7 @@ class Cycle:
         for victim in going:
             victim.vacate()
             del victim.queue.admitted[victim.key]
-        entry.outcome, entry.victims = self.find(entry.item)
+        entry.outcome, entry.victims = find(self._engine, entry.item)
         for victim in going:
             victim.occupy()
             victim.queue.admitted[victim.key] = victim
@@ -214,6 +219,9 @@ class Cycle:
     def _fits(self, entry: Entry) -> bool:
         """Tell whether a head fits still: with what others reserved, once those are gone who must go; and, if it is to begin at
         once, beside those who are not gone yet."""
+        if not (self._going or entry.victims or entry.outcome.needs):
+            queue = entry.item.queue
+            return all(amount <= queue.available(number) for number, amount in entry.outcome.usage())
         demand = self._engine.assigner.demand(entry.item, entry.outcome)
         gone = self._going | {victim.key: victim for victim, _ in entry.victims}
         for victim in gone.values():

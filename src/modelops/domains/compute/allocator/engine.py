@@ -14,6 +14,7 @@ from modelops.domains.compute.allocator.decisions import Decisions, Eviction, Ev
 from modelops.domains.compute.allocator.model import (
     Admitted,
     ClusterQueue,
+    PodSet,
     Snapshot,
     StopPolicy,
     Workload,
@@ -65,9 +66,11 @@ class Engine:
         self._pools = {pool.flavor: pool for pool in snapshot.pools}
         self.bays = {pool.name: Bay(pool) for pool in snapshot.pools}
         self.cohorts = plant(snapshot.cohorts, snapshot.cluster_queues, self.resources)
+        self.unknown: set[str] = set()
         self.queues = self._queues(snapshot)
         self.items: dict[str, Item] = {}
         self.local_usage: dict[str, dict[str, int]] = {}
+        self._shapes: dict[int, tuple[tuple[PodSet, ...], Shape]] = {}
         self._plans: dict[tuple[str, Shape], tuple[Plan, Shape]] = {}
         self.fair = strategies = snapshot.fair_strategies
 
@@ -140,6 +143,11 @@ class Engine:
         """Run cycles until they change nothing."""
         return self._run(now, None)
 
+    def waiting(self, queue: str) -> list[Item]:
+        """Return the workloads that wait in a cluster queue, in their order, those of stopped local queues among them."""
+        found = [item for item in self.items.values() if item.queue.name == queue and item.admitted_at is None]
+        return sorted(found, key=lambda item: item.order)
+
     def snapshot(self) -> Snapshot:
         """Return what there is now."""
         pending = [item for item in self.items.values() if item.admitted_at is None]
@@ -193,7 +201,9 @@ class Engine:
         """Return the queues by name; one that is only named by workloads has no quota, and admits nobody."""
         specs = {queue.name: queue for queue in snapshot.cluster_queues}
         for workload in (*snapshot.pending, *[each.workload for each in snapshot.admitted]):
-            specs.setdefault(workload.queue, _unknown(workload.queue))
+            if workload.queue not in specs:
+                specs[workload.queue] = _unknown(workload.queue)
+                self.unknown.add(workload.queue)
         nodes = {name: QueueNode(spec, self.resources) for name, spec in sorted(specs.items())}
         for name, node in nodes.items():
             cohort = specs[name].cohort
@@ -220,7 +230,7 @@ class Engine:
         queue = self.queues.get(workload.queue)
         if queue is None:
             queue = self._late(workload.queue)
-        shape = shape_of(workload)
+        shape = self._shape(workload)
         known = self._plans.get((queue.name, shape))
         if known is None:
             if len(self._plans) >= _PLANS:
@@ -229,10 +239,21 @@ class Engine:
             known = self._plans[queue.name, shape] = plan, shape
         return Item(workload, queue, *known)
 
+    def _shape(self, workload: Workload) -> Shape:
+        """Return a workload's shape; those that share their pod sets need not be looked at again."""
+        number = id(workload.pod_sets)
+        known = self._shapes.get(number)
+        if known is None or known[0] is not workload.pod_sets:
+            if len(self._shapes) >= _PLANS:
+                self._shapes.clear()
+            known = self._shapes[number] = workload.pod_sets, shape_of(workload)
+        return workload.local_queue, *known[1]
+
     def _late(self, name: str) -> QueueNode:
         """Return a queue that nobody knows, for a workload that names it."""
         queue = QueueNode(_unknown(name), self.resources)
         _settle_alone(queue, len(self.resources.names))
+        self.unknown.add(name)
         self.queues[name] = queue
         tree = self.tree_of[name] = Tree(queue)
         self.trees.append(tree)

@@ -25,21 +25,18 @@ Shape = tuple[object, ...]
 
 
 def shape_of(workload: Workload) -> Shape:
-    """Return what makes workloads of a queue alike, apart from their priority."""
-    return (
-        workload.local_queue,
-        *[
-            (
-                each.name,
-                each.count,
-                each.min_count,
-                tuple(sorted(each.requests.items())),
-                tuple(sorted(each.node_selector.items())),
-                each.tolerations,
-                each.device,
-            )
-            for each in workload.pod_sets
-        ],
+    """Return what makes workloads of a queue alike, apart from their priority and their local queue."""
+    return tuple(
+        (
+            each.name,
+            each.count,
+            each.min_count,
+            tuple(sorted(each.requests.items())),
+            tuple(sorted(each.node_selector.items())),
+            each.tolerations,
+            each.device,
+        )
+        for each in workload.pod_sets
     )
 
 
@@ -82,7 +79,7 @@ class PodPlan:
     uncovered: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """All pod sets. `numbers`: the flavors' resources on which the answer depends; `totals`: what is asked of each resource;
     `single`: number and quantity where there is only that one to look at."""

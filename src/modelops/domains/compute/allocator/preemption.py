@@ -88,7 +88,10 @@ def may_preempt(item: Item, other: Item, policy: PreemptionPolicy) -> bool:
 
 def uses(item: Item, numbers: Collection[int]) -> bool:
     """Tell whether somebody holds any of these."""
-    return any(number in numbers and amount for number, amount in item.usage)
+    for number, amount in item.usage:  # noqa: SIM110 -- a generator would cost more than the comparison
+        if number in numbers and amount:
+            return True
+    return False
 
 
 def preference(queue: QueueNode) -> Callable[[Item], tuple[bool, bool, int, float, str]]:
@@ -105,12 +108,12 @@ def classical_victims(demand: Demand) -> list[Victim]:
     """Return who gives way by priority and by reclaiming what was lent; nobody where that does not help."""
     item, queue = demand.item, demand.item.queue
     same = _of_queue(demand, queue, None, False)
-    hierarchy, others = _of_cohort(demand)
+    forbidden = queue.spec.preemption.borrow_within_cohort.policy is PreemptionPolicy.NEVER
+    below = all(queue.used[number] < queue.nominal[number] for number in demand.contested)
+    hierarchy, others = _of_cohort(demand, not forbidden or (below and (bool(same) or _lends(demand))))
     if not (same or hierarchy or others):
         return []
     candidates = _ordered(queue, (hierarchy, others, same))
-    forbidden = queue.spec.preemption.borrow_within_cohort.policy is PreemptionPolicy.NEVER
-    below = all(queue.used[number] < queue.nominal[number] for number in demand.contested)
     if not (hierarchy or others) or (forbidden and not below):
         attempts: tuple[bool, ...] = (True,)
     elif forbidden and not hierarchy:
@@ -130,6 +133,11 @@ def classical_victims(demand: Demand) -> list[Victim]:
                 return victims
         restore(victims)
     return []
+
+
+def _lends(demand: Demand) -> bool:
+    """Tell whether a queue has quota for what is demanded, so that it need not borrow."""
+    return not any(demand.item.queue.borrows_with(number, amount) for number, amount in demand.amounts)
 
 
 def put_back(victims: list[Victim], fits: Callable[[], bool]) -> list[Victim]:
@@ -208,9 +216,10 @@ def _kind(item: Item, other: Item, advantage: bool) -> Kind:
     return Kind.BORROWING
 
 
-def _of_cohort(demand: Demand) -> tuple[list[Candidate], list[Candidate]]:
+def _of_cohort(demand: Demand, all_of_them: bool) -> tuple[list[Candidate], list[Candidate]]:
     """Return the candidates of other queues: those over whom the workload has the advantage of being nearer to the quota that
-    they use, and the others."""
+    they use, and the others. These are left out unless `all_of_them`: whoever must not borrow gains nothing by them where he
+    has no quota of his own left."""
     queue = demand.item.queue
     hierarchy: list[Candidate] = []
     others: list[Candidate] = []
@@ -219,7 +228,8 @@ def _of_cohort(demand: Demand) -> tuple[list[Candidate], list[Candidate]]:
     advantage, rest = queue.fits_in_quota(demand.amounts)
     below: CohortNode | None = None
     for cohort in queue.path():
-        _of_subtree(demand, cohort, cohort, below, advantage, hierarchy if advantage else others)
+        if advantage or all_of_them:
+            _of_subtree(demand, cohort, cohort, below, advantage, hierarchy if advantage else others)
         fits, rest = cohort.fits_in_quota(rest)
         advantage = advantage or fits
         below = cohort

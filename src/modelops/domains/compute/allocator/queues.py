@@ -24,6 +24,10 @@ Order = tuple[int, float, str]
 """The place in a queue: highest priority first, then the oldest."""
 
 
+Usage = tuple[tuple[int, int], ...]
+"""Quantities by number."""
+
+
 class Item:
     """A workload in the engine. `usage`: what it holds, by number; `admitted_at` is none while it waits."""
 
@@ -56,13 +60,13 @@ class Item:
         self.admitted_at: float | None = None
         self.evicted = False
         self.gone = False
-        self.usage: tuple[tuple[int, int], ...] = ()
+        self.usage: Usage = ()
         self.held: tuple[Held, ...] = ()
         self.assignments: tuple[Assignment, ...] = ()
 
     def admission(self) -> Admission:
         """Return what it holds, as it is told to others."""
-        placed = tuple(held.placed() for held in self.held)
+        placed = tuple(held.placed() for held in self.held) if self.held else ()
         return Admission(self.key, self.queue.name, self.admitted_at or 0.0, self.assignments, placed)
 
     def occupy(self) -> None:
@@ -145,14 +149,13 @@ class QueueNode(Node):
         heads = self._heads
         while heads:
             _, item, alike = heads[0]
-            if item is not alike.top:
+            if item is alike.top:
+                if item.admitted_at is None and not item.gone:
+                    return item, alike
                 heappop(heads)
-                continue
-            first = alike.first()
-            if first is item:
-                return item, alike
-            heappop(heads)
-            self._offer(alike, first)
+                self._offer(alike, alike.first())
+            else:
+                heappop(heads)
         return None
 
     def park(self, alike: Alike) -> None:
@@ -182,12 +185,3 @@ class QueueNode(Node):
             self._classes.pop(alike.key, None)
         else:
             heappush(self._heads, (first.order, first, alike))
-
-    def waiting(self) -> list[Item]:
-        """Return those who wait, in order."""
-        found = [item for alike in self._classes.values() for _, item in alike.members]
-        return sorted((item for item in found if not item.gone and item.admitted_at is None), key=_order)
-
-
-def _order(item: Item) -> Order:
-    return item.order

@@ -105,7 +105,8 @@ class Node:
         parent, used = self.parent, self.used[number]
         if parent is None:
             return self.quota[number] - used
-        above = parent.available(number)
+        flat = parent.parent is None  # spares a call where cohorts are
+        above = parent.quota[number] - parent.used[number] if flat else parent.available(number)
         kept, borrowing = self.kept[number], self.borrowing[number]
         if borrowing is not None:
             room = self.quota[number] - kept + borrowing
@@ -133,7 +134,10 @@ class Node:
 
     def within(self, numbers: Iterable[int]) -> bool:
         """Tell whether it uses no more than its quota of any of these."""
-        return all(self.used[number] <= self.quota[number] for number in numbers)
+        for number in numbers:  # noqa: SIM110 -- a generator would cost more than the comparison
+            if self.used[number] > self.quota[number]:
+                return False
+        return True
 
     def add(self, number: int, amount: int) -> None:
         """Use `amount` more, and of the parents' what goes beyond what is kept."""
@@ -165,7 +169,8 @@ class Node:
         fits, rest = True, []
         for number, amount in amounts:
             fits = fits and self.used[number] + amount <= self.quota[number]
-            rest.append((number, max(0, amount - self.own_free(number))))
+            own = self.kept[number] - self.used[number]
+            rest.append((number, max(0, amount - own) if own > 0 else amount))
         return fits, rest
 
     def lowest_fit(self, number: int, amount: int) -> tuple[int, bool]:
