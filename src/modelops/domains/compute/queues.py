@@ -1,10 +1,10 @@
-"""Cluster queues, cohorts, projects' queues and priority classes."""
+"""Cluster queues, cohorts and projects' queues."""
 
 from typing import Any
 
 from sqlalchemy import select
 
-from modelops.contracts.errors import InvalidInput, NotFound
+from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page
 from modelops.domains.compute.finding import find_named, find_queue, visible
@@ -15,8 +15,6 @@ from modelops.domains.compute.schemas import (
     ClusterQueueSpec,
     Cohort,
     CohortSpec,
-    PriorityClass,
-    PriorityClassSpec,
     Queue,
     QueueSpec,
     Resource,
@@ -28,7 +26,6 @@ from modelops.domains.compute.tables import (
     ClusterQueueRow,
     CohortRow,
     FlavorRow,
-    PriorityClassRow,
     QueueRow,
     WorkloadRow,
 )
@@ -60,7 +57,6 @@ _QUEUE_FIELDS: dict[str, Any] = {
     "cluster_queue": QueueRow.cluster_queue,
     "created_at": QueueRow.created_at,
 }
-_CLASS_FIELDS: dict[str, Any] = {"name": PriorityClassRow.name, "value": PriorityClassRow.value}
 
 
 def set_cluster_queue(ctx: Context, cluster_queue: str, body: ClusterQueueSpec) -> ClusterQueue:
@@ -201,37 +197,6 @@ def delete_queue(ctx: Context, queue: str) -> None:
     ctx.session.flush()
     ctx.session.delete(row)
     ctx.emit("modelops.compute.queue_deleted", row.id, name=row.name)
-
-
-def set_priority_class(ctx: Context, priority_class: str, body: PriorityClassSpec) -> PriorityClass:
-    """Name a priority, or change what the name means for jobs that are submitted from now on."""
-    ctx.require("compute.write")
-    row = ctx.session.scalars(select(PriorityClassRow).where(PriorityClassRow.name == priority_class)).one_or_none()
-    if row is None:
-        row = PriorityClassRow(id=new_id("pri"), name=priority_class, revision=1, **_made(ctx))
-        ctx.session.add(row)
-    else:
-        ctx.check_revision(row)
-    row.value, row.description = body.value, body.description
-    ctx.session.flush()
-    return PriorityClass.model_validate(row, from_attributes=True)
-
-
-def list_priority_classes(ctx: Context, page: PageQuery) -> Page[PriorityClass]:
-    """List the priorities that have a name."""
-    ctx.require("compute.read")
-    found = list_rows(ctx, select(PriorityClassRow), PriorityClassRow.id, _CLASS_FIELDS, page)
-    items = [PriorityClass.model_validate(row, from_attributes=True) for row in found.rows]
-    return Page(items=items, next_cursor=found.next_cursor, total=found.total)
-
-
-def delete_priority_class(ctx: Context, priority_class: str) -> None:
-    """Remove a name of a priority; workloads keep the value that they were submitted with."""
-    ctx.require("compute.write")
-    row = ctx.session.scalars(select(PriorityClassRow).where(PriorityClassRow.name == priority_class)).one_or_none()
-    if row is None:
-        raise NotFound(f"There is no priority class '{priority_class[:250]}'.")
-    ctx.session.delete(row)
 
 
 def _made(ctx: Context) -> dict[str, Any]:

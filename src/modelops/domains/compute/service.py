@@ -12,27 +12,25 @@ from modelops.domains.compute.pools import (
     set_flavor,
     set_pool,
 )
+from modelops.domains.compute.priorities import delete_priority_class, list_priority_classes, set_priority_class
 from modelops.domains.compute.queues import (
     delete_cluster_queue,
     delete_cohort,
-    delete_priority_class,
     delete_queue,
     get_cluster_queue,
     get_cohort,
     get_queue,
     list_cluster_queues,
     list_cohorts,
-    list_priority_classes,
     list_queues,
     set_cluster_queue,
     set_cohort,
-    set_priority_class,
     set_queue,
 )
+from modelops.domains.compute.waiting import explain, waits_of
 from modelops.domains.compute.workloads import (
     admitted_jobs,
     enqueue,
-    explain,
     finish,
     get_workload,
     list_workloads,
@@ -42,7 +40,6 @@ from modelops.domains.compute.workloads import (
     requeue,
     take_up,
     unfinished_jobs,
-    waits_of,
 )
 
 __all__ = [

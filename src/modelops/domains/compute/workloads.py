@@ -4,16 +4,14 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 
 from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.contracts.ids import new_id
 from modelops.contracts.ports import Placement, Toleration
 from modelops.contracts.schemas import Page
-from modelops.domains.compute.admission import free, load_snapshot
+from modelops.domains.compute.admission import free
 from modelops.domains.compute.allocator.devices import offers
-from modelops.domains.compute.allocator.engine import Engine
-from modelops.domains.compute.allocator.explaining import why
 from modelops.domains.compute.allocator.model import PoolMode
 from modelops.domains.compute.converting import as_pool, counted_by
 from modelops.domains.compute.ledger import hold_ledger, note_change
@@ -21,8 +19,6 @@ from modelops.domains.compute.rules import amount, slices_of, thousandths
 from modelops.domains.compute.schemas import (
     PoolAllocation,
     Resource,
-    Wait,
-    Waiting,
     Workload,
     WorkloadRequest,
     WorkloadState,
@@ -198,41 +194,6 @@ def placement_of(ctx: Context, job_id: str) -> Placement | None:
         gpu_count=len(held),
         devices=_names(held, pool.device_names),
         best_effort=pool.mode == PoolMode.TIME_SLICE,
-    )
-
-
-def waits_of(ctx: Context, jobs: Collection[str]) -> dict[str, str]:
-    """Say in a sentence where jobs are in their queues; those that wait in none are left out (for the domains above)."""
-    order = (WorkloadRow.priority.desc(), WorkloadRow.created_at, WorkloadRow.id)
-    place = func.row_number().over(partition_by=WorkloadRow.cluster_queue, order_by=order).label("place")
-    pending = WorkloadRow.state == WorkloadState.PENDING
-    line = select(WorkloadRow.job_id, WorkloadRow.queue, place).where(pending).subquery()
-    found = ctx.session.execute(select(line).where(line.c.job_id.in_(list(jobs))))
-    return {
-        job: f"It waits in the queue '{queue}' as number {number}; `mops jobs why {job}` says for what."
-        for job, queue, number in found
-    }
-
-
-def explain(ctx: Context, job_id: str) -> Waiting | None:
-    """Tell what a job of the current project waits for; None where it is in no queue (for the domains above)."""
-    query = ctx.query(WorkloadRow).where(WorkloadRow.job_id == job_id)
-    row = ctx.session.scalars(query).one_or_none()
-    if row is None:
-        return None
-    told = {"workload_id": row.id, "queue": row.queue, "cluster_queue": row.cluster_queue, "state": row.state}
-    now = ctx.clock.now()
-    if row.state != WorkloadState.PENDING:
-        return Waiting.model_validate({**told, "position": None, "waits": [], "remedies": []})
-    if row.not_before is not None and row.not_before > now:
-        sentence = f"It is tried again at {row.not_before:%H:%M:%S} UTC, and waits until then."
-        wait = Wait(reason="backoff", sentence=sentence, facts={})
-        return Waiting.model_validate({**told, "position": None, "waits": [wait], "remedies": []})
-    snapshot, _ = load_snapshot(ctx, also=row.id)
-    found = why(Engine(snapshot), row.id, now.timestamp())
-    waits = [Wait(reason=one.reason, sentence=one.sentence, facts=one.facts) for one in found.waits]
-    return Waiting.model_validate(
-        {**told, "position": found.position, "waits": waits, "remedies": list(found.remedies)}
     )
 
 
