@@ -210,6 +210,8 @@ def test_it_is_told_at_once_what_no_queue_gives(stage):
             submit(stage, **wrong)
     with pytest.raises(InvalidInput, match="parted"):
         stage.submit(resources=Resources(mig_profile="1g.10gb"))
+    with pytest.raises(InvalidInput, match="no quota of anything"):  # it would run there without any limit
+        stage.submit(queue="main")
     with pytest.raises(InvalidInput, match="GPU shares"):
         stage.submit(pool="a100")
     assert not stage.training.list_jobs().items

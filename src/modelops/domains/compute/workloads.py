@@ -242,7 +242,9 @@ def _misfit(ctx: Context, queue: ClusterQueueRow, asked: WorkloadRequest) -> str
         one["flavor"] for group in queue.groups for one in group["flavors"] if Resource.GPU_SHARES in one["quotas"]
     }
     if asked.pool is None and not asked.gpu_shares:
-        return None
+        said = {Resource.CPUS: asked.cpus, Resource.MEMORY_MB: asked.memory_mb}
+        counts = any(said.get(resource) for resource in counted_by(queue))
+        return None if counts else "has no quota of anything that the job asks for"
     pools = ctx.session.scalars(select(PoolRow).where(PoolRow.name.in_(flavors))).all()
     if asked.pool is not None:
         pools = [pool for pool in pools if pool.name == asked.pool]
