@@ -1,6 +1,7 @@
 """Migrations: Alembic scripts bring a database of any earlier version to the newest schema."""
 
 import tempfile
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def upgrade(database: Database) -> None:
     """
     try:
         with database.engine.connect() as connection:
-            if head() is not None and current(connection) == head():
+            if is_newest(connection):
                 return
         with database._writer.begin() as connection:
             if not database.is_sqlite:
@@ -38,9 +39,15 @@ def upgrade(database: Database) -> None:
         raise translate(wrong) from wrong
 
 
+@cache
 def head() -> str | None:
     """Return the newest schema's version."""
     return ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+def is_newest(connection: Connection) -> bool:
+    """Tell whether a database has the newest schema."""
+    return head() is not None and current(connection) == head()
 
 
 def current(connection: Connection) -> str | None:
