@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from modelops.domains.compute import service
 from modelops.domains.compute.admission import run_cycle
+from modelops.domains.compute.ledger import hold_ledger
 from modelops.domains.compute.schemas import (
     ClusterQueueSpec,
     FlavorQuotas,
@@ -68,7 +69,8 @@ def decide_and_end(place: Workplace, chance: random.Random, turns: int) -> None:
 def check(place: Workplace) -> Counter[str]:
     """Hold what is written to the truth, apart from the allocator; return how many workloads are in each state."""
     sizes = {"1g.10gb": (1, 1), "2g.20gb": (2, 2), "3g.40gb": (3, 4)}
-    with place.work(write=False) as ctx:
+    with place.work() as ctx:
+        hold_ledger(ctx)  # two statements see two moments on PostgreSQL
         held = ctx.session.scalars(select(AllocationRow)).all()
         rows = {row.id: row for row in ctx.session.scalars(select(WorkloadRow))}
     taken = Counter(

@@ -19,6 +19,8 @@ _IDS = re.compile(r"(wkl|que)_[0-9a-f]{32}")
 
 def waits_of(ctx: Context, jobs: Collection[str]) -> dict[str, str]:
     """Say in a sentence where jobs are in their queues; those that wait in none are left out (for the domains above)."""
+    if not jobs:
+        return {}
     order = (WorkloadRow.priority.desc(), WorkloadRow.created_at, WorkloadRow.id)
     place = func.row_number().over(partition_by=WorkloadRow.cluster_queue, order_by=order).label("place")
     pending = WorkloadRow.state == WorkloadState.PENDING

@@ -36,7 +36,11 @@ KEPT_ATTEMPTS = 200
 
 _NO_TIMEOUT_S = 7 * 86_400
 _TOKEN_MARGIN_S = 600
-_RUN_STATUS = {EndCause.SUCCEEDED: RunStatus.FINISHED, EndCause.CANCELED: RunStatus.CANCELED}
+_RUN_STATUS = {
+    EndCause.SUCCEEDED: RunStatus.FINISHED,
+    EndCause.CANCELED: RunStatus.CANCELED,
+    EndCause.PREEMPTED: RunStatus.CANCELED,
+}
 
 
 @dataclass(frozen=True)
@@ -196,10 +200,8 @@ def must_give_way(ctx: Context, job: str, reason: str) -> None:
 
 def leaks(ctx: Context) -> list[str]:
     """Return the jobs that hold their place in a queue although they have ended, or are gone."""
-    held = compute.unfinished_jobs(ctx)
-    ongoing = (JobState.QUEUED, *LIVE)
-    known = ctx.session.scalars(select(JobRow.id).where(JobRow.id.in_(held), JobRow.state.in_(ongoing)))
-    return sorted(set(held) - set(known))
+    ongoing = select(JobRow.id).where(JobRow.state.in_((JobState.QUEUED, *LIVE)), JobRow.queue.is_not(None))
+    return sorted(set(compute.unfinished_jobs(ctx)) - set(ctx.session.scalars(ongoing)))
 
 
 def mend(ctx: Context, job: str) -> None:

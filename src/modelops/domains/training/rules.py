@@ -77,8 +77,6 @@ def cause_of(was: JobState, state: JobState, seen: Observation | None, *, out_of
         return EndCause.SUCCEEDED
     if state is JobState.CANCELED:
         return EndCause.CANCELED
-    if state is JobState.QUEUED:
-        return EndCause.PREEMPTED
     if seen is None or not seen.ended:
         return EndCause.LOST if was is JobState.RUNNING else EndCause.NOT_STARTED
     if seen.phase is Phase.LOST or seen.ended_by is EndedBy.REQUEST:  # nobody asked for it here: its machine goes down
