@@ -6,6 +6,17 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from tests.logged import about, batch, send, stream
 
+from modelops.domains.compute.schemas import (
+    ClusterQueueSpec,
+    CohortSpec,
+    FlavorQuotas,
+    FlavorSpec,
+    PoolSpec,
+    PriorityClassSpec,
+    QueueSpec,
+    QuotaSpec,
+    ResourceGroup,
+)
 from modelops.domains.models.validation.schemas import CheckResult, ValidationCreate
 from modelops.domains.monitoring.schemas import SketchBatch, SketchBatches
 from modelops.domains.monitoring.sketches import Sketcher, build_reference
@@ -52,6 +63,10 @@ def _fill(admin):
     admin.models.set_alias("numbers", "challenger", 1)
     approval = admin.models.request_approval("numbers", 1)
     job = admin.training.submit_job("python-function", "numbers", parameters={"function": "json:dumps"})
+    _pools(admin, me.tenant)
+    queued = admin.training.submit_job(
+        "python-function", "numbers", parameters={"function": "json:dumps"}, queue="shared", priority="urgent"
+    )
     deployment = admin.serving.create_deployment("numbers", "numbers:1", replicas=0)
     validation = admin.models.record_validation("numbers", 1, _validation(version))
     admin.pipelines.register_pipeline(read_document(NIGHTLY))
@@ -90,6 +105,13 @@ def _fill(admin):
         "alias": "challenger",
         "approval": approval.id,
         "job": job.id,
+        "workload": admin.compute.get_workload(queued.id).id,
+        "pool": "gpus",
+        "flavor": "nodes",
+        "cohort": "everyone",
+        "cluster_queue": "fair",
+        "queue": "shared",
+        "priority_class": "urgent",
         "deployment": deployment.id,
         "index": "0",
         "report": report.id,
@@ -103,6 +125,22 @@ def _fill(admin):
         "pipeline_run": pipeline_run.id,
         "step": "agree",
     }
+
+
+def _pools(admin, tenant):
+    """Make a pool, a queue for the default project, and what is around them. The queue is stopped: its jobs wait."""
+    compute = admin.compute
+    compute.set_pool("gpus", PoolSpec(mode="MIG", gpu_count=1, gpu_model="A30"))
+    compute.set_flavor("nodes", FlavorSpec())
+    quotas = [
+        FlavorQuotas(flavor="gpus", quotas={"gpu_shares": QuotaSpec(nominal=4)}),
+        FlavorQuotas(flavor="nodes", quotas={"cpus": QuotaSpec(nominal=8)}),
+    ]
+    groups = [ResourceGroup(flavors=[one]) for one in quotas]
+    compute.set_cohort("everyone", CohortSpec())
+    compute.set_cluster_queue("fair", ClusterQueueSpec(groups=groups, cohort="everyone", tenant=tenant))
+    compute.set_queue("shared", QueueSpec(cluster_queue="fair", limits={"cpus": 4}, stop_policy="Hold"))
+    compute.set_priority_class("urgent", PriorityClassSpec(value=100))
 
 
 def _validation(version):

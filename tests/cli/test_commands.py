@@ -170,6 +170,34 @@ RUNS = {
     "mops jobs list-job-artifacts": "{job} --role output",
     "mops jobs get-training-requirements": "python-function numbers -p function=modelops.testing.tasks:work",
     "mops jobs estimate-cost": "tabular-classification --rows 1000 --columns 9 --cpus 2",
+    "mops jobs explain-job": "{workload_job}",
+    "mops pools set-pool": "more --mode TIME_SLICE --gpus 2 --timeslice-replicas 4 --toleration gpu=yes:NoSchedule",
+    "mops pools list-pools": "",
+    "mops pools watch": "--times 1",
+    "mops pools get-pool": "gpus",
+    "mops pools list-pool-allocations": "gpus",
+    "mops pools delete-pool": "more",
+    "mops flavors set-flavor": "spot --node-label kind=spot",
+    "mops flavors list-flavors": "",
+    "mops flavors get-flavor": "nodes",
+    "mops flavors delete-flavor": "spot",
+    "mops cohorts set-cohort": "team --parent everyone --quota nodes:cpus=4,lend=2",
+    "mops cohorts list-cohorts": "",
+    "mops cohorts get-cohort": "everyone",
+    "mops cohorts delete-cohort": "team",
+    "mops queues set-cluster-queue": "own --quota nodes:cpus=2,borrow=1 --cohort everyone --reclaim Any",
+    "mops queues list-cluster-queues": "",
+    "mops queues get-cluster-queue": "fair",
+    "mops queues set-queue": "second --cluster-queue own --limit cpus=2",
+    "mops queues list-queues": "",
+    "mops queues get-queue": "shared",
+    "mops queues delete-queue": "second",
+    "mops queues delete-cluster-queue": "own",
+    "mops queues set-priority-class": "low -10 --description later",
+    "mops queues list-priority-classes": "",
+    "mops queues delete-priority-class": "low",
+    "mops workloads list-workloads": "",
+    "mops workloads get-workload": "{workload}",
     "mops jobs cancel-job": "{submitted}",
     "mops jobs retry-job": "{job}",
     "mops pipelines list-pipelines": "",
@@ -263,6 +291,7 @@ def world(tmp_path_factory):
             other = LogisticRegression(max_iter=1000).fit(rows, rows[:, 0] > 20)
             ModelRegistry(client).register_model("numbers", other, sample=rows, parent="numbers:1")
             client.models.set_alias("numbers", "other", 2)
+            names["workload_job"] = client.compute.get_workload(names["workload"]).job_id
             rolling_out(client, "rolled", "given-up")
             names |= runs_of_pipelines(client)
             names["spare"] = client.webhooks.create_webhook("https://spare.example.org/", ["*"]).id
@@ -349,6 +378,9 @@ def test_what_reads_speaks_json_to_programs(world):
         ("mops models get-version numbers 99", "has no version 99"),
         ("mops models set-stage numbers Production", "cannot go to Production"),
         ("mops jobs submit-job nope numbers", "There is no plug-in 'nope'"),
+        ("mops jobs submit-job python-function numbers -p function=a:b --queue nope", "There is no queue 'nope'"),
+        ("mops pools get-pool nope", "There is no pool 'nope'"),
+        ("mops queues set-cluster-queue x --quota nope:gpu_shares=1", "There is no flavor 'nope'"),
         ("mops deployments create-deployment x numbers:1 --limit nonsense=1", "nonsense"),
         ("mops deployments create-deployment x numbers:1 --autoscale min=3,max=2", "min_replicas (3) is above"),
         ("mops deployments create-deployment x numbers:1 --autoscale nonsense=1", "nonsense"),

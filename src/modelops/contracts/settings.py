@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     run_heartbeat_timeout_s: float = Field(60.0, ge=1, description="A run not heard of for so long has failed.")
     job_start_timeout_s: float = Field(60.0, ge=1, description="A job that did not start for so long has failed.")
     max_running_jobs: int = Field(2, ge=1, description="Training jobs that run at once on this machine; others wait.")
+    fair_sharing: bool = Field(
+        False, description="Share what cohorts leave by weight: whoever has the smallest part of it goes first."
+    )
     package_index: str | None = Field(
         None, description="The URL of the index that packages of environments come from; none means where uv looks."
     )

@@ -10,6 +10,7 @@ from modelops.sdk.connection import connect
 from modelops.sdk.platform import Platform
 
 if TYPE_CHECKING:
+    from modelops.domains.compute.client import Compute
     from modelops.domains.data.client import Data
     from modelops.domains.experiments.client import Experiments
     from modelops.domains.identity.client import Identity
@@ -92,6 +93,13 @@ class Client:
         from modelops.domains.training.client import Training
 
         return Training(self.rest)
+
+    @cached_property
+    def compute(self) -> "Compute":
+        """Pools of GPUs and the queues that share them."""
+        from modelops.domains.compute.client import Compute
+
+        return Compute(self.rest)
 
     @cached_property
     def serving(self) -> "Serving":

@@ -13,6 +13,7 @@ from modelops.contracts.errors import InvalidInput, Unavailable
 from modelops.contracts.events import Event
 from modelops.contracts.platform import Health, HealthCheck, VersionInfo
 from modelops.contracts.ports import BlobStore
+from modelops.domains.compute import service as compute
 from modelops.domains.identity import service as identity
 from modelops.domains.identity.schemas import JsonWebKeySet
 from modelops.kernel import outbox
@@ -50,6 +51,14 @@ def get_readiness(request: Request) -> HealthCheck:
     if getattr(request.app.state, "draining", False):
         raise Unavailable("The platform is shutting down.")
     return HealthCheck(name="database", healthy=True, detail="The database answers.")
+
+
+@unversioned.get(
+    "/metrics", response_class=PlainTextResponse, responses={200: {"description": "Metrics in Prometheus' text format"}}
+)
+def get_metrics(ctx: Context) -> PlainTextResponse:
+    """Return the platform's figures for Prometheus: capacity, allocation and waiting of pools, by tenant."""
+    return PlainTextResponse(compute.pool_metrics(ctx), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @unversioned.get("/.well-known/jwks.json")

@@ -20,6 +20,7 @@ from modelops.domains.training.schemas import (
     JobLog,
     JobReport,
     JobUsage,
+    JobWhy,
     ProgressReport,
     RecipeInfo,
     Resources,
@@ -49,6 +50,9 @@ class Training(Group):
         name: str | None = None,
         experiment: str | None = None,
         tags: Mapping[str, str] | None = None,
+        queue: str | None = None,
+        pool: str | None = None,
+        priority: str | None = None,
     ) -> Job:
         """Queue a job that runs a recipe on a dataset version (`name`, `name:3`).
 
@@ -65,6 +69,9 @@ class Training(Group):
             name: What to call it.
             experiment: Where its runs are tracked; by default, under the job's name.
             tags: Labels.
+            queue: A queue of the project; by default the one that gives what is asked for, if a queue's is asked for.
+            pool: The pool whose devices it wants; by default any that its queue has a quota of.
+            priority: A priority class, for its place in the queue.
         """
         body = JobCreate(
             recipe=recipe,
@@ -78,8 +85,15 @@ class Training(Group):
             keep_checkpoints=keep_checkpoints,
             experiment=experiment,
             tags=dict(tags or {}),
+            queue=queue,
+            pool=pool,
+            priority=priority,
         )
         return self._post(Job, "/jobs", body)
+
+    def explain_job(self, job: str) -> JobWhy:
+        """Tell why a job waits, and what would let it run."""
+        return self._get(JobWhy, f"/jobs/{job}/why")
 
     def get_training_requirements(
         self,

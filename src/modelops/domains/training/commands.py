@@ -41,6 +41,7 @@ _SHORT = with_short_names(
     retry="retry_job",
     requirements="get_training_requirements",
     estimate="estimate_cost",
+    why="explain_job",
 )
 
 app = typer.Typer(cls=_SHORT, help="Training jobs and the recipes they run.", no_args_is_help=True)
@@ -97,6 +98,11 @@ def submit_job(
     environment: Annotated[str | None, typer.Option(help="A lock of requirements: a file, or an artifact.")] = None,
     keep_checkpoints: Annotated[int, typer.Option(min=1, help="Checkpoints that are kept.")] = 3,
     tag: Tag = None,
+    queue: Annotated[str | None, typer.Option(help="A queue of the project: mops queues list-queues")] = None,
+    pool: Annotated[str | None, typer.Option(help="The pool whose devices it wants: mops pools list-pools")] = None,
+    priority: Annotated[str | None, typer.Option(help="A priority class, for its place in the queue.")] = None,
+    gpu_shares: Annotated[int, typer.Option(min=0, help="GPUs, turns of time-sliced ones, or MIG instances.")] = 0,
+    mig_profile: Annotated[str | None, typer.Option(help="What each MIG instance is, such as 1g.10gb.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow its output until it ends; exit 1 if it fails.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -110,10 +116,15 @@ def submit_job(
         retry=Retry(max_attempts=max_attempts, causes=retry_on or [RetryCause.LOST]),
         environment=_lock(ctx, environment),
         keep_checkpoints=keep_checkpoints,
-        resources=Resources(cpus=cpus, memory_mb=memory_mb, timeout_s=timeout_s),
+        resources=Resources(
+            cpus=cpus, memory_mb=memory_mb, timeout_s=timeout_s, gpu_shares=gpu_shares, mig_profile=mig_profile
+        ),
         name=name,
         experiment=experiment,
         tags=pairs(tag, "a tag"),
+        queue=queue,
+        pool=pool,
+        priority=priority,
     )
     if wait:
         job = _wait(training, job)
@@ -132,6 +143,19 @@ def list_jobs(ctx: typer.Context, page: Any, as_json: AsJson = False) -> None:
     columns = ["name", "recipe", "dataset", "state", "reason", "created_at", "id"]
     empty = "There are no jobs yet. Submit one: mops jobs submit RECIPE DATASET"
     show_page(group(ctx, Training).list_jobs(**page), columns, as_json=as_json, empty=empty)
+
+
+@app.command()
+def explain_job(ctx: typer.Context, job: JobArg, as_json: AsJson = False) -> None:
+    """Say why a job waits, and what would let it run."""
+    why = group(ctx, Training).explain_job(job)
+    if as_json:
+        show(why, as_json=True)
+        return
+    for reason in why.reasons:
+        say(reason)
+    for remedy in why.remedies:
+        say(f"  → {remedy}")
 
 
 @app.command()

@@ -7,9 +7,11 @@ from datetime import timedelta
 from sqlalchemy import or_, select
 
 from modelops.contracts.ports import Observation
+from modelops.domains.compute import service as compute
 from modelops.domains.experiments import service as experiments
 from modelops.domains.experiments.schemas import RunStatus
 from modelops.domains.identity import service as identity
+from modelops.domains.training.queueing import leave, rejoin
 from modelops.domains.training.rows import LIVE, attempt_name
 from modelops.domains.training.rules import cause_of, delay_before_next, judge
 from modelops.domains.training.schemas import EndCause, JobState, Resources, Retry
@@ -34,7 +36,11 @@ KEPT_ATTEMPTS = 200
 
 _NO_TIMEOUT_S = 7 * 86_400
 _TOKEN_MARGIN_S = 600
-_RUN_STATUS = {EndCause.SUCCEEDED: RunStatus.FINISHED, EndCause.CANCELED: RunStatus.CANCELED}
+_RUN_STATUS = {
+    EndCause.SUCCEEDED: RunStatus.FINISHED,
+    EndCause.CANCELED: RunStatus.CANCELED,
+    EndCause.PREEMPTED: RunStatus.CANCELED,
+}
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,16 @@ class Wanted:
 
 def active_jobs(ctx: Context) -> list[str]:
     """Return the jobs that were admitted, and those that may be now, of every project, oldest first."""
-    live = list(ctx.session.scalars(select(JobRow.id).where(JobRow.state.in_(LIVE)).order_by(JobRow.id)))
-    free = ctx.settings.max_running_jobs - len(live)
+    under_way = ctx.session.execute(
+        select(JobRow.id, JobRow.queue).where(JobRow.state.in_(LIVE)).order_by(JobRow.id)
+    ).all()
+    live = [job for job, _ in under_way]
+    free = ctx.settings.max_running_jobs - sum(queue is None for _, queue in under_way)
     if free > 0:
         due = or_(JobRow.retry_at.is_(None), JobRow.retry_at <= ctx.clock.now())
-        queued = select(JobRow.id).where(JobRow.state == JobState.QUEUED, due).order_by(JobRow.id).limit(free)
-        live += ctx.session.scalars(queued)
-    return live
+        queued = select(JobRow.id).where(JobRow.state == JobState.QUEUED, JobRow.queue.is_(None), due)
+        live += ctx.session.scalars(queued.order_by(JobRow.id).limit(free))
+    return live + compute.admitted_jobs(ctx)
 
 
 def read_job(ctx: Context, job: str) -> JobRow | None:
@@ -78,6 +87,8 @@ def admit(ctx: Context, job: str) -> None:
     """Let a queued job start, with a token of its own that lives as long as the job may."""
     row = _locked(ctx, job)
     if row is None or row.state != JobState.QUEUED:
+        return
+    if row.queue is not None and not compute.take_up(ctx, row.id):
         return
     inside = _within(ctx, row)
     timeout = Resources.model_validate(row.resources).timeout_s or _NO_TIMEOUT_S
@@ -111,12 +122,14 @@ def settle(ctx: Context, job: str, seen: Seen) -> None:
     )
     inside = _within(ctx, row)
     _note_start(inside, row, seen.observation)
-    if state.final:
+    if state is JobState.QUEUED:
+        _give_way(inside, row, seen)
+    elif state.final:
         cause = cause_of(JobState(row.state), state, seen.observation, out_of_memory=row.out_of_memory)
         end_attempt(inside, row, cause, reason, seen)
         if not _goes_again(inside, row, cause, reason):
             end_job(inside, row, state, reason)
-    elif (state, reason) != (row.state, row.reason):
+    elif state is not JobState.PREEMPTING and (state, reason) != (row.state, row.reason):
         row.state, row.reason = state, reason
         row.touch()
 
@@ -141,6 +154,7 @@ def end_job(ctx: Context, row: JobRow, state: JobState, reason: str | None) -> N
     """Write how a job ended."""
     row.state, row.reason, row.ended_at, row.retry_at = state, reason, ctx.clock.now(), None
     row.touch()
+    leave(ctx, row)
     ctx.emit("modelops.training.job_ended", row.id, name=row.name, state=state, reason=reason)
 
 
@@ -150,6 +164,15 @@ def queue_again(ctx: Context, row: JobRow, *, after_s: float, why: str) -> None:
     row.retry_at = ctx.clock.now() + timedelta(seconds=after_s) if after_s else None
     row.touch()
     ctx.emit("modelops.training.job_queued_again", row.id, name=row.name, attempt=row.attempt, reason=why)
+
+
+def _give_way(ctx: Context, row: JobRow, seen: Seen) -> None:
+    """Put a job that gave way back into its queue. That costs it none of its attempts."""
+    reason = row.reason or "It gave way to other work."
+    end_attempt(ctx, row, EndCause.PREEMPTED, reason, seen)
+    row.attempts_before += 1
+    queue_again(ctx, row, after_s=0, why=f"Attempt {row.attempt} was preempted. {reason}")
+    rejoin(ctx, row)
 
 
 def _goes_again(ctx: Context, row: JobRow, cause: EndCause, reason: str | None) -> bool:
@@ -162,7 +185,30 @@ def _goes_again(ctx: Context, row: JobRow, cause: EndCause, reason: str | None) 
     ended = (reason or cause).rstrip(".")
     why = f"Attempt {row.attempt} ended: {ended}. It is tried again ({made + 1} of {retry.max_attempts})."
     queue_again(ctx, row, after_s=delay, why=why)
+    rejoin(ctx, row)
     return True
+
+
+def must_give_way(ctx: Context, job: str, reason: str) -> None:
+    """Have a job's process stopped, because other work takes its place in the queue."""
+    row = _locked(ctx, job)
+    if row is not None and row.state in (JobState.STARTING, JobState.RUNNING):
+        row.state, row.reason = JobState.PREEMPTING, reason
+        row.touch()
+        _within(ctx, row).emit("modelops.training.job_preempted", row.id, name=row.name, reason=reason)
+
+
+def leaks(ctx: Context) -> list[str]:
+    """Return the jobs that hold their place in a queue although they have ended, or are gone."""
+    ongoing = select(JobRow.id).where(JobRow.state.in_((JobState.QUEUED, *LIVE)), JobRow.queue.is_not(None))
+    return sorted(set(compute.unfinished_jobs(ctx)) - set(ctx.session.scalars(ongoing)))
+
+
+def mend(ctx: Context, job: str) -> None:
+    """Free what a job holds that has ended, or is gone."""
+    row = _locked(ctx, job)
+    if row is None or JobState(row.state).final:
+        compute.repair(ctx, job)
 
 
 def wanted_attempts(ctx: Context) -> Wanted:

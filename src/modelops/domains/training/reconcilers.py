@@ -11,10 +11,11 @@ from weakref import WeakKeyDictionary
 from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.ports import JobBackend, JobSpec, Limits, Phase
 from modelops.contracts.settings import Settings
+from modelops.domains.compute import service as compute
 from modelops.domains.training import lifecycle
 from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
-from modelops.domains.training.rules import environments
+from modelops.domains.training.rules import environments, given_devices
 from modelops.domains.training.schemas import JobState, Resources
 from modelops.domains.training.tables import JobRow
 from modelops.domains.training.usage import pack
@@ -38,7 +39,7 @@ class _Attempt:
     name: str
     number: int
     state: JobState
-    cancel_reason: str | None
+    stop_reason: str | None
     command: "_Command | None"
 
 
@@ -52,6 +53,13 @@ class _Command:
 @dataclass(frozen=True)
 class _Admit:
     """The job may start."""
+
+
+@dataclass(frozen=True)
+class _GiveWay:
+    """The job must end, and go on later."""
+
+    reason: str
 
 
 class Jobs:
@@ -78,26 +86,59 @@ class Jobs:
         row = lifecycle.read_job(ctx, key)
         if row is None:
             return None
-        return _Admit() if row.state == JobState.QUEUED else _attempt(ctx, row)
+        if row.state == JobState.QUEUED:
+            return _Admit()
+        if row.queue is not None and row.state in (JobState.STARTING, JobState.RUNNING):
+            reason = compute.preemption_of(ctx, row.id)
+            if reason is not None:
+                return _GiveWay(reason)
+        return _attempt(ctx, row)
 
     def act(self, ports: Mapping[type, Any], state: Any) -> Any:
         """Start, stop or look at a job's process."""
         if isinstance(state, Wanted):
             self._sweep_of(ports).run(ports[JobBackend], state)
             return None
-        return state if isinstance(state, _Admit) else _drive(ports, state)
+        return state if isinstance(state, _Admit | _GiveWay) else _drive(ports, state)
 
     def apply(self, ctx: Context, key: str, seen: Any) -> bool:
         """Write back what was seen; a job that was admitted just now is started at once."""
         if isinstance(seen, Seen):
             lifecycle.settle(ctx, key, seen)
             return False
-        lifecycle.admit(ctx, key)
+        if isinstance(seen, _GiveWay):
+            lifecycle.must_give_way(ctx, key, seen.reason)
+        else:
+            lifecycle.admit(ctx, key)
         return True
 
     def _sweep_of(self, ports: Mapping[type, Any]) -> "_Sweep":
         """Return the sweep of a backend: several platforms may be open in one process."""
         return self._sweeps.setdefault(ports[JobBackend], _Sweep())
+
+
+class Leaks:
+    """Frees what jobs hold in queues that have ended: they free it themselves as they end, so that there is never any, unless
+    somebody changed rows by hand."""
+
+    name = "training.leaks"
+    rest_s = _SWEEP_EVERY_S
+
+    def pending(self, ctx: Context) -> Sequence[str]:
+        """Return the jobs that hold what they should not."""
+        return lifecycle.leaks(ctx)
+
+    def load(self, ctx: Context, key: str) -> str:
+        """Return the job."""
+        return key
+
+    def act(self, ports: Mapping[type, Any], state: str) -> str:
+        """Do nothing: only rows are wrong."""
+        return state
+
+    def apply(self, ctx: Context, key: str, seen: str) -> None:
+        """Free it, and count it."""
+        lifecycle.mend(ctx, key)
 
 
 class _Sweep:
@@ -140,8 +181,8 @@ def _drive(ports: Mapping[type, Any], attempt: _Attempt) -> Seen | None:
             expected = isinstance(wrong, MLOpsError)
             log.warning("'%s' could not be started: %s", attempt.name, wrong, exc_info=None if expected else wrong)
             problem, hopeless = str(wrong) or type(wrong).__name__, isinstance(wrong, InvalidInput)
-    elif attempt.state is JobState.CANCELING:
-        backend.stop(attempt.name, reason=attempt.cancel_reason or "cancelled")
+    elif attempt.state in (JobState.CANCELING, JobState.PREEMPTING):
+        backend.stop(attempt.name, reason=attempt.stop_reason or "cancelled")
     seen = backend.observe(attempt.name)
     if attempt.state is JobState.RUNNING and seen.phase in (Phase.STARTING, Phase.RUNNING):
         return None  # nothing new
@@ -155,7 +196,7 @@ def _attempt(ctx: Context, row: JobRow) -> _Attempt:
         name=attempt_name(row.id, row.attempt),
         number=row.attempt,
         state=JobState(row.state),
-        cancel_reason=row.cancel_reason,
+        stop_reason=row.reason if row.state == JobState.PREEMPTING else row.cancel_reason,
         command=_Command(row.id, _spec(ctx, row), row.sealed_token or "") if starting else None,
     )
 
@@ -173,6 +214,7 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         "environment": row.environment,
         "experiment": row.experiment,
     }
+    placement = compute.placement_of(ctx, row.id) if row.queue is not None else None
     return JobSpec(
         name=attempt_name(row.id, row.attempt),
         argv=(sys.executable, "-m", "modelops.runtime", "train"),
@@ -181,6 +223,7 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             "MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s),
             **(environments(ctx.settings) if row.environment else {}),
             **_containers(ctx.settings),
+            **given_devices(placement),
         },
         files={"job.json": json.dumps(task)},
         limits=Limits(
@@ -188,6 +231,7 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             memory_bytes=resources.memory_mb * 1024 * 1024 if resources.memory_mb else None,
             timeout_s=resources.timeout_s,
         ),
+        placement=placement,
     )
 
 

@@ -24,6 +24,7 @@ from modelops.domains.training.schemas import (
     JobLog,
     JobReport,
     JobUsage,
+    JobWhy,
     ProgressReport,
     RecipeInfo,
     TrainingRequirements,
@@ -90,6 +91,12 @@ def list_jobs(ctx: Context, page: Listing) -> Page[Job]:
 def get_job(ctx: Context, job: Ref) -> Job:
     """Return a job."""
     return service.get_job(ctx, job)
+
+
+@router.get("/jobs/{job}/why")
+def explain_job(ctx: Context, job: Ref) -> JobWhy:
+    """Tell why a job waits, and what would let it run."""
+    return service.explain_job(ctx, job)
 
 
 @router.post("/jobs/{job}/cancel", status_code=202)

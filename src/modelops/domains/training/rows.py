@@ -7,12 +7,13 @@ from typing import Any
 from sqlalchemy import func, select
 
 from modelops.contracts.errors import NotFound, PermissionDenied
+from modelops.domains.compute import service as compute
 from modelops.domains.training.rules import JobEnded, seconds_left, why_it_waits
 from modelops.domains.training.schemas import Job, JobProgress, JobState
 from modelops.domains.training.tables import JobRow
 from modelops.kernel.context import Context
 
-LIVE = (JobState.STARTING, JobState.RUNNING, JobState.CANCELING)
+LIVE = (JobState.STARTING, JobState.RUNNING, JobState.CANCELING, JobState.PREEMPTING)
 """The states of a job that has been admitted and has not ended."""
 
 
@@ -62,7 +63,7 @@ def as_job(ctx: Context, row: JobRow) -> Job:
 
 def as_jobs(ctx: Context, rows: Sequence[JobRow]) -> list[Job]:
     """Return jobs as they are shown; those that wait say why."""
-    waiting = _reasons_to_wait(ctx, [row.id for row in rows if row.state == JobState.QUEUED])
+    waiting = _reasons_to_wait(ctx, [row for row in rows if row.state == JobState.QUEUED])
     shown = []
     for row in rows:
         own = {name: getattr(row, name) for name in Job.model_fields}
@@ -80,13 +81,17 @@ def _progress(kept: dict[str, Any] | None) -> JobProgress | None:
     return JobProgress(done=kept["done"], of=kept["of"], message=kept["message"], at=at, eta_s=eta_s)
 
 
-def _reasons_to_wait(ctx: Context, jobs: Sequence[str]) -> dict[str, str]:
-    """Say of queued jobs why they wait, in two queries however many they are. The queue is that of every project."""
+def _reasons_to_wait(ctx: Context, rows: Sequence[JobRow]) -> dict[str, str]:
+    """Say of queued jobs why they wait, in three queries however many they are: those in a queue of compute's wait there, the
+    others in one line of every project."""
+    queues = compute.waits_of(ctx, [row.id for row in rows if row.queue is not None])
+    jobs = [row.id for row in rows if row.queue is None]
     if not jobs:
-        return {}
-    running = ctx.session.scalar(select(func.count()).where(JobRow.state.in_(LIVE))) or 0
+        return queues
+    machine = JobRow.queue.is_(None)
+    running = ctx.session.scalar(select(func.count()).where(JobRow.state.in_(LIVE), machine)) or 0
     place = func.row_number().over(order_by=JobRow.id).label("place")
-    queue = select(JobRow.id, place).where(JobRow.state == JobState.QUEUED).subquery()
+    queue = select(JobRow.id, place).where(JobRow.state == JobState.QUEUED, machine).subquery()
     places = ctx.session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(jobs)))
     most = ctx.settings.max_running_jobs
-    return {job: why_it_waits(running=running, ahead=place - 1, most=most) for job, place in places}
+    return queues | {job: why_it_waits(running=running, ahead=place - 1, most=most) for job, place in places}

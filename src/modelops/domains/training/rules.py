@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelops.contracts.errors import Conflict, InvalidInput, TrainingError
-from modelops.contracts.ports import EndedBy, Observation, Phase
+from modelops.contracts.ports import EndedBy, Observation, Phase, Placement
 from modelops.contracts.settings import Settings
 from modelops.domains.training.schemas import EndCause, InputKind, JobState, Retry
 
@@ -16,9 +16,13 @@ NEXT: dict[JobState, frozenset[JobState]] = {
         {
             *(JobState.RUNNING, JobState.CANCELING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED),
             JobState.QUEUED,  # tried again
+            JobState.PREEMPTING,
         }
     ),
-    JobState.RUNNING: frozenset({JobState.CANCELING, JobState.SUCCEEDED, JobState.FAILED, JobState.QUEUED}),
+    JobState.RUNNING: frozenset(
+        {JobState.CANCELING, JobState.SUCCEEDED, JobState.FAILED, JobState.QUEUED, JobState.PREEMPTING}
+    ),
+    JobState.PREEMPTING: frozenset({JobState.QUEUED, JobState.CANCELING, JobState.SUCCEEDED}),
     JobState.CANCELING: frozenset({JobState.CANCELED}),
     JobState.SUCCEEDED: frozenset(),
     JobState.FAILED: frozenset({JobState.QUEUED}),  # by `retry_job`
@@ -113,7 +117,7 @@ def judge(
     """Return the state that a job is in, given what was seen of its process, and the reason.
 
     Args:
-        state: Its state in the database: starting, running or canceling.
+        state: Its state in the database: starting, running, canceling or preempting.
         seen: What the backend saw.
         reported: Whether the trainer reported a result.
         failure: What the trainer said went wrong.
@@ -124,6 +128,8 @@ def judge(
         problem: What stood in the way of starting it just now.
         hopeless: Whether that will stand in the way for ever.
     """
+    if state is JobState.PREEMPTING:
+        return _given_way(seen, reported=reported)
     if seen.ended:
         return _end(state, seen, reported=reported, failure=failure, cancel_reason=cancel_reason)
     if state is JobState.CANCELING:
@@ -204,6 +210,18 @@ def decode_output(raw: bytes, *, last: bool) -> tuple[str, int]:
     return text.replace("\x00", "\ufffd"), len(raw) - len(decoder.getstate()[0])
 
 
+def _given_way(seen: Observation, *, reported: bool) -> tuple[JobState, str | None]:
+    """Tell what becomes of a job that was asked to give way: what it had done by then counts, however it ended."""
+    if _succeeded(seen) and reported:
+        return JobState.SUCCEEDED, None
+    gone = seen.ended or seen.phase is Phase.ABSENT
+    return (JobState.QUEUED if gone else JobState.PREEMPTING), None
+
+
+def _succeeded(seen: Observation) -> bool:
+    return seen.phase is Phase.EXITED and seen.exit_code == 0 and seen.reason is None
+
+
 def _vanished(seen: Observation) -> tuple[JobState, str | None]:
     if seen.phase is Phase.ABSENT:
         return JobState.FAILED, "Its process is gone, and nothing is left of it."
@@ -213,7 +231,7 @@ def _vanished(seen: Observation) -> tuple[JobState, str | None]:
 def _end(
     state: JobState, seen: Observation, *, reported: bool, failure: str | None, cancel_reason: str | None
 ) -> tuple[JobState, str | None]:
-    succeeded = seen.phase is Phase.EXITED and seen.exit_code == 0 and seen.reason is None
+    succeeded = _succeeded(seen)
     if state is JobState.CANCELING:
         return JobState.CANCELED, cancel_reason or "Cancelled."
     if succeeded and reported:
@@ -238,3 +256,15 @@ def environments(settings: Settings) -> dict[str, str]:
     packages come from."""
     index = {"MODELOPS_PACKAGE_INDEX": settings.package_index} if settings.package_index else {}
     return {"MODELOPS_ENVIRONMENTS": str(settings.home / "environments"), **index}
+
+
+def given_devices(placement: Placement | None) -> dict[str, str]:
+    """Return the variables that tell a job where it was admitted and which devices are its own."""
+    if placement is None:
+        return {}
+    said = {"MODELOPS_QUEUE": placement.queue}
+    if placement.pool is not None:
+        said |= {"MODELOPS_POOL": placement.pool, "MODELOPS_GPU_SHARES": str(placement.gpu_count)}
+    if placement.devices:
+        said["CUDA_VISIBLE_DEVICES"] = ",".join(placement.devices)
+    return said

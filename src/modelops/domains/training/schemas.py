@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
+from modelops.domains.compute.schemas import MigProfile, Waiting
 from modelops.domains.data.schemas import DatasetRef
 from modelops.domains.experiments.schemas import Parameter
 
@@ -46,13 +47,21 @@ class Resources(Schema):
     cpus: Annotated[int | None, Field(ge=1, le=4096, description="Threads of numeric libraries.")] = 1
     memory_mb: Annotated[int | None, Field(ge=64, le=2**24, description="Resident memory, in MiB.")] = None
     timeout_s: Annotated[float | None, Field(gt=0, le=30 * 86_400, description="Seconds it may run.")] = 3600.0
+    gpu_shares: Annotated[
+        int, Field(ge=0, le=10_000, description="Of a pool: GPUs, turns of time-sliced ones, or MIG instances.")
+    ] = 0
+    mig_profile: Annotated[
+        MigProfile | None,
+        Field(description="What each of the MIG instances is; with it, one where no number is given."),
+    ] = None
 
 
 class EndCause(StrEnum):
     """Why an attempt at a job ended.
 
     `failed`: the recipe raised, or the process ended with another exit code than 0. `killed`: a signal that nobody of the
-    platform sent. `lost`: its machine, or what watches over it, is gone.
+    platform sent. `lost`: its machine, or what watches over it, is gone. `preempted`: it gave way to other work of its
+    queue or cohort, and is back in the queue.
     """
 
     SUCCEEDED = "succeeded"
@@ -63,6 +72,7 @@ class EndCause(StrEnum):
     LOST = "lost"
     NOT_STARTED = "not_started"
     CANCELED = "canceled"
+    PREEMPTED = "preempted"
 
 
 class RetryCause(StrEnum):
@@ -115,15 +125,25 @@ class JobCreate(Schema):
         None
     )
     tags: Tags = {}
+    queue: Annotated[
+        Name | None,
+        Field(description="A queue of the project; by default the one that gives what is asked for, if anything is."),
+    ] = None
+    pool: Annotated[
+        Name | None, Field(description="The pool whose devices it wants; by default, any of the queue.")
+    ] = None
+    priority: Annotated[Name | None, Field(description="A priority class, for its place in the queue.")] = None
 
 
 class JobState(StrEnum):
-    """`queued` -> `starting` -> `running` -> `succeeded`, `failed` or `canceled`; `canceling` on the way to the last."""
+    """`queued` -> `starting` -> `running` -> `succeeded`, `failed` or `canceled`; `canceling` on the way to the last;
+    `preempting` while it gives way to other work, on its way back to `queued`."""
 
     QUEUED = "queued"
     STARTING = "starting"
     RUNNING = "running"
     CANCELING = "canceling"
+    PREEMPTING = "preempting"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
@@ -195,6 +215,9 @@ class Job(Schema):
     keep_checkpoints: int
     experiment: str
     tags: dict[str, str]
+    queue: str | None
+    pool: str | None
+    priority: str | None
     state: JobState
     reason: str | None
     cause: EndCause | None
@@ -209,6 +232,18 @@ class Job(Schema):
     ended_at: UtcTime | None
     created_by: str
     revision: int
+
+
+class JobWhy(Schema):
+    """Why a job waits, in sentences, and what would let it run. `waiting` is what its queue knows; null for a job in none, or
+    one that does not wait there."""
+
+    job_id: str
+    state: JobState
+    waits: bool
+    reasons: list[str]
+    remedies: list[str]
+    waiting: Waiting | None
 
 
 class JobCancel(Schema):

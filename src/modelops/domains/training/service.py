@@ -19,6 +19,8 @@ from modelops.domains.training.estimates import get_training_requirements as get
 from modelops.domains.training.lifecycle import end_job, queue_again
 from modelops.domains.training.output import get_job_log as get_job_log
 from modelops.domains.training.output import stream_job_log as stream_job_log
+from modelops.domains.training.queueing import explain_job as explain_job
+from modelops.domains.training.queueing import join, wants_queue
 from modelops.domains.training.recipe import RECIPES, Recipe, inputs_of, load_recipe, outputs_of, takes_any_input
 from modelops.domains.training.rows import as_job, as_jobs, find_job, own_job
 from modelops.domains.training.rules import check_retry, state_after_cancel
@@ -88,6 +90,9 @@ def submit_job(ctx: Context, body: JobCreate) -> Job:
         keep_checkpoints=body.keep_checkpoints,
         experiment=body.experiment or name,
         tags=body.tags,
+        queue=body.queue,
+        pool=body.pool,
+        priority=body.priority,
         state=JobState.QUEUED,
         attempt=0,
         revision=1,
@@ -97,6 +102,8 @@ def submit_job(ctx: Context, body: JobCreate) -> Job:
     ctx.session.add(row)
     ctx.session.flush()
     hold_inputs(ctx, row, given)
+    if wants_queue(body):
+        join(ctx, row)
     ctx.emit("modelops.training.job_submitted", row.id, name=row.name, recipe=row.recipe, dataset=row.dataset)
     return as_job(ctx, row)
 
@@ -140,6 +147,8 @@ def retry_job(ctx: Context, job: str) -> Job:
     check_retry(JobState(row.state))
     row.attempts_before, row.cancel_reason = row.attempt, None
     queue_again(ctx, row, after_s=0, why=f"{ctx.actor.name} has it tried again.")
+    if row.queue is not None:
+        join(ctx, row)
     return as_job(ctx, row)
 
 

@@ -12,7 +12,8 @@ from modelops.kernel.database import Base, InProject, JsonColumn, Moment, Revise
 class JobRow(Tracked, Revised, InProject, Base):
     """A job. `sealed_token` is the trainer's token, sealed; it is there while the job may run. What `attempt` began with
     an end of its own is in its row; here is how the last one went. `retry_at` is when a queued job may be tried again,
-    and `attempts_before` counts those that no longer count when it is decided whether it is."""
+    and `attempts_before` counts those that no longer count when it is decided whether it is. With a `queue`, compute
+    says when it may begin, and when it must give way."""
 
     __tablename__ = "jobs"
 
@@ -31,6 +32,9 @@ class JobRow(Tracked, Revised, InProject, Base):
     keep_checkpoints: Mapped[int]
     experiment: Mapped[str] = mapped_column(String(200))
     tags: Mapped[dict[str, str]] = mapped_column(JsonColumn)
+    queue: Mapped[str | None] = mapped_column(String(200))
+    pool: Mapped[str | None] = mapped_column(String(200))
+    priority: Mapped[str | None] = mapped_column(String(200))
     state: Mapped[str] = mapped_column(String(20), index=True)
     reason: Mapped[str | None] = mapped_column(Text)
     cancel_reason: Mapped[str | None] = mapped_column(Text)

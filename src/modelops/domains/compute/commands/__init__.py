@@ -1,0 +1,1 @@
+"""The commands of compute, a file a group."""

@@ -1,0 +1,66 @@
+"""How pools and queues are drawn in a terminal: tables with bars of what is used."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelops.domains.compute.schemas import ClusterQueue, Pool, Queue
+
+_WIDTH = 16
+
+
+def bar(used: float, of: float) -> str:
+    """Return a bar, and the numbers behind it; what is beyond the end is borrowed."""
+    part = used / of if of else (1.0 if used else 0.0)
+    filled = min(_WIDTH, round(part * _WIDTH))
+    beyond = "+" if part > 1 else ""
+    return f"{'█' * filled}{'░' * (_WIDTH - filled)}{beyond} {used:g}/{of:g}"
+
+
+def pool_lines(pools: Sequence[Pool]) -> list[dict[str, Any]]:
+    """Return pools as the lines of a table. Time slicing says that it is best-effort."""
+    return [
+        {
+            "name": pool.name,
+            "mode": f"{pool.mode} (best-effort)" if pool.best_effort else str(pool.mode),
+            "gpus": f"{pool.gpu_count} × {pool.gpu_model or 'GPU'}",
+            "shares": bar(pool.allocated_shares, pool.capacity_shares),
+            "pending": pool.pending,
+            "cordoned": pool.cordoned,
+        }
+        for pool in pools
+    ]
+
+
+def cluster_queue_lines(queues: Sequence[ClusterQueue]) -> list[dict[str, Any]]:
+    """Return cluster queues as the lines of a table."""
+    return [
+        {
+            "name": queue.name,
+            "cohort": queue.cohort,
+            "usage": "\n".join(f"{one.flavor} {one.resource}: {bar(one.used, one.nominal)}" for one in queue.usage)
+            or None,
+            "pending": queue.pending,
+            "admitted": queue.admitted,
+            "stopped": None if queue.stop_policy == "None" else str(queue.stop_policy),
+        }
+        for queue in queues
+    ]
+
+
+def queue_lines(queues: Sequence[Queue]) -> list[dict[str, Any]]:
+    """Return a project's queues as the lines of a table."""
+    lines = []
+    for queue in queues:
+        limits = [f"{resource}: {bar(queue.used.get(resource, 0), limit)}" for resource, limit in queue.limits.items()]
+        free = [f"{resource}: {used:g}" for resource, used in queue.used.items() if resource not in queue.limits]
+        lines.append(
+            {
+                "name": queue.name,
+                "cluster_queue": queue.cluster_queue,
+                "used": "\n".join([*limits, *free]) or None,
+                "pending": queue.pending,
+                "admitted": queue.admitted,
+                "stopped": None if queue.stop_policy == "None" else str(queue.stop_policy),
+            }
+        )
+    return lines
