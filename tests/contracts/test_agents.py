@@ -1,5 +1,4 @@
 import sys
-import time
 
 import pytest
 
@@ -10,12 +9,10 @@ from modelops.adapters.agents.forwarding import AgentDeployer, AgentJobBackend
 from modelops.adapters.agents.registry import Registry
 from modelops.adapters.local import LocalDeployer, LocalJobBackend
 from modelops.contracts.clock import SystemClock
-from modelops.contracts.ports import JobSpec, Phase
 from modelops.kernel.database import Base, Database, sqlite_url
 from modelops.kernel.secrets import SecretBox
-from modelops.testing.clock import VirtualClock
-from modelops.testing.deployer import NAME, DeployerContract
-from modelops.testing.job_backend import SLEEP, JobBackendContract
+from modelops.testing.deployer import DeployerContract
+from modelops.testing.job_backend import JobBackendContract
 from modelops.testing.waiting import wait_for
 
 BOX = SecretBox(b"a secret of the platform")

@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None, description="What private keys are encrypted with at rest; none means a key file in the home folder."
     )
+    admin_key: SecretStr | None = Field(
+        None, description="The first API key of the administrator, `mops_` and 43 characters more; none makes one."
+    )
     cors_origins: list[str] = Field([], description="Origins of web pages that may call the API.")
     debug: bool = Field(False, description="Log at debug level, and log each SQL statement.")
     log_format: Literal["auto", "text", "json"] = Field(
@@ -127,6 +130,13 @@ class Settings(BaseSettings):
     run_heartbeat_timeout_s: float = Field(60.0, ge=1, description="A run not heard of for so long has failed.")
     job_start_timeout_s: float = Field(60.0, ge=1, description="A job that did not start for so long has failed.")
     max_running_jobs: int = Field(2, ge=1, description="Training jobs that run at once on this machine; others wait.")
+    agent_timeout_s: float = Field(
+        60.0, ge=2, description="The jobs of an agent that was not heard of for so long are lost."
+    )
+    agent_host: str = Field("127.0.0.1", description="The address by which the platform reaches this machine's agent.")
+    probe_port: int = Field(
+        8751, ge=0, le=65535, description="The port of a controller's or an agent's health; 0 takes a free one."
+    )
     package_index: str | None = Field(
         None, description="The URL of the index that packages of environments come from; none means where uv looks."
     )

@@ -41,6 +41,18 @@ def get_plain_liveness() -> PlainTextResponse:
     return PlainTextResponse("OK")
 
 
+@unversioned.get("/health/live", include_in_schema=False)
+def get_live() -> HealthCheck:
+    """Tell that the process lives, under the name that every process of a platform has it. Open to all."""
+    return get_liveness()
+
+
+@unversioned.get("/health/ready", include_in_schema=False)
+def get_ready(request: Request) -> HealthCheck:
+    """Tell whether requests would be served, under the name that every process of a platform has it. Open to all."""
+    return get_readiness(request)
+
+
 @unversioned.get("/readyz")
 def get_readiness(request: Request) -> HealthCheck:
     """Tell whether requests would be served: the database answers. Open to all."""

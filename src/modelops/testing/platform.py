@@ -81,7 +81,7 @@ def running_platform(home: Path, *, clock: Clock | None = None, **settings: Any)
     """Open a platform for a test, its tables made from the rows as they are in the code."""
     chosen = load_settings(home=home, revocation_delay_s=0, **settings)
     home.mkdir(parents=True, exist_ok=True)
-    _create_tables(
+    create_tables(
         str(database_url(chosen).render_as_string(False)) if "database" not in settings else settings["database"]
     )
     platform = open_platform(chosen, clock=clock)
@@ -94,7 +94,8 @@ def running_platform(home: Path, *, clock: Clock | None = None, **settings: Any)
             platform.close()
 
 
-def _create_tables(url: str) -> None:
+def create_tables(url: str) -> None:
+    """Make the tables of a database from the rows as they are in the code, as the newest migration leaves them."""
     discover()
     database = Database(url)
     try:

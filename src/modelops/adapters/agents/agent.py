@@ -223,7 +223,7 @@ class Agent:
         jobs, workloads = self._jobs.names(), self._deployer.names()
         query = select(AgentProcessRow.name, AgentProcessRow.ended).where(AgentProcessRow.agent_id == self.id)
         with self._database.work(write=False) as session:
-            mine = {name: ended for name, ended in session.execute(query)}
+            mine: dict[str, bool] = dict(session.execute(query).tuples())
         for name in (name for name in workloads if name not in mine):
             self._asked.pop(name, None)
             self._deployer.remove(name)
@@ -261,6 +261,4 @@ def agent_id(home: Path) -> str:
 
 
 def _read(row: AgentProcessRow) -> _Order:
-    return _Order(
-        row.name, row.kind, row.spec, row.asked, row.wanted, row.grace_s, row.stop_reason, row.seen
-    )
+    return _Order(row.name, row.kind, row.spec, row.asked, row.wanted, row.grace_s, row.stop_reason, row.seen)

@@ -180,9 +180,9 @@ class AgentDeployer(_Forwarding):
         document, fixed = wire.WORKLOADS.dump_json(spec), wire.fixed(spec)
         row, agent = self._find(spec.name)
         moved = row is not None and row.agent_id is not None and self._registry.is_gone(agent)
-        if row is not None and row.wanted == wire.RUN and not moved and row.fixed_digest == fixed:
-            if row.spec_digest == wire.digest(document) and not _is_short(row, spec.replicas):
-                return
+        known = row is not None and row.wanted == wire.RUN and row.fixed_digest == fixed and not moved
+        if row is not None and known and row.spec_digest == wire.digest(document) and not _is_short(row, spec.replicas):
+            return
         with self._registry.work() as session:
             row = session.get(AgentProcessRow, spec.name, with_for_update=True)
             if row is None:

@@ -56,9 +56,8 @@ def at_home(spec: Spec, home: Path, bind: str | None) -> Spec:
         home: The agent's home folder.
         bind: The address that replicas listen on; None means loopback.
     """
-    argv = spec.argv
-    if argv[1:3] == ("-m", "modelops.runtime"):
-        argv = (sys.executable, *argv[1:])
+    ours = spec.argv[1:3] == ("-m", "modelops.runtime")
+    argv: tuple[str, ...] = (sys.executable, *spec.argv[1:]) if ours else spec.argv
     env = {name: _moved(name, value, home) for name, value in spec.env.items()}
     if bind is not None and isinstance(spec, WorkloadSpec):
         env["MODELOPS_BIND"] = bind

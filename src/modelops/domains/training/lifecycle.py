@@ -16,6 +16,7 @@ from modelops.domains.training.schemas import EndCause, JobState, Resources, Ret
 from modelops.domains.training.tables import JobAttemptRow, JobRow
 from modelops.kernel.context import Context
 from modelops.kernel.secrets import SecretBox
+from modelops.kernel.work import JobRoom
 
 TRAINER_PERMISSIONS = (
     "artifacts.read",
@@ -60,12 +61,18 @@ class Wanted:
 def active_jobs(ctx: Context) -> list[str]:
     """Return the jobs that were admitted, and those that may be now, of every project, oldest first."""
     live = list(ctx.session.scalars(select(JobRow.id).where(JobRow.state.in_(LIVE)).order_by(JobRow.id)))
-    free = ctx.settings.max_running_jobs - len(live)
+    free = _room(ctx) - len(live)
     if free > 0:
         due = or_(JobRow.retry_at.is_(None), JobRow.retry_at <= ctx.clock.now())
         queued = select(JobRow.id).where(JobRow.state == JobState.QUEUED, due).order_by(JobRow.id).limit(free)
         live += ctx.session.scalars(queued)
     return live
+
+
+def _room(ctx: Context) -> int:
+    """Return how many jobs may run at once."""
+    room = ctx.ports.get(JobRoom)
+    return ctx.settings.max_running_jobs if room is None else room.of(ctx)
 
 
 def read_job(ctx: Context, job: str) -> JobRow | None:
