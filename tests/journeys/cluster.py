@@ -40,7 +40,7 @@ class Process:
                 line, env=self.cluster.environment(), stdout=log, stderr=log, start_new_session=True
             )
         if wait:
-            wait_for(self.is_ready)
+            wait_for(self.is_ready, within_s=120)
         return self
 
     def probe(self, path="/health/ready"):
@@ -75,6 +75,7 @@ class Cluster:
     def __init__(self, folder, database, **settings):
         self.folder, self.database, self.settings = folder, database, settings
         self.processes = {}
+        self.variables = {}
         self.balancer = Balancer()
         self.url = self.balancer.url
 
@@ -89,7 +90,7 @@ class Cluster:
             "lease_ttl_s": "2",
             **self.settings,
         }
-        return {**clean, **{f"MODELOPS_{name.upper()}": value for name, value in given.items()}}
+        return {**clean, **self.variables, **{f"MODELOPS_{name.upper()}": value for name, value in given.items()}}
 
     def add(self, kind, number=1, *, start=True, command=(sys.executable, "-m", "modelops.cli")):
         process = Process(self, kind, number, command)

@@ -133,7 +133,9 @@ class Settings(BaseSettings):
     agent_timeout_s: float = Field(
         60.0, ge=2, description="The jobs of an agent that was not heard of for so long are lost."
     )
-    agent_host: str = Field("127.0.0.1", description="The address by which the platform reaches this machine's agent.")
+    agent_host: str = Field(
+        "127.0.0.1", description="The address by which the platform reaches this machine's agent; `auto` looks it up."
+    )
     probe_port: int = Field(
         8751, ge=0, le=65535, description="The port of a controller's or an agent's health; 0 takes a free one."
     )

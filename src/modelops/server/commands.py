@@ -127,6 +127,16 @@ def agent(
     raise typer.Exit(run_agent(settings, keep_children=keep_children))
 
 
+@server.command()
+def bucket(ctx: typer.Context) -> None:
+    """Make the bucket of artifacts that the settings name, where it is not there yet."""
+    from modelops.contracts.settings import load_settings
+    from modelops.server.artifacts import make_bucket
+
+    settings = load_settings(home=session_of(ctx).chosen["home"])
+    note(f"The bucket '{settings.s3_bucket}' {'was made' if make_bucket(settings) else 'is there'}.")
+
+
 def _settings(ctx: typer.Context, as_json: bool, **given: Any) -> Any:
     from modelops.contracts.settings import load_settings
 

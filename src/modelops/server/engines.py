@@ -1,5 +1,7 @@
 """Where jobs and workloads run: on this machine, or where agents are."""
 
+import ipaddress
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ from modelops.adapters.agents.registry import Registry, free_room
 from modelops.adapters.local.deployer import LocalDeployer
 from modelops.adapters.local.jobs import LocalJobBackend
 from modelops.contracts.clock import Clock
+from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ports import Deployer, JobBackend
 from modelops.contracts.settings import Settings
 from modelops.kernel.secrets import SecretBox
@@ -26,9 +29,25 @@ class Engines:
 
 def local_engines(settings: Settings, clock: Clock) -> Engines:
     """Return the engines of this machine."""
-    host = None if settings.agent_host == "127.0.0.1" else settings.agent_host
-    deployer = LocalDeployer(settings.home / "deployments", clock, host=host)
+    deployer = LocalDeployer(settings.home / "deployments", clock, host=own_address(settings))
     return Engines({JobBackend: LocalJobBackend(settings.home / "jobs"), Deployer: deployer}, deployer.close)
+
+
+def own_address(settings: Settings) -> str | None:
+    """Return the address by which other machines reach this one; None where only this machine is to reach it.
+
+    Raises:
+        InvalidInput: the name that the settings give is unknown here.
+    """
+    name = socket.gethostname() if settings.agent_host == "auto" else settings.agent_host
+    try:
+        address = str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as wrong:
+        raise InvalidInput(
+            f"The address '{name}' of this machine cannot be looked up: {wrong.strerror}.",
+            hint="Set `MODELOPS_AGENT_HOST` to an address by which the platform reaches this machine.",
+        ) from wrong
+    return None if ipaddress.ip_address(address).is_loopback else address
 
 
 def agent_engines(place: Workplace) -> Engines:

@@ -6,6 +6,7 @@
 import contextlib
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -27,7 +28,7 @@ from modelops.kernel.secrets import SecretBox
 from modelops.kernel.work import Workplace
 from modelops.sdk.connection import SignIn, write_sign_in
 from modelops.server.bell import Bell
-from modelops.server.engines import local_engines
+from modelops.server.engines import local_engines, own_address
 from modelops.server.home import HomeLock
 from modelops.server.listener import bind, url_of
 from modelops.server.membership import Membership
@@ -57,7 +58,7 @@ def run_api(settings: Settings) -> int:
         platform.url.set(url_of(sock, settings.host))
         platform.watch()
         platform.listen(wakes_controller=False)
-        serve(platform, sock, lambda: say(f"The API is ready at {url_of(sock, settings.host)}."))
+        serve(platform, sock, lambda: log.info("the API is ready", extra={"url": platform.url.get()}))
     return 0
 
 
@@ -79,7 +80,7 @@ def run_controller(settings: Settings) -> int:
         stack.callback(probes.close)
         platform.listen(wakes_controller=True)
         platform.start_controller(alone=False)
-        say(f"The controller is ready; its health is at port {probes.port}.")
+        log.info("the controller is ready", extra={"probe_port": probes.port})
         ending.wait()
         log.info("the controller finishes its steps and gives its leases back")
     return 0
@@ -132,7 +133,7 @@ def run_agent(settings: Settings, *, keep_children: bool = False) -> int:
             start_within_s=settings.job_start_timeout_s,
             changed=bell.ring,
         )
-        say(f"The agent {agent.id} is ready on {settings.agent_host}; its health is at port {probes.port}.")
+        log.info("the agent is ready", extra={"agent": agent.id, "probe_port": probes.port})
         _look_after(agent, place, ending)
         _leave(agent, settings.drain_s, jobs, deployer, keep_children=keep_children)
     return 0
@@ -187,10 +188,10 @@ def _check_ready(place: Workplace, ending: threading.Event) -> None:
 
 
 def _machine(settings: Settings, port: int) -> Machine:
-    host = settings.agent_host
+    address = own_address(settings)
+    host = address or "127.0.0.1"
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    bound = None if host == "127.0.0.1" else host
-    return Machine(settings.home, host, url, settings.max_running_jobs, bound)
+    return Machine(settings.home, socket.gethostname(), url, settings.max_running_jobs, address)
 
 
 def _look_after(agent: Agent, place: Workplace, ending: threading.Event) -> None:

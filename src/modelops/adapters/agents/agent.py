@@ -223,7 +223,7 @@ class Agent:
         jobs, workloads = self._jobs.names(), self._deployer.names()
         query = select(AgentProcessRow.name, AgentProcessRow.ended).where(AgentProcessRow.agent_id == self.id)
         with self._database.work(write=False) as session:
-            mine: dict[str, bool] = dict(session.execute(query).tuples())
+            mine: dict[str, bool] = dict(session.execute(query).tuples().all())
         for name in (name for name in workloads if name not in mine):
             self._asked.pop(name, None)
             self._deployer.remove(name)

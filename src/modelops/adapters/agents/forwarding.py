@@ -1,9 +1,11 @@
 """The ports `JobBackend` and `Deployer` by way of the database: what is wanted is written down, and an agent does it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from modelops.adapters.agents import wire
@@ -59,17 +61,18 @@ class _Forwarding:
         return row, agent
 
     def _put(self, session: Session, name: str, document: bytes, **values: Any) -> None:
-        session.add(
-            AgentProcessRow(
-                name=name,
-                kind=self.kind,
-                spec=wire.seal(self._box, name, document),
-                spec_digest=wire.digest(document),
-                wanted=wire.RUN,
-                created_at=self._clock.now(),
-                **values,
-            )
+        """Add the row of a process. Where a controller that lost its lease did so just now, its row stands."""
+        row = AgentProcessRow(
+            name=name,
+            kind=self.kind,
+            spec=wire.seal(self._box, name, document),
+            spec_digest=wire.digest(document),
+            wanted=wire.RUN,
+            created_at=self._clock.now(),
+            **values,
         )
+        with suppress(IntegrityError), session.begin_nested():
+            session.add(row)
 
     def _asked(self, name: str) -> AgentRow | None:
         """Return the agent to ask about a process; None where none has it.
