@@ -31,7 +31,9 @@ def objects_of(folder):
 
 def every_object():
     keda = [one for file in sorted((DEPLOY / "keda").glob("*.yaml")) for one in yaml.safe_load_all(file.read_text())]
-    return [(mode, one) for mode in MODES for one in objects_of(DEPLOY / "modes" / mode)] + [("keda", one) for one in keda]
+    return [(mode, one) for mode in MODES for one in objects_of(DEPLOY / "modes" / mode)] + [
+        ("keda", one) for one in keda
+    ]
 
 
 def pods(objects):

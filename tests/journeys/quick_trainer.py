@@ -6,8 +6,10 @@ import os
 import sys
 import time
 
-task = json.load(open("job.json"))
-token = open("token").read()
+with open("job.json") as file:
+    task = json.load(file)
+with open("token") as file:
+    token = file.read()
 mark = f"{task['job_id']} {task['attempt']}\n".encode()
 marks = os.open(os.environ["MARKS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 os.write(marks, mark)

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from modelops.adapters.agents import wire
@@ -33,6 +33,7 @@ SLOTTED = "job_"
 
 _BEATS = 6
 _SWEEP_EVERY_S = 5.0
+_FORGET_AFTER = timedelta(days=1)
 _UNSLOTTED_AT_ONCE = 2
 """How many of what takes no slot one agent takes in a turn, so that others get some, too."""
 
@@ -222,7 +223,13 @@ class Agent:
         was forgotten. What is listed was there before the rows are read, and nothing is begun here before its row is."""
         jobs, workloads = self._jobs.names(), self._deployer.names()
         query = select(AgentProcessRow.name, AgentProcessRow.ended).where(AgentProcessRow.agent_id == self.id)
-        with self._database.work(write=False) as session:
+        now = self._clock.now()
+        with self._database.work() as session:
+            forgotten = (
+                AgentRow.heard_at < now - _FORGET_AFTER,
+                ~exists().where(AgentProcessRow.agent_id == AgentRow.id),
+            )
+            session.execute(delete(AgentRow).where(*forgotten))
             mine: dict[str, bool] = dict(session.execute(query).tuples().all())
         for name in (name for name in workloads if name not in mine):
             self._asked.pop(name, None)
