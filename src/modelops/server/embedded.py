@@ -41,7 +41,10 @@ def open_embedded(settings: Settings) -> Rest:
     stack.callback(platform.close)
     lock, membership = HomeLock(settings.home), Membership(platform.place.database)
     stack.callback(lock.release)
-    if lock.try_acquire() and membership.try_join(alone=True):
+    is_free = lock.try_acquire()
+    if is_free and not membership.try_join(alone=True):
+        lock.release()
+    elif is_free:
         stack.callback(membership.leave)
         listener = Listener(platform, remembered=settings.home / "embedded-port")
         platform.url.listen = listener.start

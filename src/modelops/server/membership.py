@@ -1,5 +1,6 @@
 """Who may run on a database: either one platform in one process tree, or processes of several kinds in any number."""
 
+import time
 from typing import Any
 
 import psycopg
@@ -9,6 +10,10 @@ from modelops.kernel.database import Database
 from modelops.server.bell import connect
 
 _KEY = 0x6D6F7074
+_PATIENCE_S = 5.0
+"""How long whoever was killed just now may seem to be there still."""
+_KEEP_ALIVE = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
+"""Settings of the connection, in seconds: a machine that vanished holds nothing for long."""
 
 
 class Membership:
@@ -33,6 +38,8 @@ class Membership:
         how = "pg_try_advisory_lock" if alone else "pg_try_advisory_lock_shared"
         try:
             connection = connect(self._database)
+            for name, value in _KEEP_ALIVE.items():
+                connection.execute("SELECT set_config(%s, %s, false)", (name, str(value)))
             row = connection.execute(f"SELECT {how}(%s)", (_KEY,)).fetchone()
         except psycopg.Error as wrong:
             raise Unavailable(f"The database does not answer ({str(wrong).strip().splitlines()[0][:200]}).") from wrong
@@ -49,7 +56,10 @@ class Membership:
             Conflict: processes of the other way run on this database.
             Unavailable: the database does not answer.
         """
-        if self.try_join(alone=alone):
+        deadline = time.monotonic() + _PATIENCE_S
+        while not (joined := self.try_join(alone=alone)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        if joined:
             return
         if alone:
             raise Conflict(

@@ -40,7 +40,7 @@ from modelops.server.up import serve
 log = logging.getLogger(__name__)
 
 _BUSY_S = 0.1
-"""How often an agent looks at its processes while some are under way."""
+"""How often an agent looks at its processes while there is news of them."""
 _END_S = 0.05
 
 

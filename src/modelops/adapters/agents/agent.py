@@ -32,6 +32,7 @@ SLOTTED = "job_"
 """What the names of attempts begin with that take a slot each."""
 
 _BEATS = 6
+_BUSY_FOR_S = 5.0
 _SWEEP_EVERY_S = 5.0
 _FORGET_AFTER = timedelta(days=1)
 _UNSLOTTED_AT_ONCE = 2
@@ -91,10 +92,12 @@ class Agent:
         self._start_within = timedelta(seconds=start_within_s)
         self._changed = changed
         self._beat_at = self._sweep_at = float("-inf")
+        self._busy_until = 0.0
+        self._names: frozenset[str] = frozenset()
         self._asked: dict[str, int] = {}
 
     def turn(self) -> bool:
-        """Take what is free, move everything one step, and write down what is new; tell whether anything is under way."""
+        """Take what is free, move everything one step, and write down what is new; tell whether more of that is near."""
         began = time.monotonic()
         with self._database.work() as session:
             self._beat(session)
@@ -106,10 +109,14 @@ class Agent:
         seen = {order.name: found for order in orders if (found := self._guarded(order)) is not None}
         gone = [name for name, found in seen.items() if found == wire.REMOVE]
         self._write({name: found for name, found in seen.items() if found != wire.REMOVE}, gone)
-        if time.monotonic() >= self._sweep_at:
+        now = time.monotonic()
+        if now >= self._sweep_at:
             self._sweep()
-            self._sweep_at = time.monotonic() + _SWEEP_EVERY_S
-        return bool(orders)
+            self._sweep_at = now + _SWEEP_EVERY_S
+        names = frozenset(order.name for order in orders)
+        if seen or names != self._names:
+            self._names, self._busy_until = names, now + _BUSY_FOR_S
+        return now < self._busy_until
 
     def leave(self) -> None:
         """Say that it takes nothing more."""

@@ -180,6 +180,7 @@ class AgentDeployer(_Forwarding):
         if spec.replicas < 0:
             raise InvalidInput(f"A workload cannot have {spec.replicas} replicas.")
         Command(spec.argv, spec.env, spec.files, spec.limits).check()
+        is_new = True
         document, fixed = wire.WORKLOADS.dump_json(spec), wire.fixed(spec)
         row, agent = self._find(spec.name)
         moved = row is not None and row.agent_id is not None and self._registry.is_gone(agent)
@@ -196,11 +197,14 @@ class AgentDeployer(_Forwarding):
                     hint="Only replicas and files can change: give the changed workload a name of its own.",
                 )
             else:
+                # What is only not there yet, its agent finds by itself: waking it for that would never end.
+                is_new = moved or row.spec_digest != wire.digest(document)
                 row.spec, row.spec_digest = wire.seal(self._box, spec.name, document), wire.digest(document)
                 row.asked += 1
                 if moved:
                     row.agent_id, row.seen = None, None
-        self._changed()
+        if is_new:
+            self._changed()
 
     def observe(self, name: str) -> list[ReplicaObservation]:
         """Return what its agent saw of the replicas last; nothing where that agent is gone."""
