@@ -96,12 +96,10 @@ def postgres_database(postgres: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kubernetes(
-    missing: Callable[[str], NoReturn], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ClusterUnderTest]:
+def kubernetes(missing: Callable[[str], NoReturn]) -> Iterator[ClusterUnderTest]:
     """A real cluster: that of `MODELOPS_TEST_KUBECONFIG`, else the lab."""
     lab = Path(__file__).parents[1] / "tools" / "kube-lab" / "kube-lab"
-    with cluster_under_test(lab, tmp_path_factory.mktemp("lab")) as cluster:
+    with cluster_under_test(lab) as cluster:
         if cluster is None:
             missing("There is no cluster (build one as root: tools/kube-lab/kube-lab build)")
         yield cluster

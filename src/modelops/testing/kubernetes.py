@@ -1,9 +1,9 @@
 """A cluster for tests: the one of `MODELOPS_TEST_KUBECONFIG`, or the lab of `tools/kube-lab`."""
 
+import hashlib
 import os
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +30,12 @@ class ClusterUnderTest:
 
     def site(self, logs: Path, **changes: object) -> Site:
         """Return a place that nobody else uses, in a namespace that is kept from one test to the next."""
-        known = {"image": self.image, "instance": f"test-{uuid4().hex[:12]}", "namespace": "modelops-test", "logs": logs}
+        known = {
+            "image": self.image,
+            "instance": f"test-{uuid4().hex[:12]}",
+            "namespace": "modelops-test",
+            "logs": logs,
+        }
         # A request of all CPUs that a test names would find no room on a small node.
         return Site(**{**known, "cpu_reserved": 0.05, **changes})  # type: ignore[arg-type]
 
@@ -42,7 +47,7 @@ class ClusterUnderTest:
 
 
 @contextmanager
-def cluster_under_test(lab: Path, folder: Path) -> Iterator[ClusterUnderTest | None]:
+def cluster_under_test(lab: Path) -> Iterator[ClusterUnderTest | None]:
     """Give a cluster for the length of the block, or None where there is none. A lab that ran before goes on after."""
     if configured := os.environ.get("MODELOPS_TEST_KUBECONFIG"):
         yield ClusterUnderTest(configured, os.environ.get("MODELOPS_TEST_IMAGE", "python:3.12-slim"), None)
@@ -53,13 +58,21 @@ def cluster_under_test(lab: Path, folder: Path) -> Iterator[ClusterUnderTest | N
     ran_before = subprocess.run([lab, "status"], capture_output=True).returncode == 0
     exported = subprocess.run([lab, "up"], check=True, stdout=subprocess.PIPE, text=True).stdout
     try:
-        venv.create(folder / "venv", symlinks=True)
-        image = [lab, "python-image", "modelops-test", folder / "venv"]
-        built = subprocess.run(image, check=True, stdout=subprocess.PIPE, text=True)
-        yield ClusterUnderTest(exported.strip().rpartition("=")[2], built.stdout.strip(), lab)
+        yield ClusterUnderTest(exported.strip().rpartition("=")[2], _image(lab), lab)
     finally:
         if not ran_before:
             subprocess.run([lab, "down"], check=True)
+
+
+def _image(lab: Path) -> str:
+    """Return the image with this machine's Python, made where the lab has none. Its files lie where no pod has a volume."""
+    base = Path(sys.base_prefix, "bin", "python3")
+    name = f"localhost/modelops-test:{hashlib.sha256(str(base).encode()).hexdigest()[:10]}"
+    if name not in subprocess.run([lab, "status"], stdout=subprocess.PIPE, text=True).stdout:
+        home = Path(os.environ.get("KUBE_LAB_HOME") or Path.home() / ".cache" / "kube-lab")
+        subprocess.run([base, "-m", "venv", "--without-pip", home / "test-venv"], check=True)
+        subprocess.run([lab, "python-image", name, home / "test-venv"], check=True, stdout=subprocess.DEVNULL)
+    return name
 
 
 def end_jobs(backend: KubernetesJobBackend) -> None:

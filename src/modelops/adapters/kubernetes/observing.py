@@ -79,11 +79,11 @@ def judge(pod: Document, now: datetime, *, memory_bytes: int | None = None) -> V
     ended = (container.get("state") or {}).get("terminated")
     running = (container.get("state") or {}).get("running")
     began = time_of((running or ended or {}).get("startedAt"))
-    if status.get("phase") in ("Succeeded", "Failed"):
+    if ended or status.get("phase") in ("Succeeded", "Failed"):
         return _ended(status, ended, began, memory_bytes)
     if (gone := _node_is_gone(pod, now)) is not None:
         return Verdict(Observation(Phase.LOST, reason=gone, started_at=began, finished_at=now))
-    if running or ended:
+    if running:
         return Verdict(Observation(Phase.RUNNING, started_at=began))
     waiting = (container.get("state") or {}).get("waiting") or {}
     why, said = waiting.get("reason"), (waiting.get("message") or "").strip()
@@ -111,7 +111,8 @@ def time_of(text: str | datetime | None) -> datetime | None:
     """Return a time as the cluster writes it."""
     if text is None or isinstance(text, datetime):
         return text
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return moment if moment.year > 1970 else None  # the cluster's way to say that it never was
 
 
 def _container(status: Document) -> Document:
