@@ -208,26 +208,10 @@ class UsageSample:
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where a process may run, for backends that place processes on machines; others take no notice.
-
-    Attributes:
-        node_selector: Labels that the machine has.
-        tolerations: What is put up with on a machine, each as Kubernetes has it: `key`, `operator`, `value`, `effect`.
-        resources: Devices that it needs, by the name that the cluster gives them: `{"nvidia.com/gpu": 1}`.
-    """
-
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: tuple[Mapping[str, str], ...] = ()
-    resources: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class JobSpec:
     """One attempt at a job: a command that runs to its end.
 
     `files` are written into its working directory before it starts (name -> content), readable by the owner alone.
-    `tenant` is whose it is, for backends that keep tenants apart.
     """
 
     name: str
@@ -235,8 +219,6 @@ class JobSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
-    placement: Placement | None = None
-    tenant: str | None = None
 
 
 @runtime_checkable
@@ -290,8 +272,6 @@ class WorkloadSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
-    placement: Placement | None = None
-    tenant: str | None = None
 
 
 @dataclass(frozen=True)
