@@ -252,6 +252,7 @@ class JobSpec:
 
     `files` are written into its working directory before it starts (name -> content), readable by the owner alone.
     `placement` is there when a queue admitted it; without one it runs wherever the backend runs what it is given.
+    `tenant` is whose it is, for backends that keep tenants apart.
     """
 
     name: str
@@ -260,6 +261,7 @@ class JobSpec:
     files: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     placement: Placement | None = None
+    tenant: str | None = None
 
 
 @runtime_checkable
@@ -313,6 +315,8 @@ class WorkloadSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    placement: Placement | None = None
+    tenant: str | None = None
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,10 @@ def main() -> int:
     with open(ROOT + "/spec/spec.json", "rb") as file:
         spec = json.load(file)
     prepare(spec)
-    signal.signal(signal.SIGTERM, lambda *_: request_stop(LONG_S, "its pod was deleted or evicted"))
+    leaving = Leaving()
+    signal.signal(signal.SIGTERM, leaving.begin)
     control = Control()
-    if os.environ.get("MODELOPS_KEEPER_WAITS") and not wait_to_begin(control):
+    if os.environ.get("MODELOPS_KEEPER_WAITS") and not wait_to_begin(control, leaving):
         _, reason = supervisor.read_stop() or (0.0, "it was stopped before it began")
         return tell({"exit_code": None, "ended_by": "request", "reason": reason})
     start_supervisor()
@@ -65,6 +66,7 @@ def main() -> int:
         if not is_supervised():
             break
         control.follow()
+        leaving.look()
         output.copy()
         if relay is not None:
             relay.look()
@@ -96,10 +98,11 @@ def write_private(path: str, data: bytes) -> None:
         file.write(data)
 
 
-def wait_to_begin(control: "Control") -> bool:
+def wait_to_begin(control: "Control", leaving: "Leaving") -> bool:
     """Wait until the platform has seen that this pod is the one of its attempt; return False where it is to stop."""
     while not os.path.exists("stop.json"):
         control.follow()
+        leaving.look()
         if control.begin:
             return True
         time.sleep(TURN_S)
@@ -141,6 +144,26 @@ def request_stop(grace_s: float, reason: str) -> None:
         os.rename(new, ROOT + "/run/stop.json")
     except OSError:
         pass
+
+
+class Leaving:
+    """The end of the pod, as its node asks for it: the command is told a little later, so that it still answers those
+    who have not heard yet that it goes."""
+
+    def __init__(self) -> None:
+        self.linger_s = float(os.environ.get("MODELOPS_KEEPER_LINGER_S", "0"))
+        self.at: float | None = None
+
+    def begin(self, *_: "Any") -> None:
+        """Note that the node asked."""
+        if self.at is None:
+            self.at = time.monotonic() + self.linger_s
+
+    def look(self) -> None:
+        """Tell the command when it is time."""
+        if self.at is not None and time.monotonic() >= self.at:
+            self.at = float("inf")
+            request_stop(LONG_S, "its pod was deleted or evicted")
 
 
 class Control:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from modelops.adapters.kubernetes.cluster import Document
@@ -129,7 +130,7 @@ def pod_spec(
             {"name": "tmp", "emptyDir": {}},
             *({"name": f"host-{at}", "hostPath": {"path": path}} for at, path in enumerate(site.mounts)),
         ],
-        "tolerations": [*_patience(), *(dict(one) for one in (placement.tolerations if placement else ()))],
+        "tolerations": [*_patience(), *_tolerations(placement)],
     }
     if limits.timeout_s is not None and not serves:
         # The supervisor keeps the limit to the tenth of a second; this is for a supervisor that cannot.
@@ -150,9 +151,15 @@ def resources(site: Site, limits: Limits, placement: Placement | None) -> Docume
         most["cpu"] = str(limits.cpus)
     if limits.memory_bytes is not None:
         asks["memory"] = most["memory"] = str(limits.memory_bytes + OVERHEAD_BYTES)
-    for name, count in (placement.resources if placement else {}).items():
-        asks[name] = most[name] = str(count)
+    if placement is not None and placement.gpu_resource and placement.gpu_count:
+        asks[placement.gpu_resource] = most[placement.gpu_resource] = str(placement.gpu_count)
     return {"requests": asks, "limits": most} if asks else {}
+
+
+def _tolerations(placement: Placement | None) -> list[Document]:
+    """Return the taints that the pod's pool puts up with; a member that says nothing is left out."""
+    found = placement.tolerations if placement is not None else ()
+    return [{name: value for name, value in asdict(one).items() if value} for one in found]
 
 
 def _annotations() -> Document:
