@@ -306,7 +306,8 @@ class WorkloadSpec:
     when it takes requests, and ends on SIGTERM after it has drained.
 
     `files` lie in the working directory of each process that starts; they may change under a name, and processes that
-    run keep those that they started with.
+    run keep those that they started with. `tenant` is whose it is, for deployers that keep tenants apart; `target` names
+    the deployer, where there are several.
     """
 
     name: str
@@ -317,6 +318,7 @@ class WorkloadSpec:
     limits: Limits = field(default_factory=Limits)
     placement: Placement | None = None
     tenant: str | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True)

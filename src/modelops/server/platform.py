@@ -10,8 +10,6 @@ from typing import Any
 from fastapi import FastAPI
 
 from modelops.adapters.dbos.workflows import DbosWorkflows
-from modelops.adapters.local.deployer import LocalDeployer
-from modelops.adapters.local.jobs import LocalJobBackend
 from modelops.contracts.clock import Clock, SystemClock
 from modelops.contracts.ports import BlobStore, Deployer, JobBackend
 from modelops.contracts.settings import Settings
@@ -31,6 +29,7 @@ from modelops.kernel.work import PlatformUrl, Watching, Workplace
 from modelops.kernel.workflows import Workflows
 from modelops.server.app import build_app
 from modelops.server.artifacts import open_blobs
+from modelops.server.engines import Engines, open_engines
 from modelops.server.migrate import upgrade
 
 
@@ -78,7 +77,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     upgrade(database)
     manifests = discover()
     url = PlatformUrl(settings.public_url)
-    deployer = LocalDeployer(home / "deployments", clock or SystemClock())
+    engines = open_engines(settings, clock or SystemClock())
     workflows = DbosWorkflows(
         database,
         home,
@@ -89,8 +88,9 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     )
     ports: dict[type, Any] = {
         BlobStore: open_blobs(settings),
-        JobBackend: LocalJobBackend(home / "jobs"),
-        Deployer: deployer,
+        JobBackend: engines.jobs,
+        Deployer: engines.deployer,
+        Engines: engines,
         Workflows: workflows,
         SecretBox: SecretBox(_secret_key(settings)),
         RolePermissions: permissions_of(manifests),
@@ -111,7 +111,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     reconcilers = [Housekeeping(), *(reconciler for manifest in manifests for reconciler in manifest.reconcilers)]
     controller = Controller(place, reconcilers, handlers_of(manifests), _holder(home))
     platform = Platform(settings, place, manifests, build_app(place, manifests), controller, url, first_key)
-    platform._closers.extend([database.close, place.writer.close, deployer.close, workflows.close])
+    platform._closers.extend([database.close, place.writer.close, *engines.closers, workflows.close])
     if tracing is not None:
         platform._closers.append(tracing.close)
     return platform
