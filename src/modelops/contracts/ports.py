@@ -156,6 +156,7 @@ class EndedBy(StrEnum):
     TIME = "time"
     REQUEST = "request"
     SIGNAL = "signal"
+    EVICTION = "eviction"
 
 
 @dataclass(frozen=True)
@@ -207,10 +208,51 @@ class UsageSample:
 
 
 @dataclass(frozen=True)
+class Toleration:
+    """Lets something run where a taint of this kind keeps others away, in Kubernetes' terms.
+
+    `operator` is `Equal` or `Exists`; an empty `key` with `Exists` tolerates everything, an empty `effect` every effect.
+    """
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an attempt was admitted to run, and what was allocated to it there.
+
+    Attributes:
+        pool: The pool's name; None where it was given none of a pool's devices.
+        queue: The queue that admitted it, of its project.
+        node_selector: Labels that a node must have.
+        tolerations: Taints of nodes that it may run on all the same.
+        gpu_resource: What a cluster calls the resource, such as `nvidia.com/gpu` or `nvidia.com/mig-1g.10gb`.
+        gpu_count: How many of that resource it may use.
+        devices: What the allocated devices are called on this machine, for `CUDA_VISIBLE_DEVICES`; empty where it is not
+            known, or a cluster chooses them.
+        best_effort: Whether others may use the same devices at the same time, without isolation (time slicing).
+    """
+
+    pool: str | None = None
+    queue: str = ""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    gpu_resource: str | None = None
+    gpu_count: int = 0
+    devices: tuple[str, ...] = ()
+    best_effort: bool = False
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """One attempt at a job: a command that runs to its end.
 
     `files` are written into its working directory before it starts (name -> content), readable by the owner alone.
+    `placement` is there when a queue admitted it; without one it runs wherever the backend runs what it is given.
+    `tenant` is whose it is, for backends that keep tenants apart.
     """
 
     name: str
@@ -218,6 +260,8 @@ class JobSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    placement: Placement | None = None
+    tenant: str | None = None
 
 
 @runtime_checkable
@@ -262,7 +306,8 @@ class WorkloadSpec:
     when it takes requests, and ends on SIGTERM after it has drained.
 
     `files` lie in the working directory of each process that starts; they may change under a name, and processes that
-    run keep those that they started with.
+    run keep those that they started with. `tenant` is whose it is, for deployers that keep tenants apart; `target` names
+    the deployer, where there are several.
     """
 
     name: str
@@ -271,6 +316,9 @@ class WorkloadSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    placement: Placement | None = None
+    tenant: str | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,50 @@ class Settings(BaseSettings):
     )
     event_retention_s: int = Field(30 * 86_400, ge=3600, description="How long delivered events stay in the stream.")
 
+    # Clusters
+    jobs: Literal["local", "kubernetes"] = Field("local", description="Where jobs run.")
+    deployments: Literal["local", "kubernetes"] = Field(
+        "local", description="Where deployments run that do not say where."
+    )
+    kubeconfig: Path | None = Field(
+        None,
+        description="The file that leads to the cluster; none means the pod's own account, or where kubectl looks.",
+    )
+    kubernetes_context: str | None = Field(None, description="The context of that file; none means its current one.")
+    kubernetes_image: str | None = Field(
+        None,
+        description="The image of jobs and replicas in a cluster; once it is set, deployments may ask for a cluster.",
+    )
+    kubernetes_python: str = Field("python3", description="The interpreter in that image that has modelops installed.")
+    kubernetes_namespace: str = Field(
+        "modelops", max_length=20, pattern="^[a-z][-a-z0-9]*$", description="What the namespaces of tenants begin with."
+    )
+    kubernetes_instance: str = Field(
+        "modelops",
+        max_length=63,
+        pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        description="Tells platforms apart that share a cluster.",
+    )
+    kubernetes_pull_secret: str | None = Field(
+        None, description="The secret, in each tenant's namespace, with credentials for the image's registry."
+    )
+    kubernetes_quota: dict[str, str] = Field(
+        {}, description="The hard limits of each tenant's namespace, as a ResourceQuota has them."
+    )
+    kubernetes_cpu_reserved: float = Field(
+        1.0, gt=0, le=1, description="What part of the CPUs that a process may use is reserved for it on a node."
+    )
+    kubernetes_read_only_root: bool = Field(
+        True, description="Whether processes may not write to the image's own files."
+    )
+    kubernetes_network_policies: bool = Field(
+        True, description="Whether other namespaces are kept from tenants' pods, but for those of the control plane."
+    )
+    kubernetes_mounts: list[str] = Field(
+        [],
+        description="Folders of the nodes that pods see at the same path; for development on a cluster of one machine.",
+    )
+
     # Webhooks
     webhook_networks: list[IPv4Network | IPv6Network] = Field(
         [], description="Networks beside the public internet that webhooks may reach, such as `10.1.0.0/16`."

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from modelops.adapters.dbos.workflows import DbosWorkflows
 from modelops.contracts.clock import Clock, SystemClock
-from modelops.contracts.ports import BlobStore
+from modelops.contracts.ports import BlobStore, Deployer, JobBackend
 from modelops.contracts.settings import Settings
 from modelops.contracts.tracing import Tracing, open_tracing
 from modelops.domains.data import service as data
@@ -25,12 +25,12 @@ from modelops.kernel.leases import expire_leases
 from modelops.kernel.manifest import Manifest, discover, handlers_of, holders_of, permissions_of, workflows_of
 from modelops.kernel.reconciler import Controller
 from modelops.kernel.secrets import SecretBox
-from modelops.kernel.work import PlatformUrl, Watching, Workplace
+from modelops.kernel.work import JobRoom, PlatformUrl, Watching, Workplace
 from modelops.kernel.workflows import Workflows
 from modelops.server.app import build_app
 from modelops.server.artifacts import open_blobs
 from modelops.server.bell import Bell
-from modelops.server.engines import agent_engines, local_engines
+from modelops.server.engines import Engines, machines_of_agents, open_engines, this_machine
 from modelops.server.migrate import take_turn, upgrade
 
 
@@ -124,8 +124,11 @@ def open_platform(settings: Settings, *, clock: Clock | None = None, by_agents: 
     if tracing is not None:
         ports[Tracing] = tracing
     place = Workplace(database, ports, clock, settings)
-    engines = agent_engines(place) if by_agents else local_engines(settings, clock)
-    ports.update(engines.ports)
+    machines = machines_of_agents(place) if by_agents else this_machine(settings, clock)
+    engines = open_engines(settings, clock, machines)
+    ports.update({JobBackend: engines.jobs, Deployer: engines.deployer, Engines: engines})
+    if engines.room is not None:
+        ports[JobRoom] = engines.room
     with place.work() as ctx:
         take_turn(ctx.session)
         identity.check_secret_key(ctx)
@@ -133,7 +136,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None, by_agents: 
     reconcilers = [Housekeeping(), *(reconciler for manifest in manifests for reconciler in manifest.reconcilers)]
     controller = Controller(place, reconcilers, handlers_of(manifests), _holder(home))
     platform = Platform(settings, place, manifests, build_app(place, manifests), controller, url, first_key)
-    platform._closers.extend([database.close, place.writer.close, engines.close, workflows.close])
+    platform._closers.extend([database.close, place.writer.close, *engines.closers, workflows.close])
     if tracing is not None:
         platform._closers.append(tracing.close)
     return platform

@@ -28,7 +28,7 @@ from modelops.kernel.secrets import SecretBox
 from modelops.kernel.work import Workplace
 from modelops.sdk.connection import SignIn, write_sign_in
 from modelops.server.bell import Bell
-from modelops.server.engines import local_engines, own_address
+from modelops.server.engines import own_address, this_machine
 from modelops.server.home import HomeLock
 from modelops.server.listener import bind, url_of
 from modelops.server.membership import Membership
@@ -108,9 +108,9 @@ def run_agent(settings: Settings, *, keep_children: bool = False) -> int:
         stack.callback(place.writer.close)
         with place.work(write=False) as ctx:
             identity.check_secret_key(ctx)
-        engines = local_engines(settings, place.clock)
-        stack.callback(engines.close)
-        jobs, deployer = engines.ports[JobBackend], engines.ports[Deployer]
+        machine = this_machine(settings, place.clock)
+        stack.callback(machine.close)
+        jobs, deployer = machine.jobs, machine.deployer
 
         def output(authorization: str | None) -> bytes:
             return answer(jobs, deployer, read_question(box, authorization, place.clock.now()))

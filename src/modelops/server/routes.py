@@ -20,6 +20,7 @@ from modelops.kernel.context import Context
 from modelops.kernel.edge import Router
 from modelops.kernel.scope import Scope
 from modelops.kernel.work import Workplace
+from modelops.server.engines import Engines
 from modelops.server.health import check_artifacts, check_health, version_info
 
 router = Router("platform")
@@ -84,6 +85,8 @@ def get_health(scope: Scope) -> Health:
     with scope.work(write=False) as ctx:
         checks = check_health(ctx)
     checks.append(check_artifacts(scope.place.ports[BlobStore]))
+    if (check_cluster := scope.place.ports[Engines].check) is not None:
+        checks.append(check_cluster())
     return Health(healthy=all(check.healthy for check in checks), checks=checks)
 
 

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from modelops.contracts.ports import Deployer, JobBackend
 from modelops.contracts.settings import Settings
 from modelops.contracts.terminal import say
 from modelops.kernel.logs import configure
 from modelops.sdk.connection import SignIn, read_sign_in, write_sign_in
+from modelops.server.engines import Engines
 from modelops.server.home import HomeLock
 from modelops.server.listener import bind, build_server, url_of
 from modelops.server.membership import Membership
@@ -131,9 +131,9 @@ def _announce(platform: Platform, url: str, seconds: float) -> None:
 
 
 def _end_children(platform: Platform) -> None:
-    """End every job and runtime; what is wanted stays in the database, and the next start goes on from there."""
-    jobs: JobBackend = platform.place.ports[JobBackend]
-    deployer: Deployer = platform.place.ports[Deployer]
+    """End every job and runtime of this machine; what is wanted stays in the database, and the next start goes on from there."""
+    engines: Engines = platform.place.ports[Engines]
+    jobs, deployer = engines.local_jobs, engines.local_deployer
     grace = platform.settings.drain_s
     running = [name for name in jobs.names() if not jobs.observe(name).ended]
     for name in running:

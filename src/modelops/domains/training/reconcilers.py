@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.ports import JobBackend, JobSpec, Limits, Phase
 from modelops.contracts.settings import Settings
+from modelops.domains.identity import service as identity
 from modelops.domains.training import lifecycle
 from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
@@ -143,6 +144,8 @@ def _drive(ports: Mapping[type, Any], attempt: _Attempt) -> Seen | None:
     elif attempt.state is JobState.CANCELING:
         backend.stop(attempt.name, reason=attempt.cancel_reason or "cancelled")
     seen = backend.observe(attempt.name)
+    if seen.phase is Phase.STARTING:
+        problem = problem or seen.reason
     if attempt.state is JobState.RUNNING and seen.phase in (Phase.STARTING, Phase.RUNNING):
         return None  # nothing new
     samples = pack(backend.usage(attempt.name)) if seen.ended else None
@@ -188,6 +191,7 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             memory_bytes=resources.memory_mb * 1024 * 1024 if resources.memory_mb else None,
             timeout_s=resources.timeout_s,
         ),
+        tenant=identity.tenant_of(ctx, row.project_id),
     )
 
 
