@@ -104,9 +104,12 @@ class Agent:
             if not self.draining:
                 self._take(session)
             orders = [_read(row) for row in session.scalars(self._active())]
-        if time.monotonic() - began > self._timeout_s / 2:
-            return True  # it was frozen: what it read may have been given up meanwhile
-        seen = {order.name: found for order in orders if (found := self._guarded(order)) is not None}
+        seen = {}
+        for order in orders:
+            if time.monotonic() - began > self._timeout_s / 2:
+                break  # it was frozen: what it read may have been given up meanwhile
+            if (found := self._guarded(order)) is not None:
+                seen[order.name] = found
         gone = [name for name, found in seen.items() if found == wire.REMOVE]
         self._write({name: found for name, found in seen.items() if found != wire.REMOVE}, gone)
         now = time.monotonic()

@@ -122,7 +122,7 @@ class AgentJobBackend(_Forwarding):
         """Ask the attempt to end; one that no agent has taken yet has ended with that."""
         with self._registry.work() as session:
             row = session.get(AgentProcessRow, checked_name(name), with_for_update=True)
-            if row is None or row.ended:
+            if row is None or row.ended or row.wanted == wire.REMOVE:
                 return
             patience = grace_s if row.grace_s is None else min(grace_s, row.grace_s)
             if row.wanted == wire.STOP and patience == row.grace_s:
@@ -191,7 +191,11 @@ class AgentDeployer(_Forwarding):
             row = session.get(AgentProcessRow, spec.name, with_for_update=True)
             if row is None:
                 self._put(session, spec.name, document, fixed_digest=fixed)
-            elif row.fixed_digest != fixed or row.wanted != wire.RUN:
+            elif row.wanted != wire.RUN:
+                raise Conflict(
+                    f"The workload {spec.name} is being ended.", hint="Make it again once nothing is left of it."
+                )
+            elif row.fixed_digest != fixed:
                 raise Conflict(
                     f"The workload {spec.name} exists with another command, environment or limits.",
                     hint="Only replicas and files can change: give the changed workload a name of its own.",
