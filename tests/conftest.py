@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from modelops.testing.kubernetes import ClusterUnderTest, cluster_under_test
-from modelops.testing.platform import PlatformUnderTest, running_platform
+from modelops.testing.platform import PlatformUnderTest, create_tables, running_platform
 
 
 @pytest.fixture(scope="session")
@@ -84,14 +84,35 @@ def postgres_away(postgres: str) -> Callable[[], AbstractContextManager[None]]:
 
 
 @pytest.fixture
-def postgres_database(postgres: str) -> Iterator[str]:
+def empty_postgres_database(postgres: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database."""
+    with _database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_database(postgres: str, postgres_template: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database that holds the platform's tables."""
+    with _database(postgres, postgres_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: str) -> Iterator[str]:
+    """The name of a database to copy: to copy it takes less than to make its tables."""
+    with _database(postgres) as url:
+        create_tables(url)
+        yield url.partition("?")[0].rpartition("/")[2]
+
+
+@contextmanager
+def _database(server: str, template: str = "template1") -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
-    server = postgres.format(name="postgres").replace("+psycopg", "")
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    yield postgres.format(name=name)
-    with psycopg.connect(server, autocommit=True) as connection:
+    maintenance = server.format(name="postgres").replace("+psycopg", "")
+    with psycopg.connect(maintenance, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield server.format(name=name)
+    with psycopg.connect(maintenance, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 

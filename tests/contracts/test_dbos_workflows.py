@@ -27,7 +27,7 @@ ENGINES = Path(__file__).with_name("engines.py")
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request, tmp_path):
     if request.param == "postgres":
-        return request.getfixturevalue("postgres_database")
+        return request.getfixturevalue("empty_postgres_database")
     return sqlite_url(tmp_path / "modelops.db").render_as_string(hide_password=False)
 
 
@@ -152,17 +152,19 @@ def test_whoever_knows_that_a_process_is_gone_need_not_wait(opens, tmp_path, jou
     assert ended(workflows, "one").result == [0, 1, 2]
 
 
-def test_a_frozen_process_holds_up_nobody_else(opens, postgres_database, tmp_path, journal):
-    first = Teller((f"{ENGINES}:open_engine", postgres_database, str(tmp_path)))
+def test_a_frozen_process_holds_up_nobody_else(opens, empty_postgres_database, tmp_path, journal):
+    first = Teller((f"{ENGINES}:open_engine", empty_postgres_database, str(tmp_path)))
     for story in ("locked", "free"):
         first.ask("start", "count", story, {"journal": str(journal.path), "steps": 4, "slow_s": 0.5})
     wait_for(lambda: len(journal.lines("begin")) == 4)
     os.kill(first.pid, signal.SIGSTOP)
-    with psycopg.connect(postgres_database.replace("+psycopg", "")) as connection:  # as if it was frozen while it wrote
+    with psycopg.connect(
+        empty_postgres_database.replace("+psycopg", "")
+    ) as connection:  # as if it was frozen while it wrote
         executor = "SELECT executor_id FROM dbos.workflow_status WHERE workflow_uuid = 'locked' FOR UPDATE"
         [(name,)] = connection.execute(executor).fetchall()
         connection.execute("SELECT 1 FROM leases WHERE name = %s FOR UPDATE", (f"executor:{name}",))
-        workflows = opens(postgres_database)
+        workflows = opens(empty_postgres_database)
         workflows.launch(WORKFLOWS)
         workflows.start("count", "own", {"journal": str(journal.path), "steps": 6, "slow_s": 0.5})
         assert ended(workflows, "own").result == list(range(6))
@@ -190,8 +192,8 @@ def test_a_crash_while_it_is_set_up(opens, database, tmp_path):
         assert ended(workflows, f"story-{number}").result["kept"] == number
 
 
-def test_the_database_crashes_in_the_middle(opens, postgres_database, postgres_away, journal):
-    workflows = opens(postgres_database)
+def test_the_database_crashes_in_the_middle(opens, empty_postgres_database, postgres_away, journal):
+    workflows = opens(empty_postgres_database)
     workflows.launch(WORKFLOWS)
     for story in ("one", "two", "three"):
         workflows.start("count", story, {"journal": str(journal.path), "steps": 15, "slow_s": 0.1})

@@ -15,7 +15,6 @@ from tests.journeys.cluster import ADMIN_KEY, Cluster
 
 from modelops.contracts.rest import Rest
 from modelops.sdk.client import Client
-from modelops.testing.platform import create_tables
 from modelops.testing.waiting import wait_for
 
 JOBS = 500
@@ -48,7 +47,6 @@ class Killer(threading.Thread):
 
 @pytest.mark.slow
 def test_each_job_runs_once_and_none_is_lost_whoever_is_killed(tmp_path, postgres_database):
-    create_tables(postgres_database)
     marks = tmp_path / "marks"
     cluster = Cluster(
         tmp_path, postgres_database, max_running_jobs="6", controller_interval_s="0.3", run_heartbeat_timeout_s="300"

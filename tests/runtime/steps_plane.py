@@ -41,7 +41,7 @@ class Plane:
 
     def __init__(self):
         self.artifacts, self.queue, self.reports, self.text, self.beats = {}, [], {}, {}, []
-        self.given, self.requests, self.stop = {}, [], set()
+        self.given, self.requests, self.stop, self.told = {}, [], set(), []
         self.over = self.away = False
         self.lock = threading.Condition()
         self.lease_s, self.number = 2.0, 0
@@ -109,9 +109,20 @@ class Plane:
         with self.lock:
             while not self.queue and not self.over and time.monotonic() < deadline:
                 self.lock.wait(0.05)
-            tasks, self.queue = self.queue[: said["most"]], self.queue[said["most"] :]
-            self.given.update({one["id"]: one for one in tasks})
-            return {"tasks": tasks, "over": self.over and not tasks}
+            return self.work(said["most"])
+
+    def work(self, most):
+        """Give up to so many steps, with the small values that they take."""
+        tasks, self.queue = self.queue[:most], self.queue[most:]
+        self.given.update({one["id"]: one for one in tasks})
+        refs = [
+            ref for one in tasks for refs in one["references"].values() for ref in ([refs] if "type" in refs else refs)
+        ]
+        small = {
+            ref["digest"] for ref in refs if ref["type"] == "json" and len(self.artifacts[ref["digest"]]) <= 16_384
+        }
+        contents = {digest: self.artifacts[digest].decode() for digest in small}
+        return {"tasks": tasks, "over": self.over and not tasks, "contents": contents}
 
     def beat(self, said):
         with self.lock:
@@ -126,9 +137,13 @@ class Plane:
         with self.lock:
             self.wrote(said["wrote"])
             for one in said["reports"]:
+                for name, text in one["contents"].items():
+                    assert len(text) <= 16_384
+                    one["outputs"][name] = {"type": "json", "digest": self.put(text.encode()), "size": len(text)}
                 self.reports.setdefault((one["step"], one["attempt"]), one)
+            self.told.append(len(said["reports"]))
             self.lock.notify_all()
-            return {"stop": []}
+            return {"stop": [], "work": self.work(said["most"]) | {"over": False}}
 
     def wrote(self, pieces):
         for piece in pieces:

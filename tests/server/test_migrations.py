@@ -15,7 +15,11 @@ from modelops.server.migrate import _config, current, head, upgrade
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request, tmp_path):
-    url = sqlite_url(tmp_path / "m.db") if request.param == "sqlite" else request.getfixturevalue("postgres_database")
+    url = (
+        sqlite_url(tmp_path / "m.db")
+        if request.param == "sqlite"
+        else request.getfixturevalue("empty_postgres_database")
+    )
     opened = Database(url)
     yield opened
     opened.close()

@@ -25,7 +25,7 @@ from modelops.server.membership import Membership
 from modelops.server.migrate import take_turn
 from modelops.server.platform import open_platform
 from modelops.server.probes import Probes
-from modelops.testing.platform import create_tables, running_platform
+from modelops.testing.platform import running_platform
 from modelops.testing.waiting import wait_for
 
 KEY = "mops_" + "a" * 43
@@ -33,7 +33,6 @@ KEY = "mops_" + "a" * 43
 
 @pytest.fixture
 def cluster(tmp_path, postgres_database):
-    create_tables(postgres_database)
     cluster = Cluster(tmp_path, postgres_database)
     yield cluster
     cluster.close()
@@ -68,7 +67,6 @@ def test_a_job_passes_through_all_three_kinds(cluster):
 def settings(tmp_path, postgres_database, monkeypatch):
     """Returns settings of a cluster's process; starting one leaves this process's log alone."""
     monkeypatch.setattr(processes, "configure", lambda **_: None)
-    create_tables(postgres_database)
 
     def load(home="home", **given):
         common = {"database": postgres_database, "secret_key": "s", "admin_key": KEY, "port": 0, "probe_port": 0}

@@ -87,8 +87,8 @@ def test_down_ends_it(tmp_path):
     assert platform.process.wait(timeout=10) == 0
 
 
-def test_it_runs_on_postgresql(tmp_path, postgres_database):
-    with platform_process(tmp_path / "home", database=postgres_database) as platform:
+def test_it_runs_on_postgresql(tmp_path, empty_postgres_database):
+    with platform_process(tmp_path / "home", database=empty_postgres_database) as platform:
         with platform.client() as client:
             client.identity.create_project("p")
             health = client.platform.get_health()

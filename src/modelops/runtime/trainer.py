@@ -21,6 +21,7 @@ from modelops.contracts import plugins
 from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.rest import Rest
 from modelops.contracts.schemas import Schema
+from modelops.contracts.trust import TrustLater
 from modelops.domains.experiments.schemas import RunStatus
 from modelops.domains.training.recipe import RECIPES, Recipe, outputs_of
 from modelops.domains.training.schemas import JobReport
@@ -43,7 +44,10 @@ def main() -> int:
     task = Task.model_validate(json.loads((folder / "job.json").read_text(encoding="utf-8")))
     token = (folder / "token").read_text(encoding="utf-8")
     http = httpx.Client(
-        base_url=os.environ["MODELOPS_URL"], headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT_S
+        base_url=os.environ["MODELOPS_URL"],
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=_TIMEOUT_S,
+        verify=TrustLater.new(),
     )
     rest = Rest(http, retry_for_s=RETRY_FOR_S)
     _end_on_sigterm(rest)

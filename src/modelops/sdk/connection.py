@@ -10,6 +10,7 @@ from modelops.contracts import plugins
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.rest import Rest
 from modelops.contracts.settings import Settings
+from modelops.contracts.trust import TrustLater
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def connect(settings: Settings) -> Rest:
             headers=headers(token, settings.project or (kept.project if kept else None)),
             timeout=httpx.Timeout(settings.request_timeout_s, connect=5.0),
             follow_redirects=False,
+            verify=TrustLater.new(),
         )
     )
 

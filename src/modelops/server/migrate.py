@@ -1,6 +1,7 @@
 """Migrations: Alembic scripts bring a database of any earlier version to the newest schema."""
 
 import tempfile
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def upgrade(database: Database) -> None:
     """
     try:
         with database.engine.connect() as connection:
-            if head() is not None and current(connection) == head():
+            if is_newest(connection):
                 return
         with database._writer.begin() as connection:
             take_turn(connection)
@@ -49,9 +50,15 @@ def _dialect(connection: Connection | Session) -> str:
     return (connection if isinstance(connection, Connection) else connection.get_bind()).dialect.name
 
 
+@cache
 def head() -> str | None:
     """Return the newest schema's version."""
     return ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+def is_newest(connection: Connection) -> bool:
+    """Tell whether a database has the newest schema."""
+    return head() is not None and current(connection) == head()
 
 
 def current(connection: Connection) -> str | None:

@@ -111,6 +111,16 @@ def facts():
 def pid():
     return os.getpid()
 
+def text(characters):
+    return "x" * characters
+
+def length(text):
+    return len(text)
+
+def waits(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+
 def nothing():
     pass
 
@@ -186,6 +196,41 @@ def test_values_pass_by_reference(plane, worker):
         ["a b.csv", 3],
         1225,
     ]
+
+
+def test_small_values_travel_with_the_messages_and_large_ones_by_themselves(plane, worker):
+    small = [plane.add("code:add", {"a": n}) for n in range(100)]
+    assert [plane.value(plane.ended(step)) for step in small] == list(range(1, 101))
+    many = plane.add("code:total", references={"values": [plane.ended(step)["outputs"]["result"] for step in small]})
+    assert plane.value(plane.ended(many)) == 5050
+    asked = [path.rsplit("/", 2)[-2] for path, _ in plane.requests]
+    assert asked.count("artifacts") == 1, "the code alone is fetched"
+    long = plane.add("code:text", {"characters": 16_383})
+    assert len(plane.value(plane.ended(long))) == 16_383
+    again = plane.add("code:length", references={"text": plane.ended(long)["outputs"]["result"]})
+    assert plane.value(plane.ended(again)) == 16_383
+    assert [path for path, _ in plane.requests].count("/v1/artifacts") == 1
+
+
+def test_tiny_steps_are_told_of_together_and_more_comes_with_the_answer(plane, worker):
+    plane.value(plane.ended(plane.add("code:add", {"a": 0})))
+    with plane.lock:
+        plane.told.clear()
+        plane.requests.clear()
+        steps = [plane.add("code:add", {"a": n}) for n in range(300)]
+    assert [plane.value(plane.ended(step)) for step in steps] == list(range(1, 301))
+    claims = sum(path.endswith("/claim") for path, _ in plane.requests)
+    assert len(plane.told) + claims < 100, (plane.told, claims)
+
+
+def test_a_step_whose_process_is_killed_is_lost_and_did_not_fail(plane, worker, tmp_path):
+    victim = plane.add("code:waits", {"path": str(tmp_path / "pid")})
+    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), within_s=30)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    report = plane.ended(victim)
+    assert (report["lost"], report["hopeless"]) == (True, False)
+    assert "SIGKILL" in report["failure"]
+    assert plane.value(plane.ended(plane.add("code:add", {"a": 1}))) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What data does. Context first, one verb a function; the edge commits."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -101,6 +101,11 @@ def add_artifact(ctx: Context, digest: str, size: int, media_type: str) -> Artif
     return _artifact(row)
 
 
+def add_artifacts(ctx: Context, sizes: Mapping[str, int], media_type: str) -> dict[str, Artifact]:
+    """Record that the project holds stored blobs, given as sizes in bytes by digest: `add_artifact` of many at once."""
+    return {digest: add_artifact(ctx, digest, sizes[digest], media_type) for digest in sorted(sizes)}
+
+
 def get_artifact(ctx: Context, digest: str) -> Artifact:
     """Return what is known of an artifact."""
     ctx.require("artifacts.read")
@@ -114,13 +119,7 @@ def require_artifacts(ctx: Context, digests: Iterable[str], *, lock: bool = Fals
         NotFound: the project does not hold all of them; the error names the missing.
     """
     wanted = list(dict.fromkeys(digests))
-    found: dict[str, Artifact] = {}
-    for start in range(0, len(wanted), _AT_ONCE):
-        part = wanted[start : start + _AT_ONCE]
-        query = select(ArtifactRow).where(ArtifactRow.project_id == ctx.project_id, ArtifactRow.digest.in_(part))
-        if lock:
-            query = query.with_for_update(read=True, key_share=True)
-        found |= {row.digest: _artifact(row) for row in ctx.session.scalars(query)}
+    found = find_artifacts(ctx, wanted, lock=lock)
     missing = [digest for digest in wanted if digest not in found]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -130,6 +129,23 @@ def require_artifacts(ctx: Context, digests: Iterable[str], *, lock: bool = Fals
             extra={"missing": missing[:100]},
         )
     return {digest: found[digest] for digest in wanted}
+
+
+def find_artifacts(ctx: Context, digests: Iterable[str], *, lock: bool = False) -> dict[str, Artifact]:
+    """Return those artifacts, by digest, that the project holds (for the domains above).
+
+    Args:
+        lock: Whether rows will refer to them: until these are committed, no deletion comes between.
+    """
+    wanted = list(dict.fromkeys(digests))
+    found: dict[str, Artifact] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        part = wanted[start : start + _AT_ONCE]
+        query = select(ArtifactRow).where(ArtifactRow.project_id == ctx.project_id, ArtifactRow.digest.in_(part))
+        if lock:
+            query = query.with_for_update(read=True, key_share=True)
+        found |= {row.digest: _artifact(row) for row in ctx.session.scalars(query)}
+    return found
 
 
 def hold_artifacts(ctx: Context, digests: Iterable[str]) -> dict[str, Artifact]:

@@ -1,7 +1,7 @@
 """Steps that may begin: made ready for a worker, taken from the cache, or carried out by the platform itself."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,11 @@ from modelops.contracts.schemas import Json
 from modelops.domains.pipelines.caching import cache_key, find_cached
 from modelops.domains.pipelines.document import JobWork, PipelineDocument, StepSpec
 from modelops.domains.pipelines.ending import fail, succeed
-from modelops.domains.pipelines.inputs import Inputs, resolve
+from modelops.domains.pipelines.inputs import Inputs, each_ref, resolve
 from modelops.domains.pipelines.planning import Beginning
 from modelops.domains.pipelines.rows import hold
 from modelops.domains.pipelines.rules import kind_of
-from modelops.domains.pipelines.schemas import RunState, StepState, ValueRef
+from modelops.domains.pipelines.schemas import RunState, StepState
 from modelops.domains.pipelines.tables import PipelineRunRow, PipelineStepRow
 from modelops.domains.training import service as training
 from modelops.domains.training.schemas import JobCreate, Resources
@@ -50,7 +50,7 @@ def digests_to_read(
         found |= {digest for digest, _ in inputs.items.values()}
         if kind_of(document.steps[item.step]) in ("job", "notify"):
             for refs in inputs.references.values():
-                found |= {ref.digest for ref in _each(refs) if ref.digest is not None and ref.type == "json"}
+                found |= {ref.digest for ref in each_ref(refs) if ref.digest is not None and ref.type == "json"}
     return found
 
 
@@ -223,13 +223,9 @@ def _values(inputs: Inputs, read: Mapping[str, Json]) -> dict[str, Json] | None:
     values = {**inputs.values, **items}
     for name, refs in inputs.references.items():
         told = []
-        for ref in _each(refs):
+        for ref in each_ref(refs):
             if ref.type == "json" and ref.digest not in read:
                 return None
             told.append(read[ref.digest] if ref.type == "json" and ref.digest else ref.model_version_id or ref.digest)
         values[name] = told if isinstance(refs, list) else told[0]
     return values
-
-
-def _each(refs: ValueRef | list[ValueRef]) -> Iterable[ValueRef]:
-    return refs if isinstance(refs, list) else [refs]

@@ -1,45 +1,31 @@
 """Workers take steps up, and say that they are at them still."""
 
 import time
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
-from modelops.contracts.errors import MLOpsError, NotFound, PermissionDenied
-from modelops.contracts.ports import BlobStore
-from modelops.contracts.schemas import Json
-from modelops.domains.pipelines.document import PipelineDocument
-from modelops.domains.pipelines.ending import fail, give_back
-from modelops.domains.pipelines.inputs import Inputs, resolve
+from modelops.contracts.errors import NotFound, PermissionDenied
+from modelops.domains.pipelines.ending import give_back
 from modelops.domains.pipelines.logs import write_logs
-from modelops.domains.pipelines.rows import document_of, find_run
+from modelops.domains.pipelines.rows import find_run
 from modelops.domains.pipelines.schemas import (
     RunState,
     StepBeat,
     StepClaim,
     StepOrders,
     StepState,
-    StepTask,
     StepWork,
 )
 from modelops.domains.pipelines.tables import PipelineRunRow, PipelineStepRow, PipelineWorkerRow
-from modelops.domains.pipelines.values import read_json
+from modelops.domains.pipelines.taking import handed, take
 from modelops.domains.pipelines.waking import Wakes, ends_of, wake, work_of
 from modelops.kernel.context import Context
 from modelops.kernel.scope import Scope
 
 _LOOK_EVERY_S = 1.0
 _FINAL = tuple(state for state in StepState if state.final)
-
-
-@dataclass
-class _Taken:
-    """A step that was claimed, and the items of its inputs that are still to be read."""
-
-    task: StepTask
-    items: dict[str, tuple[str, int]]
 
 
 async def claim_steps(scope: Scope, run: str, body: StepClaim) -> StepWork:
@@ -128,13 +114,9 @@ def _claim(scope: Scope, run: str, body: StepClaim) -> StepWork | None:
         row = worked_run(ctx, run)
         worker = _worker(ctx, row, body.worker)
         worker.heard_at = worker.heard_at or ctx.clock.now()
-        taken = _take(ctx, row, worker, body.most)
-    tasks = []
-    for each in taken:
-        task = _with_items(scope, run, each)
-        if task is not None:
-            tasks.append(task)
-    return StepWork(tasks=tasks, over=False) if tasks else None
+        taken = take(ctx, row, worker, body.most)
+    work = handed(scope, run, taken)
+    return work if work.tasks else None
 
 
 def _worker(ctx: Context, run: PipelineRunRow, name: str) -> PipelineWorkerRow:
@@ -163,126 +145,3 @@ def _is_over(ctx: Context, run: PipelineRunRow, queue: str) -> bool:
         PipelineStepRow.run_id == run.id, PipelineStepRow.queue == queue, PipelineStepRow.state.not_in(_FINAL)
     )
     return ctx.session.scalars(left.limit(1)).first() is None
-
-
-def _take(ctx: Context, run: PipelineRunRow, worker: PipelineWorkerRow, most: int) -> list[_Taken]:
-    """Claim steps in one statement, and say what each takes."""
-    document = document_of(ctx, run.version_id)
-    now = ctx.clock.now()
-    _revive(ctx, run, worker.queue, now)
-    lease_s = ctx.settings.step_lease_s
-    free = (
-        select(PipelineStepRow.id)
-        .where(
-            PipelineStepRow.run_id == run.id,
-            PipelineStepRow.state == StepState.READY,
-            PipelineStepRow.queue == worker.queue,
-        )
-        .order_by(PipelineStepRow.place)
-        .limit(_share(ctx, run, document, worker.queue, most))
-        .with_for_update(skip_locked=True)
-        .cte("free")  # read once: a subquery might be read again for each row, and claim more than it may
-    )
-    open_run = select(PipelineRunRow.id).where(PipelineRunRow.id == run.id, PipelineRunRow.state == RunState.RUNNING)
-    claim = (
-        update(PipelineStepRow)
-        .where(PipelineStepRow.id.in_(select(free.c.id)), open_run.exists())
-        .values(
-            state=StepState.RUNNING,
-            attempt=PipelineStepRow.attempt + 1,
-            worker=worker.id,
-            started_at=now,
-            reason=None,
-            not_before=None,
-            lease_expires_at=now + timedelta(seconds=lease_s),
-        )
-        .returning(
-            PipelineStepRow.id,
-            PipelineStepRow.key,
-            PipelineStepRow.step,
-            PipelineStepRow.index,
-            PipelineStepRow.attempt,
-            PipelineStepRow.place,
-        )
-        .execution_options(synchronize_session=False)
-    )
-    rows = sorted(ctx.session.execute(claim).all(), key=lambda row: row[-1])
-    found = resolve(ctx, run, document, [(step, index) for _, _, step, index, _, _ in rows])
-    return [
-        _Taken(_task(document, run, inputs, step_id, key, step, attempt, lease_s), inputs.items)
-        for (step_id, key, step, _, attempt, _), inputs in zip(rows, found, strict=True)
-    ]
-
-
-def _task(
-    document: PipelineDocument,
-    run: PipelineRunRow,
-    inputs: Inputs,
-    step_id: str,
-    key: str,
-    step: str,
-    attempt: int,
-    lease_s: float,
-) -> StepTask:
-    spec = document.steps[step]
-    return StepTask(
-        id=step_id,
-        key=key,
-        attempt=attempt,
-        function=spec.run.function if spec.run is not None else "",
-        inputs=inputs.values,
-        references=inputs.references,
-        outputs=spec.outputs,
-        timeout_s=spec.timeout_s,
-        resources=spec.resources,
-        idempotency_key=f"{run.id}:{key}",
-        lease_s=lease_s,
-    )
-
-
-def _revive(ctx: Context, run: PipelineRunRow, queue: str, now: datetime) -> None:
-    """Make steps ready again whose time to wait after a failure is over."""
-    ctx.session.execute(
-        update(PipelineStepRow)
-        .where(
-            PipelineStepRow.run_id == run.id,
-            PipelineStepRow.state == StepState.RETRYING,
-            PipelineStepRow.queue == queue,
-            PipelineStepRow.not_before <= now,
-        )
-        .values(state=StepState.READY)
-        .execution_options(synchronize_session=False)
-    )
-
-
-def _share(ctx: Context, run: PipelineRunRow, document: PipelineDocument, queue: str, most: int) -> int:
-    """Return how many steps one worker may take at once: few ready ones are left for the others."""
-    if most == 1:
-        return 1
-    ready = select(PipelineStepRow.id).where(
-        PipelineStepRow.run_id == run.id, PipelineStepRow.state == StepState.READY, PipelineStepRow.queue == queue
-    )
-    counted = ctx.session.scalar(select(func.count()).select_from(ready.limit(most * document.workers).subquery())) or 0
-    return max(1, min(most, -(-counted // document.workers)))
-
-
-def _with_items(scope: Scope, run: str, taken: _Taken) -> StepTask | None:
-    """Return a task with the items read that its inputs are; where they cannot be, the attempt has failed."""
-    if not taken.items:
-        return taken.task
-    store: BlobStore = scope.place.ports[BlobStore]
-    try:
-        items: dict[str, Json] = {}
-        for name, (digest, index) in taken.items.items():
-            whole = read_json(store, digest)
-            items[name] = whole[index] if isinstance(whole, list) else None
-    except MLOpsError as wrong:
-        with scope.place.work(scope.actor) as ctx:
-            row = ctx.session.get(PipelineStepRow, taken.task.id, with_for_update=True)
-            owner = find_run(ctx, run)
-            if row is not None and (row.state, row.attempt) == (StepState.RUNNING, taken.task.attempt):
-                spec = document_of(ctx, owner.version_id).steps[row.step]
-                fail(ctx, owner, spec, row, f"Its item cannot be read: {wrong.detail}")
-                wake(ctx, ends_of(run))
-        return None
-    return taken.task.model_copy(update={"inputs": {**taken.task.inputs, **items}})

@@ -48,6 +48,11 @@ def resolve(
     ]
 
 
+def each_ref(refs: ValueRef | list[ValueRef]) -> list[ValueRef]:
+    """Return the references of an input: several where it takes a fan-out's outputs."""
+    return refs if isinstance(refs, list) else [refs]
+
+
 def deciding(document: PipelineDocument) -> dict[str, set[str]]:
     """Return the outputs, by step, that conditions and lists depend on."""
     found: dict[str, set[str]] = {}

@@ -10,6 +10,10 @@ from modelops.domains.pipelines.schemas import RunState, StepState, ValueRef
 MOST_LOST = 10
 """So many workers may vanish under a step; then it is taken for what makes them vanish."""
 
+FREE_KILLS = 2
+"""So many times a step whose process is killed is tried again as if its worker had vanished; then that is the step's failure: it
+may be what has the system kill it."""
+
 MOST_DECIDING_BYTES = 16 * 1024**2
 """The size of a JSON output that a condition or a list depends on, at most."""
 

@@ -8,6 +8,9 @@ from pydantic import Field
 from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Tags, Text, UtcTime
 from modelops.domains.pipelines.document import Code, FieldName, PipelineDocument, StepResources, ValueType
 
+MOST_CONTENT_BYTES = 16 * 1024
+"""The size of a JSON value that travels with the messages of workers; larger ones are sent and fetched by themselves."""
+
 
 class PipelineCreate(Schema):
     """A pipeline's document; the same document twice is the same version, a changed one is the next version."""
@@ -210,10 +213,14 @@ class StepTask(Schema):
 
 
 class StepWork(Schema):
-    """What a worker is given. `over`: the run wants no worker any more, and it may end."""
+    """What a worker is given. `over`: the run wants no worker any more, and it may end.
+
+    `contents` holds small JSON values that the tasks refer to, by digest; the worker need not fetch these.
+    """
 
     tasks: list[StepTask]
     over: bool
+    contents: dict[str, str] = {}
 
 
 class StepOutput(Schema):
@@ -235,28 +242,38 @@ class StepBeat(Schema):
 
 
 class StepOrders(Schema):
-    """Which of them must stop: cancelled, timed out, or given to another worker."""
+    """Which of them must stop: cancelled, timed out, or given to another worker; and what was asked for with reports."""
 
     stop: list[str]
+    work: StepWork = StepWork(tasks=[], over=False)
 
 
 class StepReport(Schema):
-    """How an attempt ended: `outputs`, or a `failure` and whether trying again is in vain."""
+    """How an attempt ended: what it gave, or a `failure` and whether trying again is in vain, or `lost`: no fault of the step.
+
+    What it gave lies in the store (`outputs`), or is a small JSON value that comes along as text (`contents`) and is put there.
+    """
 
     step: str
     attempt: int
     outputs: dict[str, ValueRef] = {}
+    contents: dict[str, Annotated[str, Field(max_length=MOST_CONTENT_BYTES)]] = {}
     failure: Text | None = None
     hopeless: bool = False
+    lost: bool = False
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
 
 
 class StepReports(Schema):
-    """How attempts ended; those that were given to another worker meanwhile are passed over. The answer is `StepOrders`."""
+    """How attempts ended; those that were given to another worker meanwhile are passed over. The answer is `StepOrders`.
+
+    With them, up to `most` more steps may be asked for: those that are there at once.
+    """
 
     worker: Key
     reports: Annotated[list[StepReport], Field(min_length=1, max_length=64)]
+    most: Annotated[int, Field(ge=0, le=64)] = 0
     wrote: Annotated[list[StepOutput], Field(max_length=256)] = []
 
 

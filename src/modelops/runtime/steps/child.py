@@ -18,9 +18,10 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Ending:
-    """How a runner's process ended, and what it used in all."""
+    """How a runner's process ended, and what it used in all. `killed`: by SIGKILL, which no step's own mistake brings."""
 
     sentence: str
+    killed: bool
     cpu_seconds: float
     peak_memory_bytes: int
 
@@ -120,7 +121,9 @@ class Child:
             if pid:
                 self._process.returncode = code = os.waitstatus_to_exitcode(status)
                 unit = 1 if sys.platform == "darwin" else 1024
-                self._ending = Ending(_sentence(code), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+                self._ending = Ending(
+                    _sentence(code), code == -signal.SIGKILL, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit
+                )
         return self._ending
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,7 +30,26 @@ class Held:
     @property
     def is_heavy(self) -> bool:
         """Tell whether what it returned takes its time to be sent."""
-        return any("path" in one for one in (self.said or {}).get("outputs", {}).values())
+        return any("path" in one for one in self._outputs)
+
+    @property
+    def characters(self) -> int:
+        """Return how long what it returned is, of what comes along with its report."""
+        return sum(len(one.get("content", "")) for one in self._outputs)
+
+    @property
+    def _outputs(self) -> list[dict[str, Any]]:
+        return list((self.said or {}).get("outputs", {}).values())
+
+
+MOST_REPORTS = 64
+"""In one message."""
+
+_LINGER_S = 0.1
+"""For so long the end of a quick step may wait for those of others, to be told with them."""
+
+_MOST_CHARACTERS = 1024**2
+"""Of what comes along with one report."""
 
 
 class Desk:
@@ -52,6 +72,7 @@ class Desk:
         self._returned: list[tuple[str, int]] = []
         self._stopped: set[tuple[str, int]] = set()
         self._over = False
+        self._asking = False  # a report is on its way that asks for more
         self._number = 0
         for end in (self.alarm, self._bell):
             end.setblocking(False)
@@ -70,11 +91,15 @@ class Desk:
     # What is claimed.
 
     def wait_for_hunger(self) -> tuple[int, bool]:
-        """Wait until more is to be claimed; return how many steps, and whether nothing else is in hand."""
+        """Wait until more is to be claimed that no report asks for; return how many, and whether nothing else is in hand."""
         with self._changed:
-            while self._waiting or (self._running is not None and not self.pace.is_quick):
+            while not self._is_hungry or self._asking or any(not held.is_heavy for held in self._ended):
                 self._changed.wait()
             return self.pace.most, not self._held
+
+    @property
+    def _is_hungry(self) -> bool:
+        return not self._waiting and (self._running is None or self.pace.is_quick)
 
     def take(self, task: StepTask) -> Held:
         """Hold a step that was claimed."""
@@ -106,7 +131,8 @@ class Desk:
             if self._running is not None or not self._waiting:
                 return None
             self._running = self._waiting.popleft()
-            self._changed.notify_all()
+            if not self._waiting:
+                self._changed.notify_all()
             return self._running
 
     def is_stopped(self, held: Held) -> bool:
@@ -120,7 +146,8 @@ class Desk:
             if self._running is held:
                 self._running = None
             self._ended.append(held)
-            self._changed.notify_all()
+            if len(self._ended) == 1 or self._is_due:
+                self._changed.notify_all()
 
     def give_back(self) -> None:
         """Let others have what was claimed here and has not begun."""
@@ -135,15 +162,36 @@ class Desk:
 
     # What is told.
 
-    def wait_for_ended(self, most: int) -> list[Held]:
-        """Wait for steps that have ended; what takes its time to be sent comes alone."""
+    def wait_for_ended(self) -> tuple[list[Held], int]:
+        """Wait for steps that have ended, quick ones for others to be told with them; what takes its time to be sent comes
+        alone. Returns them, and how many more are to be asked for with the report: `asked` is called when these are here."""
         with self._changed:
-            while not self._ended:
-                self._changed.wait()
+            until = None
+            while not self._ended or not (self._is_due or (until is not None and time.monotonic() >= until)):
+                until = (until or time.monotonic() + _LINGER_S) if self._ended else None
+                self._changed.wait(None if until is None else max(0.0, until - time.monotonic()))
             batch = [self._ended.popleft()]
-            while self._ended and len(batch) < most and not (batch[0].is_heavy or self._ended[0].is_heavy):
+            characters = batch[0].characters
+            while self._ended and len(batch) < MOST_REPORTS and not (batch[0].is_heavy or self._ended[0].is_heavy):
+                characters += self._ended[0].characters
+                if characters > _MOST_CHARACTERS:
+                    break
                 batch.append(self._ended.popleft())
-            return batch
+            if batch[0].is_heavy or not self._is_hungry or self._asking or self._over:
+                return batch, 0
+            self._asking = True
+            return batch, self.pace.most
+
+    @property
+    def _is_due(self) -> bool:
+        """Tell whether what has ended is to be told now: nothing is left to begin, or it is much, or takes its time."""
+        return not (self.pace.is_quick and self._waiting) or len(self._ended) >= MOST_REPORTS or self._ended[0].is_heavy
+
+    def asked(self) -> None:
+        """Note that what was asked for with a report is here, or that there was none."""
+        with self._changed:
+            self._asking = False
+            self._changed.notify_all()
 
     def settle(self, batch: list[Held]) -> list[StepTask]:
         """Let go of steps that were reported, and return the tasks in hand still."""

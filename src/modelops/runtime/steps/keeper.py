@@ -64,16 +64,19 @@ class Keeper:
         store: For values.
         folder: For what the steps leave.
         steps: In what the steps run.
+        runner: The first runner, where it was started before.
     """
 
-    def __init__(self, worker: WorkerTask, wire: Wire, store: Store, folder: Path, steps: Steps) -> None:
+    def __init__(
+        self, worker: WorkerTask, wire: Wire, store: Store, folder: Path, steps: Steps, runner: Child | None = None
+    ) -> None:
         self._run_id = worker.run_id
         self._folder = folder
         self._steps = steps
         self._desk = Desk(folder)
         self._outputs = Outputs()
         self._speaker = Speaker(worker.worker, worker.run_id, wire, store, self._desk, self._outputs, steps.flaw)
-        self._child: Child | None = None
+        self._child = runner
         self._cpu_before = 0.0
         self._false_starts = 0
         self._current: _Run | None = None
@@ -84,7 +87,8 @@ class Keeper:
         signal.set_wakeup_fd(self._desk.bell, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._end)
-        self._renew()
+        if self._child is None:
+            self._renew()
         self._speaker.start()
         try:
             while not (self._told_to_end or self._desk.failure or self._desk.is_done):
@@ -205,6 +209,7 @@ class Keeper:
             {
                 "failure": run.cause or sentence,
                 "hopeless": not child.ready,
+                "lost": child.ready and ending.killed and run.cause is None,
                 "cpu_seconds": max(0.0, ending.cpu_seconds - self._cpu_before),
                 "peak_memory_bytes": max(run.peak, ending.peak_memory_bytes),
             },

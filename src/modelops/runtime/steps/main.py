@@ -1,62 +1,34 @@
-"""A worker from its start to its end."""
+"""A worker's start: its runner comes up while the keeper's own modules are loaded, which take longer than all the rest."""
 
+import json
 import os
 import sys
-import traceback
 from pathlib import Path
 
-import httpx
-
-from modelops.contracts.errors import MLOpsError, Unauthenticated
-from modelops.contracts.rest import Rest
-from modelops.domains.pipelines.schemas import WorkerTask
-from modelops.runtime.steps.keeper import Keeper, Steps
-from modelops.runtime.steps.store import Store
-from modelops.runtime.steps.wire import Wire
-from modelops.runtime.transfers import PatientData
-
-RETRY_FOR_S = 600.0
-"""For how long the platform may be away."""
-
-_TIMEOUT_S = 60.0
+from modelops.runtime.steps.child import Child
+from modelops.runtime.steps.code import cached, unpack
 
 
 def main() -> int:
     """Run the worker whose files lie in `MODELOPS_WORKDIR`, and return the exit code."""
     folder = Path(os.environ["MODELOPS_WORKDIR"]).absolute()
-    worker = WorkerTask.model_validate_json((folder / "steps.json").read_bytes())
-    token = (folder / "token").read_text(encoding="utf-8")
-    http = httpx.Client(
-        base_url=os.environ["MODELOPS_URL"], headers={"Authorization": f"Bearer {token}"}, timeout=_TIMEOUT_S
-    )
-    rest = Rest(http, retry_for_s=RETRY_FOR_S)
-    cache = Path(os.environ.get("MODELOPS_CACHE") or folder / "cache").absolute()
-    store = Store(PatientData(rest), folder / "values", cache / "code")
-    steps = _prepare(worker, store, folder)
-    return Keeper(worker, Wire(rest), store, folder, steps).run()
+    archives = Path(os.environ.get("MODELOPS_CACHE") or folder / "cache").absolute() / "code"
+    runner = _early(folder, archives)
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]  # httpx's own command, whose import takes as long again
+    from modelops.runtime.steps.worker import work
+
+    return work(folder, archives, runner)
 
 
-def _prepare(worker: WorkerTask, store: Store, folder: Path) -> Steps:
-    """Bring the code of the steps here, and build the environment they are to run in. What is wrong with these is told of
-    each step that asks for them."""
-    if worker.code is None:
-        return Steps(sys.executable, [])
+def _early(folder: Path, archives: Path) -> Child | None:
+    """Start the runner, where that needs nothing from the platform; None where it does, or is not to be had so."""
     try:
-        path = [store.unpack_code(worker.code.digest, folder / "code")]
-        if worker.code.requirements is None:
-            return Steps(sys.executable, path)
-        from modelops.runtime.environments import INDEX, WHERE, Environments
-
-        lock = store.read(worker.code.requirements)
-        place = Environments(Path(os.environ[WHERE]), index=os.environ.get(INDEX))
-        return Steps(str(place.use(lock, _tell)), path)
-    except Unauthenticated:
-        raise
-    except (MLOpsError, OSError) as wrong:
-        traceback.print_exc()
-        return Steps(sys.executable, [], flaw=str(wrong))
-
-
-def _tell(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+        code = json.loads((folder / "steps.json").read_bytes()).get("code")
+        if code is None:
+            return Child(sys.executable, [], folder)
+        archive = cached(archives, code["digest"])
+        if archive is None or code["requirements"] is not None:
+            return None
+        return Child(sys.executable, [unpack(archive, folder / "code")], folder)
+    except Exception:  # whatever it is, it is met again, and told of, on the longer way
+        return None

@@ -3,19 +3,26 @@ away."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from modelops.contracts.errors import MLOpsError, NotFound, Unauthenticated
-from modelops.domains.pipelines.schemas import StepBeat, StepClaim, StepReport, StepReports, StepTask, ValueRef
+from modelops.domains.pipelines.schemas import (
+    StepBeat,
+    StepClaim,
+    StepReport,
+    StepReports,
+    StepTask,
+    StepWork,
+    ValueRef,
+)
 from modelops.runtime.steps.desk import Desk, Held
 from modelops.runtime.steps.output import Outputs
-from modelops.runtime.steps.store import Store, remove_folder
+from modelops.runtime.steps.store import Store, is_small, remove_folder
 from modelops.runtime.steps.wire import Wire
 
 _CLAIM_S = 10.0
 _CLAIM_AHEAD_S = 0.5
-_MOST_REPORTS = 64
 _BEAT_S = 1.0
 _FIRST_LEASE_S = 10.0
 _REASON = 4_000
@@ -70,37 +77,45 @@ class Speaker:
             most, idle = self._desk.wait_for_hunger()
             wait_s = _CLAIM_S if idle else _CLAIM_AHEAD_S
             work = self._wire.claim(self._run, StepClaim(worker=self._name, most=most, wait_s=wait_s))
-            for held in [self._desk.take(task) for task in work.tasks]:
-                self._lease_s = held.task.lease_s
-                self._fetch(held)
+            self._take(work)
             if work.over and not work.tasks:
                 self._desk.end()
                 return
 
-    def _fetch(self, held: Held) -> None:
+    def _take(self, work: StepWork) -> None:
+        for held in [self._desk.take(task) for task in work.tasks]:
+            self._lease_s = held.task.lease_s
+            self._fetch(held, work.contents)
+
+    def _fetch(self, held: Held, contents: Mapping[str, str]) -> None:
         if self._flaw is not None:
             self._desk.finish(held, {"failure": self._flaw, "hopeless": True})
             return
         try:
-            held.references = self._store.fetch(held.task)
+            held.references = self._store.fetch(held.task, contents)
         except (MLOpsError, OSError) as wrong:
             self._desk.finish(held, {"failure": f"An input is not to be had: {wrong}"})
         else:
             self._desk.offer(held)
 
     def _report(self) -> None:
-        """Send what ended steps returned, and tell of them; of many at once, where they end quickly."""
+        """Send what ended steps returned, and tell of them; of many at once, where they end quickly. What is to be done next
+        comes with the answer."""
         while True:
-            batch = self._desk.wait_for_ended(_MOST_REPORTS)
+            batch, most = self._desk.wait_for_ended()
             reports = [self._reported(held) for held in batch]
             attempts = {held.attempt for held in batch}
             while len(wrote := self._outputs.pending(attempts)) > 1:
                 self._wire.beat(self._run, StepBeat(worker=self._name, attempts=self._desk.roll_call(), wrote=wrote))
                 self._outputs.sent(wrote)
-            self._wire.report(self._run, StepReports(worker=self._name, reports=reports, wrote=wrote))
+            told = StepReports(worker=self._name, reports=reports, wrote=wrote, most=most)
+            orders = self._wire.report(self._run, told)
             for held in batch:
                 self._outputs.forget(held.attempt)
             self._trim(self._desk.settle(batch))
+            self._take(orders.work)
+            if most:
+                self._desk.asked()
 
     def _trim(self, tasks: list[StepTask]) -> None:
         with suppress(OSError):  # the other thread may be at it, too
@@ -109,22 +124,30 @@ class Speaker:
     def _reported(self, held: Held) -> StepReport:
         said = held.said or {}
         outputs: dict[str, ValueRef] = {}
+        contents: dict[str, str] = {}
         failure = said.get("failure")
         if failure is None:
+            contents = {name: one["content"] for name, one in said["outputs"].items() if is_small(one)}
             try:
-                outputs = {name: self._store.send(one, held.folder) for name, one in said["outputs"].items()}
+                outputs = {
+                    name: self._store.send(one, held.folder)
+                    for name, one in said["outputs"].items()
+                    if name not in contents
+                }
             except (NotFound, Unauthenticated):
                 raise  # the run is over
             except (MLOpsError, OSError) as wrong:
-                outputs, failure = {}, f"An output could not be stored: {wrong}"
+                outputs, contents, failure = {}, {}, f"An output could not be stored: {wrong}"
         if held.folder.exists():
             remove_folder(held.folder)
         return StepReport(
             step=held.task.id,
             attempt=held.task.attempt,
             outputs=outputs,
+            contents=contents,
             failure=None if failure is None else failure.replace("\0", "")[:_REASON],
             hopeless=bool(said.get("hopeless")),
+            lost=bool(said.get("lost")),
             cpu_seconds=said.get("cpu_seconds"),
             peak_memory_bytes=said.get("peak_memory_bytes"),
         )

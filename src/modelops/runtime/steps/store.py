@@ -3,9 +3,7 @@
 import hashlib
 import os
 import shutil
-import tarfile
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from typing import Any
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.data.client import Data
 from modelops.domains.pipelines.document import ValueType
-from modelops.domains.pipelines.schemas import StepTask, ValueRef
+from modelops.domains.pipelines.schemas import MOST_CONTENT_BYTES, StepTask, ValueRef
+from modelops.runtime.steps.code import DamagedArchive, cached, unpack
 
 MOST_BYTES = 8 * 1024**3
 """Of values that are kept for later steps; more is let go of between steps."""
@@ -44,30 +43,33 @@ class Store:
         Raises:
             InvalidInput: it is no archive of code.
         """
-        import zstandard
-
-        archive = self._archives / digest.removeprefix("sha256:")
-        if not archive.is_file() or _digest_of(archive) != digest:
+        archive = cached(self._archives, digest)
+        if archive is None:
+            archive = self._archives / digest.removeprefix("sha256:")
             self._archives.mkdir(parents=True, exist_ok=True)
             self._data.download_artifact(digest, archive)
-        partial = Path(tempfile.mkdtemp(dir=to.parent, prefix=".code-"))
         try:
-            with archive.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-                with tarfile.open(fileobj=stream, mode="r|") as tar:
-                    tar.extractall(partial, filter="data")
-        except (tarfile.TarError, zstandard.ZstdError, EOFError) as wrong:
+            return unpack(archive, to)
+        except DamagedArchive as wrong:
             raise InvalidInput(f"The pipeline's code '{digest}' is no archive: {wrong}.") from wrong
-        os.replace(partial, to)
-        return to
 
     def read(self, digest: str) -> bytes:
         """Return a small artifact's content."""
         return self._data.download_artifact(digest)
 
-    def fetch(self, task: StepTask) -> dict[str, Any]:
-        """Bring what a task takes by reference here, and return for each where it lies, as `values.load_input` reads it."""
+    def fetch(self, task: StepTask, contents: Mapping[str, str]) -> dict[str, Any]:
+        """Bring what a task takes by reference here, and return for each where it lies, as `values.load_input` reads it.
+
+        Args:
+            contents: Small values that came with the task, by digest.
+        """
+
+        def local(one: ValueRef) -> dict[str, Any]:
+            content = contents.get(one.digest or "")
+            return self._local(one) if content is None else {"type": one.type.value, "content": content}
+
         return {
-            name: [self._local(one) for one in reference] if isinstance(reference, list) else self._local(reference)
+            name: [local(one) for one in reference] if isinstance(reference, list) else local(reference)
             for name, reference in task.references.items()
         }
 
@@ -75,7 +77,7 @@ class Store:
         """Store an output that a step returned, as `values.dump_outputs` tells of it, and return where it lies.
 
         Args:
-            said: The output.
+            said: The output; a small value is none for here, but travels with its report (`is_small`).
             folder: The attempt's own: a file that lies in it is kept for later steps here.
         """
         kind = ValueType(said["type"])
@@ -137,6 +139,11 @@ class Store:
         return self._folder / digest.removeprefix("sha256:")
 
 
+def is_small(said: Mapping[str, Any]) -> bool:
+    """Tell whether an output, as `values.dump_outputs` tells of it, travels with the report of its step."""
+    return "content" in said and len(said["content"].encode()) <= MOST_CONTENT_BYTES
+
+
 _MEDIA_TYPES = {
     ValueType.JSON: "application/json",
     ValueType.ARROW: "application/vnd.apache.arrow.file",
@@ -154,8 +161,3 @@ def _references(task: StepTask) -> list[ValueRef]:
     for reference in task.references.values():
         found += reference if isinstance(reference, list) else [reference]
     return found
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

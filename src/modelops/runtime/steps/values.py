@@ -41,7 +41,8 @@ def load_input(reference: Any, wanted: Any, context: StepContext) -> Any:
     """Return a value that was passed by reference, or the list of them.
 
     Args:
-        reference: `{"type", "path", "filename", "model_version_id"}`, or a list of these.
+        reference: `{"type", "path", "filename", "model_version_id"}`, of a small JSON value `{"type", "content"}`, or a list
+            of these.
         wanted: The annotation of the parameter; of a list's items it is the one within `list[…]`.
         context: The step's.
     """
@@ -50,7 +51,8 @@ def load_input(reference: Any, wanted: Any, context: StepContext) -> Any:
         return [load_input(one, arguments[0] if len(arguments) == 1 else None, context) for one in reference]
     kind = reference["type"]
     if kind == "json":
-        return shaped(json.loads(Path(reference["path"]).read_bytes()), wanted)
+        content = reference["content"] if "content" in reference else Path(reference["path"]).read_bytes()
+        return shaped(json.loads(content), wanted)
     if kind == "file":
         return _named(Path(reference["path"]), reference["filename"], context)
     if kind == "arrow":

@@ -6,16 +6,18 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelops.contracts.errors import InvalidInput
-from modelops.domains.data.client import Data
 from modelops.domains.pipelines.checking import InvalidPipeline, check_document
 from modelops.domains.pipelines.document import Code, PipelineDocument
 from modelops.domains.pipelines.packing.archive import pack_files
 from modelops.domains.pipelines.packing.modules import Finder, worker_name
 from modelops.domains.pipelines.packing.notebooks import MODULE, is_session, pack_session
 from modelops.domains.pipelines.packing.signatures import flaws_of_functions
+
+if TYPE_CHECKING:
+    from modelops.domains.data.client import Data  # steps import this module, and need no connection for it
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Packed:
     archive: bytes | None
     requirements: bytes | None
 
-    def upload(self, data: Data) -> PipelineDocument:
+    def upload(self, data: "Data") -> PipelineDocument:
         """Store what the document names, and return it."""
         code = self.document.code
         if self.archive is not None and code is not None:

@@ -1,0 +1,309 @@
+"""One cycle after the other over a tree of cohorts: nominate the heads, order them, admit what fits, tell others to go."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from modelops.domains.compute.allocator.assigning import Begin, Mode, Outcome
+from modelops.domains.compute.allocator.decisions import Eviction
+from modelops.domains.compute.allocator.model import Admission, PreemptionPolicy
+from modelops.domains.compute.allocator.placing import Bay, Held
+from modelops.domains.compute.allocator.preemption import Victim
+from modelops.domains.compute.allocator.queues import Alike, Item, Order, QueueNode
+from modelops.domains.compute.allocator.sharing import Rank, queues_below, share
+from modelops.domains.compute.allocator.tree import CohortNode, Node
+
+if TYPE_CHECKING:
+    from modelops.domains.compute.allocator.engine import Engine
+
+
+class Tree:
+    """A root and the queues below it. One without a cohort is a tree of its own."""
+
+    __slots__ = ("queues", "root")
+
+    def __init__(self, root: Node) -> None:
+        self.root = root
+        self.queues: list[QueueNode] = [root] if isinstance(root, QueueNode) else list(queues_below(root))
+
+
+class Entry:
+    """A head in a cycle: what it would get, and who would have to go. `deferred`: it fits once those are gone whom others told
+    to go."""
+
+    __slots__ = ("alike", "deferred", "item", "outcome", "victims")
+
+    def __init__(self, item: Item, alike: Alike, outcome: Outcome, victims: list[Victim]) -> None:
+        self.item = item
+        self.alike = alike
+        self.outcome = outcome
+        self.victims = victims
+        self.deferred = False
+
+
+def place_in_cycle(entry: Entry) -> tuple[int, int, float, str]:
+    """Return where a head comes in a cycle: who borrows less first, then the highest priority, then the oldest."""
+    return (entry.outcome.borrows, *entry.item.order)
+
+
+def find(engine: "Engine", item: Item) -> tuple[Outcome, list[Victim]]:
+    """Return what a workload would get now, and who would have to go for it."""
+    begin: Begin = {}
+    first: Outcome | None = None
+    while engine.over_limit(item) is None:
+        outcome = engine.assigner.assign(item, None, begin)
+        first = first or outcome
+        if outcome.mode is Mode.FIT:
+            return outcome, []
+        if outcome.mode is Mode.PREEMPT and (victims := _victims(engine, item, outcome)):
+            return outcome, victims
+        if not outcome.later:
+            break
+        begin |= outcome.later
+    if item.plan.partial:
+        reduced = _reduce(engine, item)
+        if reduced is not None:
+            return reduced
+    return first or Outcome(Mode.NO_FIT), []
+
+
+def _victims(engine: "Engine", item: Item, outcome: Outcome) -> list[Victim]:
+    if outcome.victims is not None:
+        return outcome.victims
+    return engine.victims(engine.assigner.demand(item, outcome))
+
+
+def _reduce(engine: "Engine", item: Item) -> tuple[Outcome, list[Victim]] | None:
+    """Return the most that a workload can get with fewer pods, all its sets reduced alike."""
+    pods = item.plan.pods
+    spare = sum(pod.count - pod.least for pod in pods)
+    low, high = 1, spare
+    found: tuple[Outcome, list[Victim]] | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        counts = [pod.count - (pod.count - pod.least) * middle // spare for pod in pods]
+        tried = _try_counts(engine, item, counts)
+        if tried is None:
+            low = middle + 1
+        else:
+            found, high = tried, middle - 1
+    return found
+
+
+def _try_counts(engine: "Engine", item: Item, counts: list[int]) -> tuple[Outcome, list[Victim]] | None:
+    if engine.over_limit(item, counts) is not None:
+        return None
+    outcome = engine.assigner.assign(item, counts)
+    if outcome.mode is Mode.FIT:
+        return outcome, []
+    if outcome.mode is Mode.PREEMPT and (victims := _victims(engine, item, outcome)):
+        return outcome, victims
+    return None
+
+
+class Cycle:
+    """What the cycles of one call decide."""
+
+    def __init__(self, engine: "Engine", now: float) -> None:
+        self._engine = engine
+        self._now = now
+        self.admitted: list[Admission] = []
+        self.evicted: list[Eviction] = []
+        self.waiting: dict[str, None] = {}
+        self._going: dict[str, Item] = {}
+        self._reserved: list[tuple[QueueNode, int, int]] = []
+        self._blocked: list[Bay] = []
+        self._moved = False
+        self._touched = False
+
+    def run(self, tree: Tree) -> bool:
+        """Run one cycle over a tree, and tell whether it changed anything."""
+        entries = []
+        for queue in tree.queues:
+            if not queue.stopped:
+                head = queue.head()
+                if head is not None:
+                    entries.append(self._nominate(*head))
+        if not entries:
+            return False
+        self._moved = self._touched = False
+        for entry in self._ordered(tree, entries) if len(entries) > 1 else entries:
+            self._process(entry)
+        self._going.clear()
+        if self._reserved:
+            self._unreserve()
+        return self._moved
+
+    def _nominate(self, item: Item, alike: Alike) -> Entry:
+        outcome, victims = find(self._engine, item)
+        return Entry(item, alike, outcome, victims)
+
+    def _process(self, entry: Entry) -> None:
+        if entry.outcome.mode is Mode.PREEMPT and any(victim.key in self._going for victim, _ in entry.victims):
+            self._again(entry)
+        mode = entry.outcome.mode
+        if mode is Mode.NO_FIT or (mode is Mode.PREEMPT and not entry.victims):
+            self._refuse(entry)
+        elif entry.deferred:
+            self.waiting[entry.item.key] = None
+            self._reserve(entry.item.queue, entry.outcome.amounts.items())
+        elif self._touched and not self._fits(entry):
+            self.waiting[entry.item.key] = None
+        elif mode is Mode.FIT:
+            self._admit(entry)
+        else:
+            self._preempt(entry)
+
+    def _refuse(self, entry: Entry) -> None:
+        item, queue = entry.item, entry.item.queue
+        self.waiting[item.key] = None
+        policy = queue.spec.preemption.reclaim_within_cohort
+        if entry.outcome.mode is Mode.PREEMPT and policy is not PreemptionPolicy.ANY:
+            self._reserve(queue, _reservable(entry))
+        if not queue.strict:
+            queue.park(entry.alike)
+            self._moved = True
+
+    def _admit(self, entry: Entry) -> None:
+        item, outcome = entry.item, entry.outcome
+        held: list[Held] = []
+        for pool, needs in outcome.needs.items():
+            held += self._engine.bays[pool].place(needs) or ()
+        item.usage = outcome.usage()
+        item.held = tuple(held)
+        item.assignments = outcome.assignments()
+        item.admitted_at = self._now
+        self._engine.admit(item)
+        self.admitted.append(item.admission())
+        self.waiting.pop(item.key, None)
+        self._moved = self._touched = True
+
+    def _preempt(self, entry: Entry) -> None:
+        item = entry.item
+        for victim, reason in entry.victims:
+            self._going[victim.key] = victim
+            if not victim.evicted:
+                victim.evicted = True
+                self.evicted.append(Eviction(victim.key, victim.queue.name, reason, item.key, item.queue.name))
+                self._moved = True
+        self.waiting[item.key] = None
+        self._keep_places(entry)
+        self._reserve(item.queue, entry.outcome.amounts.items())
+
+    def _keep_places(self, entry: Entry) -> None:
+        """Let nobody else take the places that the victims leave, nor those that are free and wanted, in this cycle."""
+        if not entry.outcome.needs:
+            return
+        for victim, _ in entry.victims:
+            victim.vacate()
+        for pool, needs in entry.outcome.needs.items():
+            bay = self._engine.bays[pool]
+            self._blocked.append(bay)
+            for held in bay.place(needs) or ():
+                bay.free(held)
+                bay.block(held)
+        for victim, _ in entry.victims:
+            victim.occupy()
+
+    def _again(self, entry: Entry) -> None:
+        """Find flavors and victims anew, as if those were gone who were told to go in this cycle."""
+        going = list(self._going.values())
+        for victim in going:
+            victim.vacate()
+            del victim.queue.admitted[victim.key]
+        entry.outcome, entry.victims = find(self._engine, entry.item)
+        for victim in going:
+            victim.occupy()
+            victim.queue.admitted[victim.key] = victim
+        entry.deferred = entry.outcome.mode is Mode.FIT
+
+    def _fits(self, entry: Entry) -> bool:
+        """Tell whether a head fits still: with what others reserved, once those are gone who must go; and, if it is to begin at
+        once, beside those who are not gone yet."""
+        if not (self._going or entry.victims or entry.outcome.needs):
+            queue = entry.item.queue
+            return all(amount <= queue.available(number) for number, amount in entry.outcome.usage())
+        demand = self._engine.assigner.demand(entry.item, entry.outcome)
+        gone = self._going | {victim.key: victim for victim, _ in entry.victims}
+        for victim in gone.values():
+            victim.vacate()
+        fits = demand.fits(True)
+        for victim in gone.values():
+            victim.occupy()
+        if not fits or not gone or entry.victims:
+            return fits
+        for queue, number, amount in self._reserved:
+            queue.remove(number, amount)
+        fits = demand.fits(True)
+        for queue, number, amount in self._reserved:
+            queue.add(number, amount)
+        return fits
+
+    def _reserve(self, queue: QueueNode, amounts: Iterable[tuple[int, int]]) -> None:
+        for number, amount in amounts:
+            queue.add(number, amount)
+            self._reserved.append((queue, number, amount))
+        self._touched = True
+
+    def _unreserve(self) -> None:
+        for queue, number, amount in self._reserved:
+            queue.remove(number, amount)
+        self._reserved.clear()
+        for bay in self._blocked:
+            bay.blocked.clear()
+        self._blocked.clear()
+
+    def _ordered(self, tree: Tree, entries: list[Entry]) -> Iterator[Entry]:
+        if not self._engine.fair:
+            yield from sorted(entries, key=place_in_cycle)
+            return
+        left = {entry.item.queue: entry for entry in entries}
+        while left:
+            best = self._winner(tree.root, left)
+            del left[best.item.queue]
+            yield best
+
+    def _winner(self, root: Node, left: dict[QueueNode, Entry]) -> Entry:
+        """Return whose turn it is: at each cohort, whoever has the least share after his admission wins."""
+        if isinstance(root, QueueNode):
+            return left[root]
+        resources = self._engine.resources
+        places: dict[tuple[Node, str], tuple[bool, Rank, Order]] = {}
+        for queue, entry in left.items():
+            amounts = entry.outcome.amounts
+            for number, amount in amounts.items():
+                queue.add(number, amount)
+            below: Node = queue
+            for cohort in queue.path():
+                found = share(below, resources)
+                borrows = not found.borrowed.isdisjoint(amounts)
+                places[cohort, entry.item.key] = borrows, found.rank, entry.item.order
+                below = cohort
+            for number, amount in amounts.items():
+                queue.remove(number, amount)
+        best = _tournament(root, left, places)
+        assert best is not None  # noqa: S101 -- there are entries left
+        return best
+
+
+def _tournament(
+    cohort: Node, left: dict[QueueNode, Entry], places: dict[tuple[Node, str], tuple[bool, Rank, Order]]
+) -> Entry | None:
+    assert isinstance(cohort, CohortNode)  # noqa: S101 -- a queue has nobody below it
+    entries = [_tournament(child, left, places) for child in cohort.cohorts]
+    entries += [left.get(queue) for queue in cohort.queues]
+    return min(
+        (entry for entry in entries if entry is not None),
+        key=lambda entry: places[cohort, entry.item.key],
+        default=None,
+    )
+
+
+def _reservable(entry: Entry) -> Iterator[tuple[int, int]]:
+    """Yield what a head may keep others from taking while there is nobody whom it could tell to go."""
+    queue = entry.item.queue
+    for number, amount in entry.outcome.amounts.items():
+        room = queue.nominal[number] - queue.used[number]
+        borrowing = queue.borrowing[number]
+        if entry.outcome.borrows:
+            room = amount if borrowing is None else room + borrowing
+        yield number, max(0, min(amount, room))
