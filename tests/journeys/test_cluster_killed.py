@@ -1,5 +1,6 @@
 """Two APIs, three controllers and two agents on one PostgreSQL, killed at random while 500 jobs flow."""
 
+import os
 import random
 import sys
 import threading
@@ -17,9 +18,10 @@ from modelops.contracts.rest import Rest
 from modelops.sdk.client import Client
 from modelops.testing.waiting import wait_for
 
-JOBS = 500
+JOBS = int(os.environ.get("MODELOPS_TEST_JOBS", "500"))
+"""Fewer for a look at it on a machine that is busy."""
 QUICK = (sys.executable, str(Path(__file__).with_name("quick_agent.py")))
-WITHIN_S = 170
+WITHIN_S = 400
 
 
 class Killer(threading.Thread):

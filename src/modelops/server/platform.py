@@ -129,14 +129,20 @@ def open_platform(settings: Settings, *, clock: Clock | None = None, by_agents: 
     ports.update({JobBackend: engines.jobs, Deployer: engines.deployer, Engines: engines})
     if engines.room is not None:
         ports[JobRoom] = engines.room
-    with place.work() as ctx:
-        take_turn(ctx.session)
-        identity.check_secret_key(ctx)
-        first_key = identity.set_up(ctx)
+    closers = [database.close, place.writer.close, *engines.closers, workflows.close]
+    try:
+        with place.work() as ctx:
+            take_turn(ctx.session)
+            identity.check_secret_key(ctx)
+            first_key = identity.set_up(ctx)
+    except BaseException:
+        for close in reversed(closers):
+            close()
+        raise
     reconcilers = [Housekeeping(), *(reconciler for manifest in manifests for reconciler in manifest.reconcilers)]
     controller = Controller(place, reconcilers, handlers_of(manifests), _holder(home))
     platform = Platform(settings, place, manifests, build_app(place, manifests), controller, url, first_key)
-    platform._closers.extend([database.close, place.writer.close, *engines.closers, workflows.close])
+    platform._closers.extend(closers)
     if tracing is not None:
         platform._closers.append(tracing.close)
     return platform
