@@ -12,13 +12,12 @@ from modelops.domains.experiments import service as experiments
 from modelops.domains.experiments.schemas import RunStatus
 from modelops.domains.identity import service as identity
 from modelops.domains.training.queueing import leave, rejoin
-from modelops.domains.training.rows import LIVE, attempt_name
+from modelops.domains.training.rows import LIVE, attempt_name, room_for_jobs
 from modelops.domains.training.rules import cause_of, delay_before_next, judge
 from modelops.domains.training.schemas import EndCause, JobState, Resources, Retry
 from modelops.domains.training.tables import JobAttemptRow, JobRow
 from modelops.kernel.context import Context
 from modelops.kernel.secrets import SecretBox
-from modelops.kernel.work import JobRoom
 
 TRAINER_PERMISSIONS = (
     "artifacts.read",
@@ -70,18 +69,12 @@ def active_jobs(ctx: Context) -> list[str]:
         select(JobRow.id, JobRow.queue).where(JobRow.state.in_(LIVE)).order_by(JobRow.id)
     ).all()
     live = [job for job, _ in under_way]
-    free = _room(ctx) - sum(queue is None for _, queue in under_way)
+    free = room_for_jobs(ctx) - sum(queue is None for _, queue in under_way)
     if free > 0:
         due = or_(JobRow.retry_at.is_(None), JobRow.retry_at <= ctx.clock.now())
         queued = select(JobRow.id).where(JobRow.state == JobState.QUEUED, JobRow.queue.is_(None), due)
         live += ctx.session.scalars(queued.order_by(JobRow.id).limit(free))
     return live + compute.admitted_jobs(ctx)
-
-
-def _room(ctx: Context) -> int:
-    """Return how many jobs may run at once."""
-    room = ctx.ports.get(JobRoom)
-    return ctx.settings.max_running_jobs if room is None else room.of(ctx)
 
 
 def read_job(ctx: Context, job: str) -> JobRow | None:
