@@ -64,9 +64,10 @@ def _outbox(ctx: Context) -> HealthCheck:
 
 
 def _controllers(ctx: Context) -> HealthCheck:
-    now = ctx.clock.now()
+    # A lease that has just run out is being taken by another, or renewed by one that was held up.
+    since = ctx.clock.now() - timedelta(seconds=ctx.settings.lease_ttl_s)
     leases = ctx.session.scalars(select(LeaseRow)).all()
-    stale = [row.name for row in leases if row.expires_at <= now]
+    stale = [row.name for row in leases if row.expires_at <= since]
     if not leases or stale:
         what = f"Nobody runs {', '.join(stale)}." if stale else "No controller has run yet."
         return HealthCheck(name="controllers", healthy=False, detail=f"{what} Start one with `mops up`.")

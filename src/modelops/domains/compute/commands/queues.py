@@ -126,7 +126,7 @@ def delete_cluster_queue(ctx: typer.Context, cluster_queue: ClusterQueueArg) -> 
     say(f"The cluster queue {cluster_queue} is gone.")
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # a priority may be below zero
 def set_priority_class(
     ctx: typer.Context,
     priority_class: ClassArg,
