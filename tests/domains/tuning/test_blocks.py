@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from modelops.domains.experiments.schemas import RunStatus
-from modelops.domains.tuning.rules import TrialLost
+from modelops.domains.tuning.rules import ParameterOutside, TrialLost
 from modelops.domains.tuning.schemas import TrialAsk, TrialReport, TrialState, TrialTell
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
@@ -142,6 +142,8 @@ def test_what_a_dead_worker_had_not_begun_waits_whatever_the_study_says_of_tryin
     with pytest.raises(TrialLost):
         ask(tuning, "c", count=0, ended=[end(2), end(1)])
     assert tuning.get_trial("s", 2).state is TrialState.WAITING  # nothing of a refused word is kept
+    with pytest.raises(ParameterOutside, match="'x' is missing"):
+        ask(tuning, "d", count=0, ended=[end(2, parameters={})])
     ask(tuning, "d", count=0, ended=[end(2, 0.25)], unbegun=[1])
     assert tuning.get_trial("s", 2).values == [0.25]  # late, and nobody else had it
     assert tuning.get_trial("s", 1).holder == "other"
