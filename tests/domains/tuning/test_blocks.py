@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from modelops.domains.experiments.schemas import RunStatus
-from modelops.domains.tuning.rules import TrialLost
+from modelops.domains.tuning.rules import ParameterOutside, TrialLost
 from modelops.domains.tuning.schemas import TrialAsk, TrialReport, TrialState, TrialTell
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
@@ -53,10 +53,10 @@ def test_a_block_is_told_with_the_next_question_and_what_was_not_begun_is_gone(t
         end(1, state=TrialState.PRUNED, values=None, intermediate={0: 9.0}),
         end(2, state=TrialState.FAILED, values=None, reason="ValueError: no", began_s=99),
     ]
-    second = ask(tuning, "b", count=2, ended=ends, unbegun=[3, 4])
-    assert (second.block, second.made) == ([3, 4], 5)
-    assert ask(tuning, "b", count=2, ended=ends, unbegun=[3, 4]).block == [3, 4]
-    last = ask(tuning, "c", count=0, unbegun=[3, 4])
+    second = ask(tuning, "b", count=3, ended=ends, unbegun=[3, 4])
+    assert (second.block, second.made) == ([3, 4, 5], 6)
+    assert ask(tuning, "b", count=3, ended=ends, unbegun=[3, 4]).block == [3, 4, 5]
+    last = ask(tuning, "c", count=0, unbegun=[3, 4, 5])
     assert (last.trial, last.block, last.made, last.stop) == (None, [], 3, None)
     assert ask(tuning, "d", count=0, ended=ends, unbegun=[3, 4]).made == 3
     counts = tuning.get_study("s").trials
@@ -87,7 +87,7 @@ def test_a_block_is_given_only_while_nobody_else_works(tuning):
     assert (other.block, other.trial, other.stop, other.moved) == ([], None, None, False)
     other = ask(tuning, "c", holder="other", count=3, parameters={"x": 0.5}, expected=other.made)
     assert (other.trial.number, other.changes.trials) == (3, [])
-    assert ask(tuning, "d", count=3, ended=[end(0)], unbegun=[1, 2]).block == []
+    ask(tuning, "d", count=0, ended=[end(0)], unbegun=[1, 2])
     assert [trial.state for trial in tuning.list_trials("s").items] == [
         TrialState.COMPLETE,
         TrialState.WAITING,
@@ -98,7 +98,7 @@ def test_a_block_is_given_only_while_nobody_else_works(tuning):
     assert (taken.trial.number, taken.trial.attempt, taken.trial.parameters, taken.block) == (1, 2, {}, [])
     assert taken.trial.run_id
     seen = tuning.list_changes("s", holder="third").trials
-    assert [trial.number for trial in seen] == [0, 3, 2, 1]
+    assert [trial.number for trial in seen] == [3, 2, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,8 @@ def test_what_a_dead_worker_had_not_begun_waits_whatever_the_study_says_of_tryin
     with pytest.raises(TrialLost):
         ask(tuning, "c", count=0, ended=[end(2), end(1)])
     assert tuning.get_trial("s", 2).state is TrialState.WAITING  # nothing of a refused word is kept
+    with pytest.raises(ParameterOutside, match="'x' is missing"):
+        ask(tuning, "d", count=0, ended=[end(2, parameters={})])
     ask(tuning, "d", count=0, ended=[end(2, 0.25)], unbegun=[1])
     assert tuning.get_trial("s", 2).values == [0.25]  # late, and nobody else had it
     assert tuning.get_trial("s", 1).holder == "other"

@@ -54,9 +54,14 @@ async def ask_trial(scope: Scope, study: str, body: TrialAsk) -> TrialAnswer:
 def _ask(raw: Raw, scope: Scope, name: str, body: TrialAsk) -> TrialAnswer:
     scope.actor.require("runs.write")
     study, now = lock_study(raw, scope.actor, name), scope.place.clock.now()
-    release(raw, study, body.holder, body.unbegun)
+    before = find_trials(raw, study, "ask_key = ?", body.key) if body.count else []
+    if not before:  # of a question that is sent again, these numbers may be its own answer
+        release(raw, study, body.holder, body.unbegun)
     end_trials(raw, scope, study, [(one.number, one) for one in body.ended], now)
-    given = _give(raw, scope, study, body, now) if body.count else _Given()
+    if before:
+        given = _given_before(raw, study, body, before[0])
+    else:
+        given = _give(raw, scope, study, body, now) if body.count else _Given()
     keep_study(raw, study)
     taken, values = given.trial, {}
     if taken is not None and taken.attempt > 1:
@@ -83,10 +88,13 @@ class _Given:
     stop: str | None = None
 
 
+def _given_before(raw: Raw, study: Ledger, body: TrialAsk, first: Entry) -> _Given:
+    if first.run_id is None:
+        return _Given(block=unbegun_of(raw, study, body.holder, first.number))
+    return _Given(first)
+
+
 def _give(raw: Raw, scope: Scope, study: Ledger, body: TrialAsk, now: datetime) -> _Given:
-    for before in find_trials(raw, study, "ask_key = ?", body.key):
-        block = unbegun_of(raw, study, body.holder, before.number) if before.run_id is None else []
-        return _Given(block=block) if before.run_id is None else _Given(before)
     lapse(raw, scope.place, scope.actor, study, now)
     stop, leased = why_stopped(study.progress, now), find_leased(raw, study) if study.live else []
     if study.live > len(leased) and (stop is None or not stop.hard):

@@ -209,6 +209,8 @@ def _end_in_block(raw: Raw, study: Ledger, entry: Entry, body: TrialTell, now: d
     """Return how a trial of a block ended, to be written with others."""
     for name, value in _learnt(study, entry, body).items():
         setattr(entry, name, value)
+    if study.ranges is not None and body.state is not TrialState.FAILED:
+        check_parameters(study.ranges, json.loads(entry.parameters), whole=True)
     began, ended = when(raw, entry, body.began_s, body.ended_s, now)
     entry.state, entry.holder, entry.lease_until, entry.reason = body.state, body.holder, None, body.reason
     entry.results = None if body.values is None else json.dumps(body.values)

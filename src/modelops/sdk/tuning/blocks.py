@@ -21,7 +21,7 @@ WINDOW_S = 0.05
 """How long a block lasts at most."""
 
 _MOST, _VALUES, _GROWTH = 50, 10_000, 4
-_MEMORY = 0.7
+_MEMORY = 0.5
 _REFUSED_S = 1.0
 
 
