@@ -4,8 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NAME ?= startup
+ENGINE ?= podman
+KUBECTL ?= kubectl
+NAMESPACE ?= modelops
+TAG ?= dev
+KINDS := api controller agent trainer serving
+KEDA := https://github.com/kedacore/keda/releases/download/v2.17.2/keda-2.17.2.yaml
+SECRETS := deploy/modes/kind/secrets
 
 .PHONY: help setup frameworks demo test test-slow lint lock openapi docs migration bench clean
+.PHONY: images kind-up kind-down deploy seed port-forward prod-deploy keda-install keda-apply compose-env
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -48,12 +56,53 @@ migration: $(READY)  ## write a migration for the rows as they are: make migrati
 bench: $(READY)  ## measure: make bench NAME=startup
 	$(BIN)/python benchmarks/run.py $(NAME)
 
+images:  ## build the images, with podman or ENGINE=docker; into kind's node where it runs
+	for kind in $(KINDS); do $(ENGINE) build -f deploy/images/Containerfile --target $$kind -t localhost/modelops-$$kind:$(TAG) . || exit 1; done
+	if command -v kind >/dev/null && kind get clusters 2>/dev/null | grep -qx modelops; then \
+		for kind in $(KINDS); do $(ENGINE) save localhost/modelops-$$kind:$(TAG) | kind load image-archive --name modelops /dev/stdin || exit 1; done; fi
+
+kind-up:  ## make a cluster on this machine with kind
+	kind get clusters 2>/dev/null | grep -qx modelops || kind create cluster --config deploy/modes/kind/cluster.yaml
+
+kind-down:  ## remove it
+	kind delete cluster --name modelops
+
+$(SECRETS)/modelops.env:
+	mkdir -p -m 700 $(SECRETS)
+	umask 077; sh deploy/modes/kind/make-secrets $(SECRETS)
+
+deploy: $(SECRETS)/modelops.env  ## put the platform into that cluster, with its own PostgreSQL and S3
+	$(KUBECTL) apply -k deploy/modes/kind
+	for one in deployment/modelops-api deployment/modelops-controller statefulset/modelops-agent; do \
+		$(KUBECTL) -n modelops rollout status $$one --timeout=300s || exit 1; done
+
+port-forward:  ## reach the API of the cluster at http://127.0.0.1:8750
+	$(KUBECTL) -n $(NAMESPACE) port-forward service/modelops-api 8750:8750
+
+seed: $(READY)  ## put a first dataset and a trained model into the cluster, through the port that is forwarded
+	MODELOPS_TOKEN=$$(sed -n 's/^MODELOPS_ADMIN_KEY=//p' $(SECRETS)/modelops.env) $(BIN)/python deploy/seed.py http://127.0.0.1:8750
+
+prod-deploy:  ## put the platform into the cluster that kubectl speaks to: make prod-deploy NAMESPACE=mlops
+	$(KUBECTL) -n $(NAMESPACE) get secret modelops-secrets >/dev/null
+	$(KUBECTL) -n $(NAMESPACE) apply -k deploy/modes/prod
+	$(KUBECTL) -n $(NAMESPACE) rollout status deployment/modelops-api --timeout=300s
+
+keda-install:  ## install KEDA, which scales agents by the jobs that wait
+	$(KUBECTL) apply --server-side -f $(KEDA)
+
+keda-apply:  ## have it scale them: make keda-apply NAMESPACE=mlops
+	$(KUBECTL) -n $(NAMESPACE) apply -f deploy/keda
+
+compose-env:  ## write .env for docker-compose.yml, with fresh secrets
+	test ! -e .env || { echo ".env is there already"; exit 1; }
+	umask 077; sh deploy/compose-env > .env
+
 lock: $(READY)  ## lock the dependencies anew, with hashes and no hosts
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
 		--extra server --extra sklearn --extra dev --custom-compile-command "make lock" --upgrade \
 		pyproject.toml requirements/build.in -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
-		--extra server --extra sklearn --custom-compile-command "make lock" \
+		--extra server --extra s3 --extra sklearn --custom-compile-command "make lock" \
 		pyproject.toml -c requirements/dev.txt -o requirements/platform.txt
 
 clean:  ## remove what the commands made

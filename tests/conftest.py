@@ -13,6 +13,7 @@ from typing import NoReturn
 import psycopg
 import pytest
 
+from modelops.testing.kubernetes import ClusterUnderTest, cluster_under_test
 from modelops.testing.platform import PlatformUnderTest, create_tables, running_platform
 
 
@@ -113,6 +114,16 @@ def _database(server: str, template: str = "template1") -> Iterator[str]:
     yield server.format(name=name)
     with psycopg.connect(maintenance, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def kubernetes(missing: Callable[[str], NoReturn]) -> Iterator[ClusterUnderTest]:
+    """A real cluster: that of `MODELOPS_TEST_KUBECONFIG`, else the lab."""
+    lab = Path(__file__).parents[1] / "tools" / "kube-lab" / "kube-lab"
+    with cluster_under_test(lab) as cluster:
+        if cluster is None:
+            missing("There is no cluster (build one as root: tools/kube-lab/kube-lab build)")
+        yield cluster
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -29,7 +29,10 @@ steps:
 """
 
 # Commands that start or end a platform, or take a minute: the journeys and the server's tests run them.
-ELSEWHERE = {"mops up", "mops down", "mops demo", "mops login"}
+ELSEWHERE = {
+    *("mops up", "mops down", "mops demo", "mops login"),
+    *("mops server agent", "mops server api", "mops server bucket", "mops server controller"),
+}
 
 # What each command is run with; {names} are of the world that `fill` makes.
 RUNS = {

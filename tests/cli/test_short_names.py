@@ -7,11 +7,13 @@ from modelops.cli.lazy import load_command
 from modelops.cli.root import app
 
 SHORT = {"recipes": "list-recipes", "submit": "submit-job", "show": "get-job", "logs": "get-job-log"}
+NAMES = [("jobs", *names) for names in SHORT.items()]
+NAMES += [("studies", short, long) for short, long in {"create": "create-study", "best": "get-best-trials"}.items()]
 
 
-@pytest.mark.parametrize(("short", "long"), SHORT.items())
-def test_both_names_are_one_command(short, long):
-    group = load_command("jobs")
+@pytest.mark.parametrize(("of", "short", "long"), NAMES)
+def test_both_names_are_one_command(of, short, long):
+    group = load_command(of)
     assert group.get_command(None, short) is group.get_command(None, long)
     assert group.get_command(None, short) is not None
 

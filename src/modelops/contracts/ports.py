@@ -156,6 +156,7 @@ class EndedBy(StrEnum):
     TIME = "time"
     REQUEST = "request"
     SIGNAL = "signal"
+    EVICTION = "eviction"
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,7 @@ class JobSpec:
 
     `files` are written into its working directory before it starts (name -> content), readable by the owner alone.
     `placement` is there when a queue admitted it; without one it runs wherever the backend runs what it is given.
+    `tenant` is whose it is, for backends that keep tenants apart.
     """
 
     name: str
@@ -259,6 +261,7 @@ class JobSpec:
     files: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     placement: Placement | None = None
+    tenant: str | None = None
 
 
 @runtime_checkable
@@ -303,7 +306,8 @@ class WorkloadSpec:
     when it takes requests, and ends on SIGTERM after it has drained.
 
     `files` lie in the working directory of each process that starts; they may change under a name, and processes that
-    run keep those that they started with.
+    run keep those that they started with. `tenant` is whose it is, for deployers that keep tenants apart; `target` names
+    the deployer, where there are several.
     """
 
     name: str
@@ -312,6 +316,9 @@ class WorkloadSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    placement: Placement | None = None
+    tenant: str | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True)

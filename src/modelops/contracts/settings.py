@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None, description="What private keys are encrypted with at rest; none means a key file in the home folder."
     )
+    admin_key: SecretStr | None = Field(
+        None, description="The first API key of the administrator, `mops_` and 43 characters more; none makes one."
+    )
     cors_origins: list[str] = Field([], description="Origins of web pages that may call the API.")
     debug: bool = Field(False, description="Log at debug level, and log each SQL statement.")
     log_format: Literal["auto", "text", "json"] = Field(
@@ -130,6 +133,15 @@ class Settings(BaseSettings):
     fair_sharing: bool = Field(
         False, description="Share what cohorts leave by weight: whoever has the smallest part of it goes first."
     )
+    agent_timeout_s: float = Field(
+        60.0, ge=2, description="The jobs of an agent that was not heard of for so long are lost."
+    )
+    agent_host: str = Field(
+        "127.0.0.1", description="The address by which the platform reaches this machine's agent; `auto` looks it up."
+    )
+    probe_port: int = Field(
+        8751, ge=0, le=65535, description="The port of a controller's or an agent's health; 0 takes a free one."
+    )
     package_index: str | None = Field(
         None, description="The URL of the index that packages of environments come from; none means where uv looks."
     )
@@ -150,6 +162,9 @@ class Settings(BaseSettings):
     step_lease_s: float = Field(
         30.0, ge=1, description="A worker of a pipeline not heard of for so long has lost the steps that it had."
     )
+    max_staffed_runs: int = Field(
+        32, ge=1, description="How many runs of pipelines have workers at once; the others wait, the oldest first."
+    )
     step_cache_retention_s: float = Field(
         30 * 86_400, ge=60, description="How long results of pipelines' steps are kept that no run uses."
     )
@@ -160,6 +175,50 @@ class Settings(BaseSettings):
         7 * 86_400, ge=3600, description="How long the kept steps of a workflow that has ended stay in the database."
     )
     event_retention_s: int = Field(30 * 86_400, ge=3600, description="How long delivered events stay in the stream.")
+
+    # Clusters
+    jobs: Literal["local", "kubernetes"] = Field("local", description="Where jobs run.")
+    deployments: Literal["local", "kubernetes"] = Field(
+        "local", description="Where deployments run that do not say where."
+    )
+    kubeconfig: Path | None = Field(
+        None,
+        description="The file that leads to the cluster; none means the pod's own account, or where kubectl looks.",
+    )
+    kubernetes_context: str | None = Field(None, description="The context of that file; none means its current one.")
+    kubernetes_image: str | None = Field(
+        None,
+        description="The image of jobs and replicas in a cluster; once it is set, deployments may ask for a cluster.",
+    )
+    kubernetes_python: str = Field("python3", description="The interpreter in that image that has modelops installed.")
+    kubernetes_namespace: str = Field(
+        "modelops", max_length=20, pattern="^[a-z][-a-z0-9]*$", description="What the namespaces of tenants begin with."
+    )
+    kubernetes_instance: str = Field(
+        "modelops",
+        max_length=63,
+        pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        description="Tells platforms apart that share a cluster.",
+    )
+    kubernetes_pull_secret: str | None = Field(
+        None, description="The secret, in each tenant's namespace, with credentials for the image's registry."
+    )
+    kubernetes_quota: dict[str, str] = Field(
+        {}, description="The hard limits of each tenant's namespace, as a ResourceQuota has them."
+    )
+    kubernetes_cpu_reserved: float = Field(
+        1.0, gt=0, le=1, description="What part of the CPUs that a process may use is reserved for it on a node."
+    )
+    kubernetes_read_only_root: bool = Field(
+        True, description="Whether processes may not write to the image's own files."
+    )
+    kubernetes_network_policies: bool = Field(
+        True, description="Whether other namespaces are kept from tenants' pods, but for those of the control plane."
+    )
+    kubernetes_mounts: list[str] = Field(
+        [],
+        description="Folders of the nodes that pods see at the same path; for development on a cluster of one machine.",
+    )
 
     # Webhooks
     webhook_networks: list[IPv4Network | IPv6Network] = Field(

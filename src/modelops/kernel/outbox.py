@@ -61,20 +61,21 @@ def dispatch(place: Workplace, handlers: Handlers, lease: Lease) -> int:
 
 def put(raw: Raw, place: Workplace | Context, actor: Actor, type_: str, subject: str, **data: Any) -> None:
     """Record that something happened, in a raw transaction; arguments as `Context.emit`."""
-    raw.execute(
+    put_all(raw, place, actor, type_, [(subject, data)])
+
+
+def put_all(
+    raw: Raw, place: Workplace | Context, actor: Actor, type_: str, events: Sequence[tuple[str, Mapping[str, Any]]]
+) -> None:
+    """Record that something happened to several subjects, in this order, each with what is told of it."""
+    source, now = f"modelops/{type_.split('.')[1]}", raw.moment(place.clock.now())
+    raw.executemany(
         "INSERT INTO outbox_events (id, type, source, subject, time, tenant_id, project_id, actor, data, attempts)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-        (
-            new_id("evt"),
-            type_,
-            f"modelops/{type_.split('.')[1]}",
-            subject,
-            raw.moment(place.clock.now()),
-            actor.tenant_id,
-            actor.project_id,
-            actor.id,
-            json.dumps(data),
-        ),
+        [
+            (new_id("evt"), type_, source, subject, now, actor.tenant_id, actor.project_id, actor.id, json.dumps(data))
+            for subject, data in events
+        ],
     )
 
 

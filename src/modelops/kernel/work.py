@@ -28,6 +28,8 @@ class Workplace:
     """Set when a unit of work that emitted events has committed: reconcilers and the dispatcher look at once."""
     writer: Writer = field(init=False)
     """Writes what is logged. Its thread begins with the first write; whoever opens the workplace closes it."""
+    heralds: list[Callable[[], None]] = field(default_factory=list)
+    """Called when this process changed something that other processes may wait for."""
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.database)
@@ -54,7 +56,20 @@ class Workplace:
         except DATABASE_ERRORS as wrong:
             raise translate(wrong) from wrong
         if ctx.emitted:
-            self.changed.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """Have reconcilers look at once, here and in other processes."""
+        self.changed.set()
+        for herald in self.heralds:
+            herald()
+
+
+@dataclass(frozen=True)
+class JobRoom:
+    """How many training jobs may run at once, where that is more than a setting: it depends on the machines at hand."""
+
+    of: Callable[[Context], int]
 
 
 @dataclass

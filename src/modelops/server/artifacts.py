@@ -1,13 +1,16 @@
 """Where artifacts lie, as the settings say: files or a bucket, encrypted or not."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelops.adapters.local.blobs import LocalBlobStore
 from modelops.adapters.objects import FileObjects, Keyring, ObjectBlobStore, StackedBlobStore
-from modelops.adapters.objects.port import Objects
 from modelops.contracts.errors import InvalidInput, MissingExtra
 from modelops.contracts.ports import BlobStore
 from modelops.contracts.settings import Settings
+
+if TYPE_CHECKING:
+    from modelops.adapters.s3 import S3Objects
 
 
 def open_blobs(settings: Settings) -> BlobStore:
@@ -32,7 +35,20 @@ def open_blobs(settings: Settings) -> BlobStore:
     return StackedBlobStore(bucket, here)
 
 
-def _bucket(settings: Settings, spool: Path) -> Objects:
+def make_bucket(settings: Settings) -> bool:
+    """Make the bucket that the settings name, and tell whether it was not there.
+
+    Raises:
+        InvalidInput: they name none.
+        MissingExtra: boto3 is not installed.
+        MLOpsError: the store does not answer, or refuses.
+    """
+    if settings.s3_bucket is None:
+        raise InvalidInput("No bucket is named.", hint="Set `MODELOPS_S3_BUCKET`.")
+    return _bucket(settings, settings.home / "tmp").make()
+
+
+def _bucket(settings: Settings, spool: Path) -> "S3Objects":
     try:
         from modelops.adapters.s3 import S3Objects
         from modelops.adapters.s3.connect import connect

@@ -19,6 +19,7 @@ from modelops.contracts.settings import Settings
 from modelops.sdk.connection import SignIn, headers, read_sign_in, write_sign_in
 from modelops.server.home import HomeLock
 from modelops.server.listener import Listener
+from modelops.server.membership import Membership
 from modelops.server.platform import open_platform
 
 _CHUNKS_AHEAD = 16
@@ -27,7 +28,8 @@ _CHUNKS_AHEAD = 16
 def open_embedded(settings: Settings) -> Rest:
     """Open a platform on the settings' home folder and return a connection into it.
 
-    It runs the controller unless another process (`mops up`, or another embedded platform) runs one on this home.
+    It runs the controller unless another process does: `mops up` or another embedded platform on this home, or processes of a
+    cluster on this database.
     """
     platform = open_platform(settings)
     if platform.first_key is not None:
@@ -37,9 +39,13 @@ def open_embedded(settings: Settings) -> Rest:
     project = settings.project or (kept.project if kept else None)
     stack = contextlib.ExitStack()
     stack.callback(platform.close)
-    lock = HomeLock(settings.home)
-    if lock.try_acquire():
-        stack.callback(lock.release)
+    lock, membership = HomeLock(settings.home), Membership(platform.place.database)
+    stack.callback(lock.release)
+    is_free = lock.try_acquire()
+    if is_free and not membership.try_join(alone=True):
+        lock.release()
+    elif is_free:
+        stack.callback(membership.leave)
         listener = Listener(platform, remembered=settings.home / "embedded-port")
         platform.url.listen = listener.start
         stack.callback(listener.stop)

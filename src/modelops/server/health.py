@@ -2,10 +2,12 @@
 
 import platform as machine
 import shutil
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 from sqlalchemy import select, text
 
+from modelops.adapters.agents.tables import AgentRow
 from modelops.contracts import plugins
 from modelops.contracts.errors import MLOpsError
 from modelops.contracts.platform import HealthCheck, VersionInfo
@@ -13,13 +15,14 @@ from modelops.contracts.ports import BlobStore
 from modelops.kernel import outbox
 from modelops.kernel.context import Context
 from modelops.kernel.tables import LeaseRow
+from modelops.kernel.work import JobRoom
 
 _LOW_DISK_BYTES = 1024**3
 
 
 def check_health(ctx: Context) -> list[HealthCheck]:
     """Run every check that a unit of work can."""
-    return [_database(ctx), _disk(ctx), _outbox(ctx), _controllers(ctx), *_plugins()]
+    return [_database(ctx), _disk(ctx), _outbox(ctx), _controllers(ctx), *_agents(ctx), *_plugins()]
 
 
 def check_artifacts(blobs: BlobStore) -> HealthCheck:
@@ -68,6 +71,17 @@ def _controllers(ctx: Context) -> HealthCheck:
         what = f"Nobody runs {', '.join(stale)}." if stale else "No controller has run yet."
         return HealthCheck(name="controllers", healthy=False, detail=f"{what} Start one with `mops up`.")
     return HealthCheck(name="controllers", healthy=True, detail=f"{len(leases)} loops are held and alive.")
+
+
+def _agents(ctx: Context) -> list[HealthCheck]:
+    """Tell which agents are heard of, where jobs run by way of agents."""
+    if JobRoom not in ctx.ports:
+        return []
+    since = ctx.clock.now() - timedelta(seconds=ctx.settings.agent_timeout_s)
+    agents = ctx.session.scalars(select(AgentRow).order_by(AgentRow.host)).all()
+    heard = [f"{agent.host} ({agent.slots} slots)" for agent in agents if agent.heard_at > since and not agent.draining]
+    detail = f"Heard of: {', '.join(heard)}." if heard else "No agent is heard of. Start one with `mops server agent`."
+    return [HealthCheck(name="agents", healthy=bool(heard), detail=detail)]
 
 
 def _plugins() -> list[HealthCheck]:

@@ -12,8 +12,8 @@ from modelops.contracts.errors import Conflict
 class HomeLock:
     """An exclusive lock on a home folder, which the kernel gives back when its holder dies, however it dies."""
 
-    def __init__(self, home: Path) -> None:
-        self.path = home / "lock"
+    def __init__(self, home: Path, name: str = "lock") -> None:
+        self.path = home / name
         self._descriptor: int | None = None
 
     def try_acquire(self) -> bool:

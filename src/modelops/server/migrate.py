@@ -11,12 +11,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from modelops.contracts.errors import Conflict
 from modelops.kernel.database import Database, sqlite_url
 from modelops.kernel.failures import translate
 
-_POSTGRES_LOCK = 0x6D6F7073  # "mops": one migrating process at a time
+_POSTGRES_LOCK = 0x6D6F7073
+"""One process at a time brings a database in order; the others wait, and find it so."""
 
 
 def upgrade(database: Database) -> None:
@@ -31,12 +33,21 @@ def upgrade(database: Database) -> None:
             if is_newest(connection):
                 return
         with database._writer.begin() as connection:
-            if not database.is_sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
+            take_turn(connection)
             _check_known(connection)
             command.upgrade(_config(connection), "heads")
     except OperationalError as wrong:
         raise translate(wrong) from wrong
+
+
+def take_turn(connection: Connection | Session) -> None:
+    """Wait until no other process makes or changes what all of them need; until the end of the transaction it is ours."""
+    if _dialect(connection) == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
+
+
+def _dialect(connection: Connection | Session) -> str:
+    return (connection if isinstance(connection, Connection) else connection.get_bind()).dialect.name
 
 
 @cache

@@ -10,8 +10,6 @@ from typing import Any
 from fastapi import FastAPI
 
 from modelops.adapters.dbos.workflows import DbosWorkflows
-from modelops.adapters.local.deployer import LocalDeployer
-from modelops.adapters.local.jobs import LocalJobBackend
 from modelops.contracts.clock import Clock, SystemClock
 from modelops.contracts.ports import BlobStore, Deployer, JobBackend
 from modelops.contracts.settings import Settings
@@ -27,11 +25,13 @@ from modelops.kernel.leases import expire_leases
 from modelops.kernel.manifest import Manifest, discover, handlers_of, holders_of, permissions_of, workflows_of
 from modelops.kernel.reconciler import Controller
 from modelops.kernel.secrets import SecretBox
-from modelops.kernel.work import PlatformUrl, Watching, Workplace
+from modelops.kernel.work import JobRoom, PlatformUrl, Watching, Workplace
 from modelops.kernel.workflows import Workflows
 from modelops.server.app import build_app
 from modelops.server.artifacts import open_blobs
-from modelops.server.migrate import upgrade
+from modelops.server.bell import Bell
+from modelops.server.engines import Engines, machines_of_agents, open_engines, this_machine
+from modelops.server.migrate import take_turn, upgrade
 
 
 @dataclass
@@ -47,14 +47,29 @@ class Platform:
     first_key: str | None = None
     _closers: list[Any] = field(default_factory=list)
 
-    def start_controller(self) -> None:
-        """Start the reconcilers. For whoever holds the home folder's lock: earlier controllers of it are gone."""
-        with self.place.work() as ctx:
-            expire_leases(ctx.session, ctx.clock, _holder_prefix(self.settings.home))
-        self.place.ports[Watching].since = self.place.clock.now()
+    def start_controller(self, *, alone: bool = True) -> None:
+        """Start the reconcilers.
+
+        Args:
+            alone: Earlier controllers of the home folder are gone, as whoever holds its lock knows.
+        """
+        if alone:
+            with self.place.work() as ctx:
+                expire_leases(ctx.session, ctx.clock, _holder_prefix(self.settings.home))
+        self.watch()
         self.launch_workflows()
         self.controller.start()
         self._closers.append(self.controller.stop)
+
+    def watch(self) -> None:
+        """Note that from now on this process hears whoever tells the platform that he lives."""
+        self.place.ports[Watching].since = self.place.clock.now()
+
+    def listen(self, *, wakes_controller: bool) -> None:
+        """Tell the other processes of a cluster what is changed here, and be woken by what they change."""
+        bell = Bell(self.place.database, self.place.changed.set if wakes_controller else None)
+        self.place.heralds.append(bell.ring)
+        self._closers.append(bell.close)
 
     def launch_workflows(self) -> None:
         """Begin to execute workflows. For whoever runs the controller."""
@@ -66,8 +81,13 @@ class Platform:
             close()
 
 
-def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform:
+def open_platform(settings: Settings, *, clock: Clock | None = None, by_agents: bool = False) -> Platform:
     """Open a platform on its data: make the home folder, bring the database to the newest schema, set up what is missing.
+
+    Args:
+        settings: What holds.
+        clock: The time; by default the system's.
+        by_agents: Jobs and workloads run where agents are, and not on this machine.
 
     Raises:
         MLOpsError: the data cannot be opened; the error says why and what to do.
@@ -78,21 +98,19 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     upgrade(database)
     manifests = discover()
     url = PlatformUrl(settings.public_url)
-    deployer = LocalDeployer(home / "deployments", clock or SystemClock())
+    clock = clock or SystemClock()
     workflows = DbosWorkflows(
         database,
         home,
-        clock or SystemClock(),
+        clock,
         holder=_holder(home),
         lease_ttl_s=settings.lease_ttl_s,
         keep_s=settings.workflow_retention_s,
     )
     ports: dict[type, Any] = {
         BlobStore: open_blobs(settings),
-        JobBackend: LocalJobBackend(home / "jobs"),
-        Deployer: deployer,
         Workflows: workflows,
-        SecretBox: SecretBox(_secret_key(settings)),
+        SecretBox: open_box(settings),
         RolePermissions: permissions_of(manifests),
         Holders: holders_of(manifests),
         PlatformUrl: url,
@@ -105,13 +123,26 @@ def open_platform(settings: Settings, *, clock: Clock | None = None) -> Platform
     tracing = open_tracing("modelops-api", {}, os.environ)
     if tracing is not None:
         ports[Tracing] = tracing
-    place = Workplace(database, ports, clock or SystemClock(), settings)
-    with place.work() as ctx:
-        first_key = identity.set_up(ctx)
+    place = Workplace(database, ports, clock, settings)
+    machines = machines_of_agents(place) if by_agents else this_machine(settings, clock)
+    engines = open_engines(settings, clock, machines)
+    ports.update({JobBackend: engines.jobs, Deployer: engines.deployer, Engines: engines})
+    if engines.room is not None:
+        ports[JobRoom] = engines.room
+    closers = [database.close, place.writer.close, *engines.closers, workflows.close]
+    try:
+        with place.work() as ctx:
+            take_turn(ctx.session)
+            identity.check_secret_key(ctx)
+            first_key = identity.set_up(ctx)
+    except BaseException:
+        for close in reversed(closers):
+            close()
+        raise
     reconcilers = [Housekeeping(), *(reconciler for manifest in manifests for reconciler in manifest.reconcilers)]
     controller = Controller(place, reconcilers, handlers_of(manifests), _holder(home))
     platform = Platform(settings, place, manifests, build_app(place, manifests), controller, url, first_key)
-    platform._closers.extend([database.close, place.writer.close, deployer.close, workflows.close])
+    platform._closers.extend(closers)
     if tracing is not None:
         platform._closers.append(tracing.close)
     return platform
@@ -138,10 +169,11 @@ def _artifact_facts(ctx: Context, digest: str) -> tuple[int, str]:
     return artifact.size, artifact.media_type
 
 
-def _secret_key(settings: Settings) -> bytes:
+def open_box(settings: Settings) -> SecretBox:
+    """Return what seals and opens secrets, by the platform's secret key or that of the home folder."""
     if settings.secret_key is not None:
-        return settings.secret_key.get_secret_value().encode()
-    return _key_file(settings.home / "secret.key")
+        return SecretBox(settings.secret_key.get_secret_value().encode())
+    return SecretBox(_key_file(settings.home / "secret.key"))
 
 
 def _key_file(path: Path) -> bytes:

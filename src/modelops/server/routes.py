@@ -21,6 +21,7 @@ from modelops.kernel.context import Context
 from modelops.kernel.edge import Router
 from modelops.kernel.scope import Scope
 from modelops.kernel.work import Workplace
+from modelops.server.engines import Engines
 from modelops.server.health import check_artifacts, check_health, version_info
 
 router = Router("platform")
@@ -40,6 +41,18 @@ def get_liveness() -> HealthCheck:
 def get_plain_liveness() -> PlainTextResponse:
     """Tell that the process lives, as MLflow's servers do. Open to all."""
     return PlainTextResponse("OK")
+
+
+@unversioned.get("/health/live", include_in_schema=False)
+def get_live() -> HealthCheck:
+    """Tell that the process lives, under the name that every process of a platform has it. Open to all."""
+    return get_liveness()
+
+
+@unversioned.get("/health/ready", include_in_schema=False)
+def get_ready(request: Request) -> HealthCheck:
+    """Tell whether requests would be served, under the name that every process of a platform has it. Open to all."""
+    return get_readiness(request)
 
 
 @unversioned.get("/readyz")
@@ -81,6 +94,8 @@ def get_health(scope: Scope) -> Health:
     with scope.work(write=False) as ctx:
         checks = check_health(ctx)
     checks.append(check_artifacts(scope.place.ports[BlobStore]))
+    if (check_cluster := scope.place.ports[Engines].check) is not None:
+        checks.append(check_cluster())
     return Health(healthy=all(check.healthy for check in checks), checks=checks)
 
 

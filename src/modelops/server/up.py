@@ -9,15 +9,17 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 
-from modelops.contracts.ports import Deployer, JobBackend
 from modelops.contracts.settings import Settings
 from modelops.contracts.terminal import say
 from modelops.kernel.logs import configure
 from modelops.sdk.connection import SignIn, read_sign_in, write_sign_in
+from modelops.server.engines import Engines
 from modelops.server.home import HomeLock
 from modelops.server.listener import bind, build_server, url_of
+from modelops.server.membership import Membership
 from modelops.server.platform import Platform, open_platform
 
 log = logging.getLogger(__name__)
@@ -39,17 +41,36 @@ def run_platform(settings: Settings, *, keep_children: bool = False) -> int:
         stack.callback(lock.release)
         sock = stack.enter_context(bind(settings.host, settings.port))
         platform = open_platform(settings)
+        membership = Membership(platform.place.database)
+        stack.callback(membership.leave)
+        try:
+            membership.join(alone=True)
+        except BaseException:
+            platform.close()
+            raise
         if not keep_children:
             stack.callback(_end_children, platform)
         stack.callback(platform.close)
         url = settings.public_url or url_of(sock, settings.host)
         platform.url.set(url)
         platform.start_controller()
-        _serve(platform, sock, lock, url, began)
+
+        def ready() -> None:
+            _announce(platform, url, time.monotonic() - began)
+            lock.describe({"pid": os.getpid(), "url": url})
+
+        serve(platform, sock, ready)
     return 0
 
 
-def _serve(platform: Platform, sock: socket.socket, lock: HomeLock, url: str, began: float) -> None:
+def serve(platform: Platform, sock: socket.socket, ready: Callable[[], None]) -> None:
+    """Answer requests on a socket until SIGINT or SIGTERM, and then finish those under way.
+
+    Args:
+        platform: What to serve.
+        sock: Bound and listening.
+        ready: Called once requests are answered.
+    """
     server = build_server(platform)
     handle_exit = server.handle_exit
 
@@ -64,8 +85,7 @@ def _serve(platform: Platform, sock: socket.socket, lock: HomeLock, url: str, be
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
         if server.started:
-            _announce(platform, url, time.monotonic() - began)
-            lock.describe({"pid": os.getpid(), "url": url})
+            ready()
             _settle_memory()
         await serving
 
@@ -111,9 +131,9 @@ def _announce(platform: Platform, url: str, seconds: float) -> None:
 
 
 def _end_children(platform: Platform) -> None:
-    """End every job and runtime; what is wanted stays in the database, and the next start goes on from there."""
-    jobs: JobBackend = platform.place.ports[JobBackend]
-    deployer: Deployer = platform.place.ports[Deployer]
+    """End every job and runtime of this machine; what is wanted stays in the database, and the next start goes on from there."""
+    engines: Engines = platform.place.ports[Engines]
+    jobs, deployer = engines.local_jobs, engines.local_deployer
     grace = platform.settings.drain_s
     running = [name for name in jobs.names() if not jobs.observe(name).ended]
     for name in running:

@@ -76,7 +76,9 @@ class DeployerContract:
         assert [one.index for one in seen] == [0, 1]
         assert {one.phase for one in seen} == {Phase.RUNNING}
         assert {one.restarts for one in seen} == {0}
-        assert len({one.pid for one in seen}) == len({one.endpoint for one in seen}) == 2
+        assert len({one.endpoint for one in seen}) == 2
+        pids = {one.pid for one in seen}
+        assert pids == {None} or len(pids) == 2, "elsewhere than on this machine a pid says nothing"
         for one in seen:
             with urllib.request.urlopen(f"{one.endpoint}/", timeout=10) as answer:  # noqa: S310 - of this machine
                 assert answer.status == 200

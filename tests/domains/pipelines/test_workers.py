@@ -3,12 +3,14 @@
 import threading
 
 import pytest
-from tests.domains.pipelines.theatre import function, output
+from tests.domains.pipelines.theatre import Theatre, function, output
 
 from modelops.contracts.errors import InvalidInput, MLOpsError, NotFound, PermissionDenied, Unauthenticated
 from modelops.contracts.ports import JobBackend, Observation, Phase
 from modelops.domains.pipelines.schemas import StepOutput, StepReport, ValueRef
 from modelops.domains.pipelines.tables import PipelineWorkerRow
+from modelops.testing.platform import running_platform
+from modelops.testing.waiting import wait_for
 
 
 def begun(theatre, **steps):
@@ -243,3 +245,59 @@ def test_what_steps_write_is_read_while_they_run(theatre):
     theatre.until(run, "succeeded")
     assert theatre.pipelines.get_step_log(run.id, "a", offset=12).complete
     assert "".join(theatre.pipelines.follow_log(run.id, "a")) == "héllo world\ufffd"
+
+
+def test_a_step_whose_process_is_killed_is_tried_again_for_nothing_but_not_for_ever(theatre):
+    run = begun(theatre)
+    worker = theatre.worker(run)
+    for attempt in (1, 2, 3):
+        task = worker.take()
+        assert task.attempt == attempt
+        worker.report(StepReport(step=task.id, attempt=attempt, failure="It was killed.", lost=True))
+    assert "It was killed." in theatre.until(run, "failed").reason
+    assert theatre.pipelines.get_step(run.id, "a").attempt == 3
+
+
+def test_no_more_runs_than_may_have_workers_at_once(tmp_path):
+    with running_platform(tmp_path / "home", max_staffed_runs=1) as platform:
+        theatre = Theatre(platform)
+        first = begun(theatre)
+        second = theatre.start()
+        theatre.until_step(second, "a", "ready")
+        for _ in range(3):
+            theatre.turn()
+        assert "1 runs have some" in theatre.pipelines.get_run(second.id).reason
+        player = theatre.worker(first)
+        player.succeed(player.take(), result=1)
+        assert theatre.until(first, "succeeded")
+        theatre.backend.seen[player.name] = Observation(Phase.EXITED, reason="it is done")
+        wait_for(lambda: theatre.turn() or worker_of(theatre, second))
+        player = theatre.worker(second)
+        player.succeed(player.take(), result=1)
+        assert theatre.until(second, "succeeded").reason is None
+
+
+def test_a_run_whose_worker_left_for_lack_of_work_gets_another_when_there_is_some(sqlite_theatre):
+    theatre = sqlite_theatre
+    run = begun(
+        theatre, a=function("a"), b=function("b", after=["ok"]), ok={"approval": {"message": "?"}, "after": ["a"]}
+    )
+    player = theatre.worker(run)
+    player.succeed(player.take(), result=1)
+    theatre.until_step(run, "ok", "awaiting")
+    theatre.backend.seen[player.name] = Observation(Phase.EXITED, exit_code=0)
+    for _ in range(3):
+        theatre.turn()
+    assert worker_of(theatre, run) is None
+    theatre.platform.client().pipelines.decide_step(run.id, "ok", approved=True)
+    wait_for(lambda: theatre.turn() or worker_of(theatre, run))
+    player = theatre.worker(run, 1)
+    player.succeed(player.take(), result=1)
+    assert theatre.until(run, "succeeded")
+
+
+def worker_of(theatre, run):
+    """Return the worker of a run that is not given up and was started, or None."""
+    with theatre.platform.place.work(write=False) as ctx:
+        row = ctx.session.query(PipelineWorkerRow).filter_by(run_id=run.id, ended_at=None).first()
+        return row.id if row is not None and row.id in theatre.backend.specs else None

@@ -158,8 +158,9 @@ class Player:
         body = StepBeat(worker=self.name, attempts=attempts, wrote=list(wrote), returned=back)
         return self._post(StepOrders, "beat", body)
 
-    def report(self, *reports, wrote=()):
-        return self._post(StepOrders, "report", StepReports(worker=self.name, reports=reports, wrote=list(wrote)))
+    def report(self, *reports, wrote=(), most=0):
+        body = StepReports(worker=self.name, reports=reports, wrote=list(wrote), most=most)
+        return self._post(StepOrders, "report", body)
 
     def succeed(self, task, **values):
         outputs = {name: self.put(value) for name, value in values.items()}

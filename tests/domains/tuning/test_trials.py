@@ -63,11 +63,14 @@ def test_a_study_is_made_found_changed_and_forgotten(tuning):
     assert made.sampler.seed is not None
     assert list(made.space) == ["x", "kind", "depth"]
     assert tuning.get_study("s") == tuning.get_study(made.id) == made
+    assert tuning.get_study(made.id[:-1]) == made
     assert [one.id for one in tuning.list_studies(filter='name = "s"').items] == [made.id]
     assert tuning.update_study("s", max_trials=9, description="d").max_trials == 9
     assert tuning.update_study("s", max_trials=None).max_trials is None
     grid = tuning.create_study("grid", sampler={"name": "grid"}, space={"n": {"type": "int", "low": 1, "high": 4}})
     assert (grid.max_trials, tuning.update_study("grid", max_trials=99).max_trials) == (4, 4)
+    with pytest.raises(InvalidInput, match="several"):
+        tuning.get_study("std_")
     with pytest.raises(AlreadyExists):
         tuning.create_study("s")
     ask(tuning)
@@ -148,14 +151,14 @@ def test_a_trial_is_told_with_the_next_question(tuning):
     tuning.create_study("s", space=SPACE, max_trials=2)
     first = ask(tuning).trial
     end = {"holder": "w", "attempt": 1, "state": TrialState.COMPLETE, "values": [2.0], "number": first.number}
-    second = ask(tuning, key="k", ended=end)
-    assert ask(tuning, key="k", ended=end).trial == second.trial
+    second = ask(tuning, key="k", ended=[end])
+    assert ask(tuning, key="k", ended=[end]).trial == second.trial
     assert (second.trial.number, tuning.get_trial("s", 0).values) == (1, [2.0])
     other = ask(tuning, holder="other")
     assert (other.trial, other.stop, other.wait) == (None, "The budget of 2 trials is spent.", True)
     with pytest.raises(TrialLost):
-        ask(tuning, ended={**end, "number": 1, "attempt": 7})
-    last = ask(tuning, ended={**end, "number": 1})
+        ask(tuning, ended=[{**end, "number": 1, "attempt": 7}])
+    last = ask(tuning, ended=[{**end, "number": 1}])
     assert (last.trial, last.wait) == (None, False)
     assert tuning.get_study("s").state is StudyState.FINISHED
     assert tuning.get_study("s").trials.complete == 2

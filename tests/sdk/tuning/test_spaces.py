@@ -91,7 +91,7 @@ def test_every_suggestion_lies_in_the_space(sampler, space, salt):
         check_parameters(space, json.loads(json.dumps(plain(trial.params))), whole=True)
         frozen = mirror.get_trial(trial._trial_id)
         assert frozen.number == number
-        mirror._trials[number], mirror._provisional, mirror._highest = frozen, None, number
+        mirror.confirm(number, 1)
         mirror.end(trial._trial_id, "complete", [float(number % 5)])
 
 

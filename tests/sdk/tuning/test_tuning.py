@@ -1,6 +1,7 @@
 """`HyperparameterTuning` on a platform: samplers, pruners, workers, and going on where another left off."""
 
 import asyncio
+import importlib.util
 import io
 import threading
 import warnings
@@ -14,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from modelops import HyperparameterTuning, TrialPruned
-from modelops.contracts.errors import InvalidInput, NotFound
+from modelops.contracts.errors import InvalidInput, MissingExtra, NotFound
 from modelops.domains.tuning.rules import StudyError
 from modelops.domains.tuning.schemas import StudyState, TrialState
 from modelops.sdk.tuning.sampling import Sampling
@@ -90,6 +91,18 @@ def test_gaussian_processes_find_a_bowl_and_can_be_gone_on_with(tune):
     tuning = tune(objective=objective, space=space, sampler="gp", n_trials=14).optimize()
     assert len(tuning.trials) == 14
     assert tuning.best_value < 0.1
+
+
+def test_cmaes_finds_a_bowl_where_its_package_is_and_else_says_so(tune):
+    tuning = tune(
+        objective=lambda t: (t["x"] - 1) ** 2 + t["y"] ** 2, space={"x": (-5.0, 5.0), "y": (-5.0, 5.0)}, sampler="cmaes"
+    )
+    if importlib.util.find_spec("cmaes") is None:
+        with pytest.raises(MissingExtra, match="cmaes"):
+            tuning.optimize()
+        assert tuning.trials == []
+    else:
+        assert tuning.optimize().study.trials.complete == 12
 
 
 def test_a_grid_is_walked_once_and_ends(tune):
@@ -317,10 +330,6 @@ def test_a_lost_trial_is_dropped_and_its_worker_goes_on(tune, sqlite_platform):
 
 
 def test_missing_optuna_is_told(tune, monkeypatch):
-    import importlib
-
-    from modelops.contracts.errors import MissingExtra
-
     def without(name):
         raise ModuleNotFoundError("No module named 'optuna'", name="optuna")
 

@@ -11,7 +11,7 @@ from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ports import Limits
 
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Command:
     def _environment(self) -> dict[str, str]:
         defaults = {"PYTHONUNBUFFERED": "1"}  # what a process printed before it was killed should be in its log
         if self.limits.cpus is not None:
-            defaults |= dict.fromkeys(_THREADS, str(self.limits.cpus))
+            defaults |= dict.fromkeys(THREADS, str(self.limits.cpus))
         return defaults | inherited_environment() | dict(self.env)
 
 

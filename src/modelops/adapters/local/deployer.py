@@ -34,10 +34,12 @@ class LocalDeployer:
     Args:
         root: The folder for the workloads' folders; made when missing.
         clock: What measures the time between restarts.
+        host: The address of this machine that replicas listen on; None means loopback.
     """
 
-    def __init__(self, root: Path, clock: Clock) -> None:
+    def __init__(self, root: Path, clock: Clock, *, host: str | None = None) -> None:
         self._root = root
+        self._host = host
         self._clock = clock
         self._prober = Prober()
         self._lock = threading.Lock()
@@ -127,7 +129,7 @@ class LocalDeployer:
 
     def _look(self, incarnation: Incarnation) -> ReplicaObservation:
         seen = incarnation.process.observe()
-        endpoint = endpoint_of(incarnation.process.work) if seen.phase is Phase.RUNNING else None
+        endpoint = endpoint_of(incarnation.process.work, self._host) if seen.phase is Phase.RUNNING else None
         return ReplicaObservation(
             index=incarnation.index,
             phase=seen.phase,
@@ -137,7 +139,7 @@ class LocalDeployer:
             restarts=incarnation.number,
             reason=seen.reason,
             started_at=seen.started_at,
-            grpc_endpoint=None if endpoint is None else grpc_endpoint_of(incarnation.process.work),
+            grpc_endpoint=None if endpoint is None else grpc_endpoint_of(incarnation.process.work, self._host),
         )
 
 

@@ -33,32 +33,32 @@ class Prober:
         self._client.close()
 
 
-def endpoint_of(work: Path) -> str | None:
+def endpoint_of(work: Path, host: str | None = None) -> str | None:
     """Return the URL that a replica wrote into its working directory; None until it has written a usable one.
 
-    Only a plain HTTP address of this machine is usable: the platform calls it, and a replica must not send the platform
-    elsewhere.
+    Only a plain HTTP address of this machine is usable, loopback or `host`: the platform calls it, and a replica must not send
+    the platform elsewhere.
     """
     try:
         document = json.loads((work / "endpoint.json").read_bytes())
         url = httpx.URL(document["url"])
     except (OSError, ValueError, KeyError, TypeError, httpx.InvalidURL):
         return None
-    return str(url) if url.scheme == "http" and _is_loopback(url.host) else None
+    return str(url) if url.scheme == "http" and _is_here(url.host, host) else None
 
 
-def grpc_endpoint_of(work: Path) -> str | None:
+def grpc_endpoint_of(work: Path, host: str | None = None) -> str | None:
     """Return the `host:port` for gRPC that a replica wrote into its working directory; None where it has none here."""
     try:
         address = json.loads((work / "endpoint.json").read_bytes()).get("grpc")
         url = httpx.URL(f"http://{address}")
     except (OSError, ValueError, AttributeError, httpx.InvalidURL):
         return None
-    return str(address) if isinstance(address, str) and url.port and _is_loopback(url.host) else None
+    return str(address) if isinstance(address, str) and url.port and _is_here(url.host, host) else None
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
+def _is_here(host: str, own: str | None) -> bool:
+    if host in ("localhost", own):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

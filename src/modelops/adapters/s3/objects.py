@@ -140,6 +140,18 @@ class S3Objects:
             raise Unavailable(f"The bucket '{self._bucket}' does not give back what was written.")
         return f"objects in the bucket '{self._bucket}' at {self._client.meta.endpoint_url}"
 
+    def make(self) -> bool:
+        """Make the bucket, and tell whether it was not there."""
+        with translated(self._bucket, "the bucket"):
+            known = {bucket["Name"] for bucket in self._client.list_buckets().get("Buckets", [])}
+            if self._bucket in known:
+                return False
+            region = self._client.meta.region_name
+            # The service's first region is the one that must not be named.
+            where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            self._client.create_bucket(Bucket=self._bucket, **where)
+        return True
+
     def drop_unfinished(self) -> int:
         """Abort uploads in parts whose senders were killed, where the store can tell them; return how many."""
         before = datetime.now(UTC) - _UNFINISHED_AFTER

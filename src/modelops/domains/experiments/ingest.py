@@ -44,6 +44,8 @@ _IF_LATER = (
     " WHERE (excluded.step, excluded.time_us, excluded.value, excluded.is_nan)"
     " > (latest_metrics.step, latest_metrics.time_us, latest_metrics.value, latest_metrics.is_nan)"
 )
+_INSERT_PARAMETER = "INSERT INTO run_parameters (run_number, key, value, text, number) VALUES (?, ?, ?, ?, ?)"
+_INSERT_TAG = "INSERT INTO run_tags (run_number, key, value) VALUES (?, ?, ?)"
 _FIND_RUN = "SELECT number, status, heard_at, job_id, created_by, deleted_at FROM runs WHERE id = ? AND project_id = ?"
 _ARRAYS = "SELECT ?, * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::float8[], ?::bool[])"  # PostgreSQL's
 
@@ -164,6 +166,21 @@ def write_batch(raw: Raw, run_number: int, batch: Batch, *, by_text: bool = Fals
         _insert(raw, _INSERT_LATEST, _IF_LATER, run_number, latest)
 
 
+def write_fresh(raw: Raw, batches: Sequence[tuple[int, Batch]]) -> None:
+    """Write batches on runs that hold nothing yet, by their numbers; each key of a parameter or tag is there once."""
+    raw.executemany(
+        _INSERT_PARAMETER, [_parameter_row(number, entry) for number, batch in batches for entry in batch.parameters]
+    )
+    raw.executemany(_INSERT_TAG, [(number, key, value) for number, batch in batches for key, value in batch.tags])
+    points, latest = [], []
+    for number, batch in batches:
+        ordered, last = _in_order(batch.points)
+        points += [(number, *one) for one in ordered]
+        latest += [(number, *one) for one in last]
+    for insert, rows in ((_INSERT_POINTS, points), (_INSERT_LATEST, latest)):
+        raw.executemany(f"{insert} VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
 def _insert(raw: Raw, insert: str, conflict: str, run_number: int, points: list[Point]) -> None:
     if raw.on_sqlite:  # a number in the statement is one thing less to bind for each row
         raw.executemany(f"{insert} VALUES ({int(run_number)}, ?, ?, ?, ?, ?){conflict}", points)
@@ -199,20 +216,16 @@ def _write_parameters(raw: Raw, run_number: int, entries: list[ParameterEntry], 
     ).fetchall()
     read = {key: text if by_text else json.loads(value) for key, value, text in present}
     check_parameters(read, {entry.key: entry.text if by_text else entry.value for entry in entries})
-    raw.executemany(
-        "INSERT INTO run_parameters (run_number, key, value, text, number) VALUES (?, ?, ?, ?, ?)",
-        [
-            (run_number, e.key, json.dumps(e.value, ensure_ascii=False), e.text, e.number)
-            for e in wanted.values()
-            if e.key not in read
-        ],
-    )
+    raw.executemany(_INSERT_PARAMETER, [_parameter_row(run_number, e) for e in wanted.values() if e.key not in read])
+
+
+def _parameter_row(run_number: int, entry: ParameterEntry) -> tuple[Any, ...]:
+    return run_number, entry.key, json.dumps(entry.value, ensure_ascii=False), entry.text, entry.number
 
 
 def _write_tags(raw: Raw, run_number: int, tags: list[tuple[str, str]]) -> None:
     raw.executemany(
-        "INSERT INTO run_tags (run_number, key, value) VALUES (?, ?, ?)"
-        " ON CONFLICT (run_number, key) DO UPDATE SET value = excluded.value",
+        _INSERT_TAG + " ON CONFLICT (run_number, key) DO UPDATE SET value = excluded.value",
         [(run_number, key, value) for key, value in dict(tags).items()],
     )
 

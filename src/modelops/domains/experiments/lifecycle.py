@@ -10,7 +10,7 @@ from typing import Any
 
 from modelops.contracts.errors import Conflict, NotFound
 from modelops.contracts.ids import new_id
-from modelops.domains.experiments.ingest import Batch, ParameterEntry, open_run, write_batch
+from modelops.domains.experiments.ingest import Batch, ParameterEntry, open_run, write_batch, write_fresh
 from modelops.domains.experiments.rules import LIVE
 from modelops.domains.experiments.schemas import RunStatus
 from modelops.domains.experiments.searching import FoundRun, find_runs
@@ -19,6 +19,11 @@ from modelops.kernel.context import Actor, Context, project_of
 from modelops.kernel.database import Raw
 from modelops.kernel.scope import Scope, request_id_of
 from modelops.kernel.work import Workplace
+
+_INSERT_ENDED = (
+    "INSERT INTO runs"
+    " (id, project_id, experiment_id, job_id, created_by, name, status, reason, started_at, ended_at, revision)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,19 @@ class NewRun:
     name: str | None = None
     tags: Sequence[tuple[str, str]] = field(default_factory=list)
     parameters: Sequence[ParameterEntry] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """A run that has ended by the time that it is told of. Each key of a parameter or tag is there once."""
+
+    id: str
+    name: str
+    status: RunStatus
+    reason: str | None
+    started_at: datetime
+    ended_at: datetime
+    batch: Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +75,7 @@ def put_run(raw: Raw, scope: Scope, run_id: str, new: NewRun) -> FoundRun:
     place, actor = scope.place, scope.actor
     name = new.name or f"run {run_id[-6:]}"
     project = project_of(actor)
-    experiment = raw.execute(
-        "SELECT name, deleted_at, artifact_location FROM experiments WHERE id = ? AND project_id = ?",
-        (new.experiment_id, project),
-    ).fetchone()
-    if experiment is None:
-        raise NotFound(f"There is no experiment '{new.experiment_id}' in this project.")
-    if experiment[1] is not None:
-        raise Conflict(f"The experiment '{experiment[0]}' is deleted.", hint="Restore it first, or name another.")
+    experiment, location = check_open(raw, actor, new.experiment_id)
     number = raw.execute(
         "INSERT INTO runs (id, project_id, experiment_id, name, status, job_id, started_at, created_by, revision)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1) RETURNING number",
@@ -80,10 +91,64 @@ def put_run(raw: Raw, scope: Scope, run_id: str, new: NewRun) -> FoundRun:
         ),
     ).fetchone()[0]
     write_batch(raw, number, Batch(parameters=list(new.parameters), tags=list(new.tags)))
-    outbox.put(raw, place, actor, "modelops.experiments.run_started", run_id, experiment=experiment[0], name=name)
+    outbox.put(raw, place, actor, "modelops.experiments.run_started", run_id, experiment=experiment, name=name)
     audit.put(raw, place, actor, scope.operation, scope.request.url.path, request_id_of(scope.request))
-    location = experiment[2]
     return FoundRun(number, run_id, new.experiment_id, name, "running", new.started_at, None, None, actor.id, location)
+
+
+def check_open(raw: Raw, actor: Actor, experiment: str) -> tuple[str, str | None]:
+    """Return an experiment's name, and where it says that its files are. Raises as `begin_run`."""
+    found = _find_experiment(raw, actor, experiment)
+    if found is None:
+        raise NotFound(f"There is no experiment '{experiment}' in this project.")
+    if found[1] is not None:
+        raise Conflict(f"The experiment '{found[0]}' is deleted.", hint="Restore it first, or name another.")
+    return found[0], found[2]
+
+
+def _find_experiment(raw: Raw, actor: Actor, experiment: str) -> Any:
+    statement = "SELECT name, deleted_at, artifact_location FROM experiments WHERE id = ? AND project_id = ?"
+    return raw.execute(statement, (experiment, project_of(actor))).fetchone()
+
+
+def put_ended_runs(raw: Raw, scope: Scope, experiment: str, runs: Sequence[EndedRun]) -> bool:
+    """Record runs that began and ended already, within a write of the caller (for the domains above), with one audit record.
+
+    Returns:
+        False where their experiment is deleted or gone: then there are none.
+    """
+    found = _find_experiment(raw, scope.actor, experiment)
+    if found is None or found[1] is not None:
+        return False
+    place, actor = scope.place, scope.actor
+    shared = project_of(actor), experiment, _job_of(actor), actor.id
+    values = [
+        value
+        for run in runs
+        for value in (
+            run.id,
+            *shared,
+            run.name,
+            run.status,
+            run.reason,
+            raw.moment(run.started_at),
+            raw.moment(run.ended_at),
+        )
+    ]
+    rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"] * len(runs))
+    numbers = dict(
+        raw.execute(
+            f"{_INSERT_ENDED} VALUES {rows} RETURNING id, number",
+            values,
+        ).fetchall()
+    )
+    write_fresh(raw, [(numbers[run.id], run.batch) for run in runs])
+    begun = [(run.id, {"experiment": found[0], "name": run.name}) for run in runs]
+    outbox.put_all(raw, place, actor, "modelops.experiments.run_started", begun)
+    ended = [(run.id, {"status": str(run.status), "reason": run.reason, "name": run.name}) for run in runs]
+    outbox.put_all(raw, place, actor, "modelops.experiments.run_ended", ended)
+    audit.put(raw, place, actor, scope.operation, scope.request.url.path, request_id_of(scope.request))
+    return True
 
 
 async def change_run(scope: Scope, run: str, change: Change) -> FoundRun:
@@ -136,6 +201,8 @@ def settle_run(
     status: RunStatus,
     reason: str | None = None,
     batch: Batch | None = None,
+    *,
+    ended_at: datetime | None = None,
 ) -> None:
     """Record a last batch on a run and give it a status, within a write of the caller (for the domains above).
 
@@ -152,7 +219,7 @@ def settle_run(
     number, before, name, _ = found
     if batch is not None:
         write_batch(raw, number, batch)
-    ended = None if status in LIVE else raw.moment(place.clock.now())
+    ended = None if status in LIVE else raw.moment(ended_at or place.clock.now())
     raw.execute(
         "UPDATE runs SET status = ?, reason = ?, ended_at = ?, revision = revision + 1 WHERE number = ?",
         (status, reason, ended, number),

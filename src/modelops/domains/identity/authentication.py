@@ -5,13 +5,14 @@ within that time.
 """
 
 import hashlib
+import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from sqlalchemy import or_, select
 
-from modelops.contracts.errors import NotFound, Unauthenticated
+from modelops.contracts.errors import InvalidInput, NotFound, Unauthenticated
 from modelops.contracts.roles import Role
 from modelops.domains.identity import keys, tokens
 from modelops.domains.identity.rules import parse_x_actor
@@ -82,6 +83,20 @@ def identify(ctx: Context, credentials: Credentials) -> Actor:
 def hash_secret(secret: str) -> str:
     """Return what is kept of an API key: it has 256 random bits, so a plain hash cannot be searched."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def check_key(secret: str) -> str:
+    """Return a secret that somebody chose for an API key, if it can be one.
+
+    Raises:
+        InvalidInput: it is too short to be safe, or not of the form.
+    """
+    if re.fullmatch(KEY_PREFIX + r"[A-Za-z0-9_-]{43,100}", secret) is None:
+        raise InvalidInput(
+            "`MODELOPS_ADMIN_KEY` is not of the form of an API key.",
+            hint=f'Make one: echo "{KEY_PREFIX}$(openssl rand -hex 32)".',
+        )
+    return secret
 
 
 def _by_key(ctx: Context, secret: str, project: str | None) -> Actor:

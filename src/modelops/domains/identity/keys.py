@@ -26,6 +26,17 @@ def active_key(ctx: Context, purpose: KeyPurpose) -> tuple[str, Ed25519PrivateKe
     return row.id, _ed25519(ctx.port(SecretBox), row.id, row.private_key)
 
 
+def check_secret_key(ctx: Context) -> None:
+    """See that this process's secret key opens what lies in the database, if anything does yet.
+
+    Raises:
+        InvalidInput: it was made with another.
+    """
+    row = ctx.session.scalars(select(SigningKeyRow).order_by(SigningKeyRow.created_at.desc()).limit(1)).one_or_none()
+    if row is not None:
+        _opened(ctx.port(SecretBox), row.id, row.private_key)
+
+
 def _active(ctx: Context, purpose: KeyPurpose) -> SigningKeyRow:
     return ctx.session.scalars(
         select(SigningKeyRow)

@@ -9,7 +9,7 @@ from modelops.contracts.roles import Role
 from modelops.contracts.schemas import Page
 from modelops.contracts.signing import Signature
 from modelops.domains.identity import keys
-from modelops.domains.identity.authentication import KEY_PREFIX, hash_secret
+from modelops.domains.identity.authentication import KEY_PREFIX, check_key, hash_secret
 from modelops.domains.identity.credentials import (
     call_token,
     create_api_key,
@@ -143,9 +143,22 @@ def list_public_keys(ctx: Context, purpose: KeyPurpose) -> dict[str, str]:
     return keys.public_keys(ctx, purpose)
 
 
+def check_secret_key(ctx: Context) -> None:
+    """See that this process has the secret key that the platform was made with.
+
+    Raises:
+        InvalidInput: it has another.
+    """
+    keys.check_secret_key(ctx)
+
+
 def set_up(ctx: Context) -> str | None:
     """Make what a new platform needs: tenant, project, administrator. Returns the administrator's API key the first
-    time, and None from then on."""
+    time, and None from then on. For one caller at a time.
+
+    Raises:
+        InvalidInput: the key that the settings name for the administrator is none.
+    """
     if ctx.session.scalars(select(PrincipalRow.id).limit(1)).first() is not None:
         return None
     tenant = TenantRow(id=new_id("ten"), name="default", display_name="Default tenant", **made_now(ctx))
@@ -164,7 +177,8 @@ def set_up(ctx: Context) -> str | None:
     ctx.session.add(admin)
     ctx.session.flush()
     ctx.session.add(MembershipRow(principal_id=admin.id, project_id=project.id, role=Role.PROJECT_ADMIN))
-    secret = KEY_PREFIX + secrets.token_urlsafe(32)
+    chosen = ctx.settings.admin_key
+    secret = KEY_PREFIX + secrets.token_urlsafe(32) if chosen is None else check_key(chosen.get_secret_value())
     ctx.session.add(
         ApiKeyRow(
             id=new_id("key"),

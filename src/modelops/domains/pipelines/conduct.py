@@ -154,7 +154,7 @@ class _Conducting:
 
         await self._persist(write)
         if len(orders.ready) > 1:
-            self._place.changed.set()  # more workers may be wanted
+            self._place.wake()  # more workers may be wanted
 
     def _lists(self, orders: Orders) -> dict[str, Json]:
         """Read, before the unit of work, what beginning the steps needs; what cannot be read is left out."""

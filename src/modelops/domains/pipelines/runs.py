@@ -29,7 +29,7 @@ from modelops.domains.pipelines.schemas import (
     RunCreate,
     RunState,
 )
-from modelops.domains.pipelines.staffing import add_workers
+from modelops.domains.pipelines.staffing import add_workers, has_room
 from modelops.domains.pipelines.tables import (
     PipelineRunRow,
     PipelineStepLogRow,
@@ -105,7 +105,7 @@ def begin(
     ctx.session.flush()
     if document.code is not None:
         hold(ctx, run_id, ctx.project_id, [document.code.digest])
-    if any(spec.run is not None for spec in document.steps.values()):
+    if any(spec.run is not None for spec in document.steps.values()) and has_room(ctx, run_id):
         add_workers(ctx, run, "", 1)
     ctx.emit("modelops.pipelines.run_queued", run_id, pipeline=pipeline, version=version.version, cause=cause)
     return run

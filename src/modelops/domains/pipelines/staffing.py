@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from modelops.contracts.ids import new_id
 from modelops.contracts.ports import JobSpec, Limits, Observation, Phase
@@ -84,6 +84,12 @@ def add_workers(ctx: Context, run: PipelineRunRow, queue: str, count: int) -> No
         )
 
 
+def has_room(ctx: Context, run_id: str) -> bool:
+    """Tell whether a run may have workers: it has some, or fewer runs have than may at once."""
+    staffed = set(ctx.session.scalars(select(PipelineWorkerRow.run_id).where(PipelineWorkerRow.ended_at.is_(None))))
+    return run_id in staffed or len(staffed) < ctx.settings.max_staffed_runs
+
+
 def staffed_runs(ctx: Context) -> list[str]:
     """Return the runs that need workers, or have some still, of every project."""
     workers = select(PipelineWorkerRow.run_id).where(PipelineWorkerRow.ended_at.is_(None))
@@ -92,11 +98,16 @@ def staffed_runs(ctx: Context) -> list[str]:
         .join(PipelineRunRow, PipelineRunRow.id == PipelineStepRow.run_id)
         .where(
             PipelineRunRow.ended_at.is_(None),
-            PipelineStepRow.state == StepState.READY,
-            PipelineStepRow.kind == "function",
+            _wants_a_worker(ctx),
         )
     )
     return sorted(set(ctx.session.scalars(workers.distinct())) | set(ctx.session.scalars(waiting.distinct())))
+
+
+def _wants_a_worker(ctx: Context) -> ColumnElement[bool]:
+    """Tell of a step whether it may be taken up: one that waits to be tried again wants no worker before its time."""
+    due = (PipelineStepRow.state == StepState.RETRYING) & (PipelineStepRow.not_before <= ctx.clock.now())
+    return (PipelineStepRow.kind == "function") & ((PipelineStepRow.state == StepState.READY) | due)
 
 
 def read_staff(ctx: Context, run_id: str) -> Staff | None:
@@ -123,6 +134,9 @@ def settle_staff(ctx: Context, run_id: str, seen: Sequence[Sight], missing: Sequ
         if worker is not None and worker.ended_at is None:
             _settle(inside, run, worker, sight)
     if run.ended_at is None:
+        if missing and not has_room(inside, run.id):
+            _tell(run, f"It waits for workers: {ctx.settings.max_staffed_runs} runs have some, as many as may at once.")
+            return
         for queue in missing:
             add_workers(inside, run, queue, 1)
         return
@@ -188,13 +202,12 @@ def _missing(
     """Return the queues that a worker is to be added to, each as often as one is lacking."""
     if run.ended_at is not None or run.state in (RunState.PAUSED, RunState.CANCELING):
         return []
-    states = (StepState.READY, StepState.RUNNING, StepState.RETRYING)
     query = (
         select(PipelineStepRow.queue, func.count())
         .where(
             PipelineStepRow.run_id == run.id,
-            PipelineStepRow.kind == "function",
-            PipelineStepRow.state.in_(states),
+            ((PipelineStepRow.kind == "function") & (PipelineStepRow.state == StepState.RUNNING))
+            | _wants_a_worker(ctx),
         )
         .group_by(PipelineStepRow.queue)
     )

@@ -29,6 +29,7 @@ from modelops.domains.serving.schemas import (
     Revision,
     RollbackRequest,
     ServingLimits,
+    Target,
     TrafficPolicy,
 )
 
@@ -54,6 +55,7 @@ class Serving(Group):
         limits: ServingLimits | None = None,
         traffic: TrafficPolicy | None = None,
         strategy: Strategy | None = None,
+        target: Target | str | None = None,
         description: str = "",
         tags: Mapping[str, str] | None = None,
     ) -> Deployment:
@@ -64,6 +66,7 @@ class Serving(Group):
         Args:
             traffic: Challengers and shadows beside the model, and how requests are split among them.
             strategy: How later changes come about: `AllAtOnce()` (the default), `Rolling()`, `Canary()`, `BlueGreen()`.
+            target: `local` or `kubernetes`; by default where the platform is set to.
         """
         body = DeploymentCreate(
             name=name,
@@ -73,6 +76,7 @@ class Serving(Group):
             limits=limits or ServingLimits(),
             traffic=traffic or TrafficPolicy(),
             strategy=strategy or AllAtOnce(),
+            target=None if target is None else Target(target),
             description=description,
             tags=dict(tags or {}),
         )

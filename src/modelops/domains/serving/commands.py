@@ -18,6 +18,7 @@ from modelops.domains.serving.schemas import (
     ExplainMethod,
     LogFormat,
     ServingLimits,
+    Target,
     TrafficPolicy,
 )
 from modelops.domains.serving.watching import watch_deployments
@@ -58,6 +59,7 @@ StepOpt = Annotated[
     list[str] | None,
     typer.Option("--step", help="A canary's step, PERCENT:SECONDS, or PERCENT to stay until resumed; repeat it."),
 ]
+TargetOpt = Annotated[Target | None, typer.Option(help="Where its replicas run; by default as the platform is set.")]
 TagOpt = Annotated[list[str] | None, typer.Option(help="A tag, KEY=VALUE; repeat it.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it serves; fail when it does not.")]
 TimeoutOpt = Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")]
@@ -83,6 +85,7 @@ def create_deployment(
     sticky_header: StickyOpt = None,
     strategy: StrategyOpt = None,
     step: StepOpt = None,
+    target: TargetOpt = None,
     description: str = "",
     tag: TagOpt = None,
     wait: Wait = False,
@@ -99,6 +102,7 @@ def create_deployment(
         limits=_limits(ServingLimits(), cpus, memory_mb, max_concurrency, limit),
         traffic=read_traffic(TrafficPolicy(), challenger, shadow, sticky_header),
         strategy=read_strategy(strategy, step),
+        target=target,
         description=description,
         tags=pairs(tag, "a tag"),
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from modelops.contracts.errors import MLOpsError
+from modelops.contracts.settings import Settings
 from modelops.domains.identity import service as identity
 from modelops.domains.identity.schemas import KeyPurpose
 from modelops.domains.identity.tokens import AUDIENCE
@@ -44,13 +45,19 @@ def prepare_revision(ctx: Context, row: DeploymentRow, revision: RevisionRow, ur
     settings = ctx.settings
     spec: dict[str, Any] = {"document": document.model_dump_json(), "digest": digest_of(document)}
     if revision.home is None:
-        spec |= fix_spec(document, python, Path(settings.home), settings.drain_s)
+        spec |= fix_spec(document, python, _home(settings, row), settings.drain_s)
+        spec["target"] = row.target
         token = identity.grant_token(ctx, row.id, PERMISSIONS, ttl_s=_TOKEN_TTL_S)
         revision.sealed_token = ctx.port(SecretBox).seal(token.encode(), _label(revision))
         revision.placed = True
     revision.spec = spec
     ctx.emit("modelops.serving.revision_starting", row.id, name=row.name, revision=revision.number)
     return None
+
+
+def _home(settings: Settings, row: DeploymentRow) -> Path | None:
+    """Return the home folder where replicas share it with the platform: on its machine."""
+    return Path(settings.home) if row.target == "local" else None
 
 
 def token_of(ctx: Context, revision: RevisionRow) -> str:

@@ -16,6 +16,7 @@ from modelops.domains.serving.schemas import (
     RevisionState,
     RevisionVariant,
     ServingLimits,
+    Target,
     TrafficPolicy,
     VariantRole,
 )
@@ -181,6 +182,7 @@ def as_deployment(row: DeploymentRow, revisions: Sequence[RevisionRow]) -> Deplo
         model_version_id=shown.model_version_id,
         limits=ServingLimits.model_validate(shown.limits),
         traffic=policy_of(shown),
+        target=Target(row.target),
         variants=variants_of(shown),
         strategy=default_strategy(row),
         replica_status=replicas,

@@ -120,6 +120,13 @@ _RESERVED_HEADERS = frozenset(
 )
 
 
+class Target(StrEnum):
+    """Where replicas run: processes of the platform's machine, or pods of its cluster."""
+
+    LOCAL = "local"
+    KUBERNETES = "kubernetes"
+
+
 class DeploymentCreate(Schema):
     """A new deployment. With `autoscaling`, `replicas` is how many it begins with, at least 1 and within the bounds."""
 
@@ -129,6 +136,9 @@ class DeploymentCreate(Schema):
     autoscaling: Autoscaling | None = None
     limits: ServingLimits = ServingLimits()
     traffic: TrafficPolicy = TrafficPolicy()
+    target: Annotated[
+        Target | None, Field(description="Where its replicas run; none means as the platform is set.")
+    ] = None
     strategy: Annotated[RolloutStrategy, Field(description="How changes come about from now on.")] = AllAtOnce()
     description: Text = ""
     tags: Tags = {}
@@ -264,6 +274,7 @@ class Deployment(Schema):
     model_version_id: str
     limits: ServingLimits
     traffic: TrafficPolicy
+    target: Target
     variants: list[RevisionVariant]
     strategy: RolloutStrategy
     replica_status: list[Replica]

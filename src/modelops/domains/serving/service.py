@@ -1,6 +1,6 @@
 """What serving does. Context first, one verb a function; the edge commits. What talks to replicas is in `traffic`."""
 
-from modelops.contracts.errors import AlreadyExists, NotFound
+from modelops.contracts.errors import AlreadyExists, InvalidInput, NotFound
 from modelops.contracts.ids import new_id
 from modelops.contracts.schemas import Page, jsonable
 from modelops.domains.serving.business import record_business_metric as record_business_metric
@@ -34,6 +34,7 @@ from modelops.domains.serving.schemas import (
     RevisionState,
     RollbackRequest,
     ServingLimits,
+    Target,
 )
 from modelops.domains.serving.steering import abort_rollout as abort_rollout
 from modelops.domains.serving.steering import get_rollout as get_rollout
@@ -57,6 +58,12 @@ def create_deployment(ctx: Context, body: DeploymentCreate) -> Deployment:
             f"There is a deployment '{body.name}' already.",
             hint="Choose another name, or give the existing one another model: `mops deployments update-deployment`.",
         )
+    target = Target(body.target or ctx.settings.deployments)
+    if target is Target.KUBERNETES and ctx.settings.kubernetes_image is None:
+        raise InvalidInput(
+            "This platform deploys to no cluster.",
+            hint="Leave `target` out, or set MODELOPS_KUBERNETES_IMAGE and a kubeconfig for the platform.",
+        )
     wish = wish_for(ctx, body.model, body.limits, body.traffic)
     row = DeploymentRow(
         id=new_id("dep"),
@@ -73,6 +80,7 @@ def create_deployment(ctx: Context, body: DeploymentCreate) -> Deployment:
         waited_s=0.0,
         observed=[],
         strategy=jsonable(body.strategy),
+        target=target,
         revision=1,
         created_at=ctx.clock.now(),
         created_by=ctx.actor.id,

@@ -33,6 +33,7 @@ class DeploymentRow(Tracked, Revised, InProject, Base):
     seen_at: Mapped[datetime | None] = mapped_column(Moment)
     observed: Mapped[list[dict[str, Any]]] = mapped_column(JsonColumn)
     strategy: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
+    target: Mapped[str] = mapped_column(String(20), default="local", server_default="local")
 
 
 class RevisionRow(Tracked, InProject, Base):

@@ -160,7 +160,7 @@ def _woken(scope: Scope, deployment_id: str) -> Target:
             row = locked_row(ctx, deployment_id)
             if wake(row, ctx.clock.now()):
                 ctx.emit("modelops.serving.deployment_woken", row.id, name=row.name, replicas=row.replicas)
-    scope.place.changed.set()  # while somebody waits, the controller looks more often
+    scope.place.wake()  # while somebody waits, the controller looks more often
     return found
 
 

@@ -34,20 +34,20 @@ def runs_our_runtime(spec: dict[str, Any]) -> bool:
     return bool(spec.get("runtime") == version("modelops"))
 
 
-def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float) -> dict[str, Any]:
+def fix_spec(document: RevisionDocument, python: str, home: Path | None, drain_s: float) -> dict[str, Any]:
     """Return the spec to keep: everything about the workload but its files and the number of its replicas.
 
     Args:
         python: The interpreter that the runtime runs in.
-        home: The platform's home folder, where replicas share downloaded files and keep telemetry that is not yet sent.
+        home: The platform's home folder, where replicas share downloaded files and keep telemetry that is not yet sent;
+            None where they do not see it, and have only folders of their own.
         drain_s: How long a replica that ends may finish its requests.
     """
     return {
         "runtime": version("modelops"),
         "argv": [python, "-m", "modelops.runtime", "serve"],
         "env": {
-            "MODELOPS_CACHE": str(home / "cache"),
-            "MODELOPS_SPOOL": str(home / "spool" / document.deployment_id),
+            **({} if home is None else _shared(home, document.deployment_id)),
             "MODELOPS_DRAIN_S": f"{max(drain_s, 0.1):g}",
             "TENANT_ID": document.tenant_id,
             "PROJECT_ID": document.project_id,
@@ -55,6 +55,10 @@ def fix_spec(document: RevisionDocument, python: str, home: Path, drain_s: float
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         },
     }
+
+
+def _shared(home: Path, deployment: str) -> dict[str, str]:
+    return {"MODELOPS_CACHE": str(home / "cache"), "MODELOPS_SPOOL": str(home / "spool" / deployment)}
 
 
 def workload_spec(
@@ -76,4 +80,6 @@ def workload_spec(
             memory_bytes=limits.memory_mb * 1024**2 if limits.memory_mb else None,
             log_bytes=LOG_BYTES,
         ),
+        tenant=spec["env"].get("TENANT_ID"),
+        target=spec.get("target", "local"),
     )

@@ -12,7 +12,7 @@ from modelops.domains.experiments import service as experiments
 from modelops.domains.experiments.schemas import RunStatus
 from modelops.domains.identity import service as identity
 from modelops.domains.training.queueing import leave, rejoin
-from modelops.domains.training.rows import LIVE, attempt_name
+from modelops.domains.training.rows import LIVE, attempt_name, room_for_jobs
 from modelops.domains.training.rules import cause_of, delay_before_next, judge
 from modelops.domains.training.schemas import EndCause, JobState, Resources, Retry
 from modelops.domains.training.tables import JobAttemptRow, JobRow
@@ -69,7 +69,7 @@ def active_jobs(ctx: Context) -> list[str]:
         select(JobRow.id, JobRow.queue).where(JobRow.state.in_(LIVE)).order_by(JobRow.id)
     ).all()
     live = [job for job, _ in under_way]
-    free = ctx.settings.max_running_jobs - sum(queue is None for _, queue in under_way)
+    free = room_for_jobs(ctx) - sum(queue is None for _, queue in under_way)
     if free > 0:
         due = or_(JobRow.retry_at.is_(None), JobRow.retry_at <= ctx.clock.now())
         queued = select(JobRow.id).where(JobRow.state == JobState.QUEUED, JobRow.queue.is_(None), due)

@@ -12,6 +12,7 @@ from modelops.contracts.errors import InvalidInput, MLOpsError
 from modelops.contracts.ports import JobBackend, JobSpec, Limits, Phase
 from modelops.contracts.settings import Settings
 from modelops.domains.compute import service as compute
+from modelops.domains.identity import service as identity
 from modelops.domains.training import lifecycle
 from modelops.domains.training.lifecycle import Seen, Wanted
 from modelops.domains.training.rows import attempt_name
@@ -184,6 +185,8 @@ def _drive(ports: Mapping[type, Any], attempt: _Attempt) -> Seen | None:
     elif attempt.state in (JobState.CANCELING, JobState.PREEMPTING):
         backend.stop(attempt.name, reason=attempt.stop_reason or "cancelled")
     seen = backend.observe(attempt.name)
+    if seen.phase is Phase.STARTING:
+        problem = problem or seen.reason
     if attempt.state is JobState.RUNNING and seen.phase in (Phase.STARTING, Phase.RUNNING):
         return None  # nothing new
     samples = pack(backend.usage(attempt.name)) if seen.ended else None
@@ -232,6 +235,7 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             timeout_s=resources.timeout_s,
         ),
         placement=placement,
+        tenant=identity.tenant_of(ctx, row.project_id),
     )
 
 

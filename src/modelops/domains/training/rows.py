@@ -12,9 +12,16 @@ from modelops.domains.training.rules import JobEnded, seconds_left, why_it_waits
 from modelops.domains.training.schemas import Job, JobProgress, JobState
 from modelops.domains.training.tables import JobRow
 from modelops.kernel.context import Context
+from modelops.kernel.work import JobRoom
 
 LIVE = (JobState.STARTING, JobState.RUNNING, JobState.CANCELING, JobState.PREEMPTING)
 """The states of a job that has been admitted and has not ended."""
+
+
+def room_for_jobs(ctx: Context) -> int:
+    """Return how many jobs outside any queue may run at once."""
+    room = ctx.ports.get(JobRoom)
+    return ctx.settings.max_running_jobs if room is None else room.of(ctx)
 
 
 def find_job(ctx: Context, job: str, *, lock: bool = False) -> JobRow:
@@ -93,5 +100,5 @@ def _reasons_to_wait(ctx: Context, rows: Sequence[JobRow]) -> dict[str, str]:
     place = func.row_number().over(order_by=JobRow.id).label("place")
     queue = select(JobRow.id, place).where(JobRow.state == JobState.QUEUED, machine).subquery()
     places = ctx.session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(jobs)))
-    most = ctx.settings.max_running_jobs
+    most = room_for_jobs(ctx)
     return queues | {job: why_it_waits(running=running, ahead=place - 1, most=most) for job, place in places}

@@ -5,28 +5,30 @@ have, so that of two who chose their points without knowing of each other, one c
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from modelops.contracts.ids import new_id
-from modelops.domains.experiments.ingest import parameter_entry
-from modelops.domains.experiments.lifecycle import NewRun, put_run, take_up_run
-from modelops.domains.tuning.ending import finish, is_worked_on, lapse
+from modelops.domains.experiments.lifecycle import take_up_run
+from modelops.domains.tuning.blocks import begin_run, new_entry, release, reserve, unbegun_of
+from modelops.domains.tuning.ending import finish, lapse
 from modelops.domains.tuning.ledger import (
     Entry,
     Ledger,
     as_trial,
     changes_since,
+    find_leased,
     find_trials,
-    insert_trial,
+    insert_trials,
     keep_study,
     lock_study,
     read_values,
     update_trial,
     write_space,
 )
-from modelops.domains.tuning.rules import check_dimension, check_parameters, why_stopped
+from modelops.domains.tuning.rules import block_size, check_dimension, check_parameters, why_stopped
 from modelops.domains.tuning.schemas import Beat, Beaten, TrialAnswer, TrialAsk, TrialState
-from modelops.domains.tuning.telling import end_trial
+from modelops.domains.tuning.telling import end_trials, size_of
 from modelops.kernel.database import Raw
 from modelops.kernel.scope import Scope
 
@@ -34,16 +36,16 @@ from modelops.kernel.scope import Scope
 async def ask_trial(scope: Scope, study: str, body: TrialAsk) -> TrialAnswer:
     """Give a worker a trial to run: one that waits, else a new one with the parameters that it chose.
 
-    What it tells of the trial before is kept in the same write, also where no trial is left to run.
+    What it tells of the trials before is kept in the same write, also where no trial is left to run.
 
     Raises:
         NotFound: there is no such study.
         ParameterOutside: the parameters do not lie in the study's space.
-        TrialLost: the trial before is another worker's by now; nothing is given.
+        TrialLost: a trial before is another worker's by now; nothing is kept nor given.
     """
     for name, dimension in body.space.items():
         check_dimension(name, dimension)
-    size = 500 * (1 + len(body.parameters or {}) + len(body.system))
+    size = 500 * (1 + len(body.parameters or {}) + len(body.system)) + sum(map(size_of, body.ended))
     return await scope.write(
         lambda raw: _ask(raw, scope, study, body), permission="studies.write", order=study, size=size
     )
@@ -52,39 +54,61 @@ async def ask_trial(scope: Scope, study: str, body: TrialAsk) -> TrialAnswer:
 def _ask(raw: Raw, scope: Scope, name: str, body: TrialAsk) -> TrialAnswer:
     scope.actor.require("runs.write")
     study, now = lock_study(raw, scope.actor, name), scope.place.clock.now()
-    if body.ended is not None:
-        end_trial(raw, scope, study, body.ended.number, body.ended, now)
-    before = find_trials(raw, study, "ask_key = ?", body.key)
-    taken, stop, moved = before[0] if before else None, None, False
-    if taken is None:
-        lapse(raw, scope.place, scope.actor, study, now)
-        stop = why_stopped(study.progress, now)
-        if stop is None or not stop.hard:
-            taken = _take_waiting(raw, scope, study, body, now)
-        if taken is None and stop is None and body.parameters is not None:
-            moved = body.expected not in (None, study.trials)
-            taken = None if moved else _make(raw, scope, study, body, now)
-        if taken is None and stop is not None:
-            finish(raw, scope.place, scope.actor, study, stop, now)
+    release(raw, study, body.holder, body.unbegun)
+    end_trials(raw, scope, study, [(one.number, one) for one in body.ended], now)
+    given = _give(raw, scope, study, body, now) if body.count else _Given()
     keep_study(raw, study)
-    wait = taken is None and stop is not None and not stop.hard and is_worked_on(raw, study)
-    values = read_values(raw, study.number, [taken.number]).get(taken.number, {}) if taken and taken.attempt > 1 else {}
+    taken, values = given.trial, {}
+    if taken is not None and taken.attempt > 1:
+        values = read_values(raw, study.number, [taken.number]).get(taken.number, {})
     return TrialAnswer.model_construct(
         trial=None if taken is None else as_trial(taken, values),
-        moved=moved,
-        wait=wait,
-        stop=None if stop is None or taken is not None else stop.reason,
+        block=list(given.block),
+        made=study.trials,
+        moved=given.moved,
+        wait=given.wait,
+        stop=given.stop,
         changes=changes_since(raw, study, body.since, body.holder),
     )
 
 
-def _take_waiting(raw: Raw, scope: Scope, study: Ledger, body: TrialAsk, now: datetime) -> Entry | None:
-    found = find_trials(raw, study, "state = ? ORDER BY number LIMIT 1", TrialState.WAITING)
-    if not found:
-        return None
-    [entry] = found
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a worker gets; fields as of `TrialAnswer`."""
+
+    trial: Entry | None = None
+    block: Sequence[int] = ()
+    moved: bool = False
+    wait: bool = False
+    stop: str | None = None
+
+
+def _give(raw: Raw, scope: Scope, study: Ledger, body: TrialAsk, now: datetime) -> _Given:
+    for before in find_trials(raw, study, "ask_key = ?", body.key):
+        block = unbegun_of(raw, study, body.holder, before.number) if before.run_id is None else []
+        return _Given(block=block) if before.run_id is None else _Given(before)
+    lapse(raw, scope.place, scope.actor, study, now)
+    stop, leased = why_stopped(study.progress, now), find_leased(raw, study) if study.live else []
+    if study.live > len(leased) and (stop is None or not stop.hard):
+        return _Given(_take_waiting(raw, scope, study, body, now))
+    if stop is not None:
+        finish(raw, scope.place, scope.actor, study, stop, now)
+        return _Given(wait=not stop.hard and bool(leased), stop=stop.reason)
+    if body.count > 1 and all(entry.holder == body.holder for entry in leased):
+        size = block_size(study.progress, body.count, len(leased), now)
+        if size > 1:
+            return _Given(block=reserve(raw, scope, study, body.holder, body.key, size, now))
+    if body.parameters is None:
+        return _Given()
+    if body.expected not in (None, study.trials):
+        return _Given(moved=True)
+    return _Given(_make(raw, scope, study, body, now))
+
+
+def _take_waiting(raw: Raw, scope: Scope, study: Ledger, body: TrialAsk, now: datetime) -> Entry:
+    [entry] = find_trials(raw, study, "state = ? ORDER BY number LIMIT 1", TrialState.WAITING)
     if entry.run_id is None:
-        run = _begin_run(raw, scope, study, entry, now)
+        run = begin_run(raw, scope, study, entry, now)
     else:
         run = entry.run_id
         take_up_run(raw, scope, run)
@@ -112,52 +136,10 @@ def _make(raw: Raw, scope: Scope, study: Ledger, body: TrialAsk, now: datetime) 
     entry.system = json.dumps(body.system)
     entry.attempt, entry.holder = 1, body.holder
     entry.started_at, entry.lease_until = raw.moment(now), raw.moment(now + timedelta(seconds=study.lease_s))
-    entry.run_id = _begin_run(raw, scope, study, entry, now)
+    entry.run_id = begin_run(raw, scope, study, entry, now)
     study.started_at = study.started_at or entry.started_at
-    insert_trial(raw, study, entry, body.key)
+    insert_trials(raw, study, [entry], body.key)
     return entry
-
-
-def new_entry(raw: Raw, study: Ledger, parameters: object, state: TrialState, now: datetime) -> Entry:
-    """Return the entry of a new trial, counted on its study."""
-    entry = Entry(
-        number=study.trials,
-        change=study.count_change(),
-        state=state,
-        attempt=0,
-        lapses=0,
-        parameters=json.dumps(parameters, ensure_ascii=False),
-        space="{}",
-        attributes="{}",
-        system="{}",
-        results=None,
-        run_id=None,
-        holder=None,
-        lease_until=None,
-        reason=None,
-        created_at=raw.moment(now),
-        started_at=None,
-        ended_at=None,
-    )
-    study.trials += 1
-    return entry
-
-
-def _begin_run(raw: Raw, scope: Scope, study: Ledger, entry: Entry, now: datetime) -> str:
-    run = new_id("run")
-    put_run(
-        raw,
-        scope,
-        run,
-        NewRun(
-            experiment_id=study.experiment_id,
-            started_at=now,
-            name=f"{study.name} {entry.number}",
-            tags=[("study", study.name), ("trial", str(entry.number))],
-            parameters=[parameter_entry(key, value) for key, value in json.loads(entry.parameters).items()],
-        ),
-    )
-    return run
 
 
 async def beat_trials(scope: Scope, study: str, body: Beat) -> Beaten:

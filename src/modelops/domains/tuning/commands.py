@@ -7,13 +7,40 @@ from typing import Annotated, Any
 import typer
 
 from modelops.contracts.errors import InvalidInput
-from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page, show_rows, values
+from modelops.contracts.terminal import (
+    AsJson,
+    group,
+    paged,
+    pairs,
+    say,
+    show,
+    show_page,
+    show_rows,
+    values,
+    with_short_names,
+)
 from modelops.domains.tuning.client import Tuning
 from modelops.domains.tuning.schemas import PrunerName, SamplerName
 
-app = typer.Typer(help="Studies of hyperparameters and their trials.", no_args_is_help=True)
+_SHORT = with_short_names(
+    create="create_study",
+    list="list_studies",
+    show="get_study",
+    update="update_study",
+    delete="delete_study",
+    stop="stop_study",
+    resume="resume_study",
+    enqueue="enqueue_trial",
+    trials="list_trials",
+    trial="get_trial",
+    best="get_best_trials",
+    importance="get_importance",
+    report="report_study",
+)
 
-StudyArg = Annotated[str, typer.Argument(help="A study, by name or id.")]
+app = typer.Typer(cls=_SHORT, help="Studies of hyperparameters and their trials.", no_args_is_help=True)
+
+StudyArg = Annotated[str, typer.Argument(help="A study, by name, id, or how its id alone begins.")]
 MaxTrials = Annotated[int | None, typer.Option(min=1, help="How many trials there may be.")]
 MaxSeconds = Annotated[float | None, typer.Option(min=0, help="For how long trials may begin.")]
 Patience = Annotated[int | None, typer.Option(min=1, help="Stop after so many trials without a better one.")]

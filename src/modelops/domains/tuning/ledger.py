@@ -1,9 +1,12 @@
 """Studies and trials as they are locked and written by the driver's own statements."""
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import chain, repeat
+from operator import attrgetter
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -64,14 +67,19 @@ class Ledger:
         )
 
     @property
-    def aims(self) -> list[Objective]:
+    def aims(self) -> Sequence[Objective]:
         """Return the objectives."""
         return read_objectives(self.objectives)
 
     @property
-    def ranges(self) -> dict[str, Dimension] | None:
+    def ranges(self) -> Mapping[str, Dimension] | None:
         """Return the space."""
         return None if self.space is None else read_space(self.space)
+
+    @property
+    def live(self) -> int:
+        """Return how many trials wait or run."""
+        return self.trials - self.completed - self.pruned - self.failed
 
     def count_change(self) -> int:
         """Count a change of a trial, and return its number."""
@@ -97,6 +105,8 @@ _TRIAL = (
     "number", "change", "state", "attempt", "lapses", "parameters", "space", "attributes", "system", "results", "run_id",
     "holder", "lease_until", "reason", "created_at", "started_at", "ended_at",
 )  # fmt: skip
+_trial_values = attrgetter(*_TRIAL)
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _SELECT_TRIAL = f"SELECT {', '.join(_TRIAL)} FROM trials WHERE study_number = ?"  # noqa: S608
 
 
@@ -172,12 +182,30 @@ def find_trials(raw: Raw, study: Ledger, where: str, *values: Any) -> list[Entry
     return [Entry(*row) for row in raw.execute(f"{_SELECT_TRIAL} AND {where}", (study.number, *values)).fetchall()]
 
 
-def insert_trial(raw: Raw, study: Ledger, entry: Entry, key: str | None) -> None:
-    """Write a new trial."""
+def find_leased(raw: Raw, study: Ledger) -> list[Entry]:
+    """Return the trials that are under a lease, by the index of leases: `+` keeps that of the study out of it."""
+    statement = f"SELECT {', '.join(_TRIAL)} FROM trials WHERE lease_until > ? AND +study_number = ?"  # noqa: S608
+    return [Entry(*row) for row in raw.execute(statement, (raw.moment(_EVER), study.number)).fetchall()]
+
+
+def insert_trials(raw: Raw, study: Ledger, entries: Sequence[Entry], key: str | None) -> None:
+    """Write new trials, the first of which is known by the key of its request."""
     holes = ", ".join("?" * (len(_TRIAL) + 2))
-    raw.execute(
+    keys = chain([key], repeat(None))
+    raw.executemany(
         f"INSERT INTO trials (study_number, ask_key, {', '.join(_TRIAL)}) VALUES ({holes})",  # noqa: S608
-        (study.number, key, *(getattr(entry, name) for name in _TRIAL)),
+        [(study.number, next(keys), *_trial_values(entry)) for entry in entries],
+    )
+
+
+def rewrite_trials(raw: Raw, study: Ledger, entries: Sequence[tuple[Entry, float | None]]) -> None:
+    """Write trials as their entries have become, each with its value; each counts as one change of the study."""
+    for entry, _ in entries:
+        entry.change = study.count_change()
+    sets = ", ".join(f"{name} = ?" for name in _TRIAL)
+    raw.executemany(
+        f"UPDATE trials SET {sets}, value = ? WHERE study_number = ? AND number = ?",  # noqa: S608
+        [(*_trial_values(entry), value, study.number, entry.number) for entry, value in entries],
     )
 
 
@@ -194,13 +222,14 @@ def update_trial(raw: Raw, study: Ledger, entry: Entry, **columns: Any) -> None:
     )
 
 
-def keep_values(raw: Raw, study: Ledger, entry: Entry, values: Mapping[int, float]) -> None:
-    """Write intermediate values; one of a step that is there replaces it."""
+def keep_values(raw: Raw, study: Ledger, told: Iterable[tuple[Entry, Mapping[int, float]]]) -> None:
+    """Write intermediate values of trials; one of a step that is there replaces it."""
     raw.executemany(
         "INSERT INTO trial_values (study_number, number, step, change, value) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (study_number, number, step) DO UPDATE SET change = excluded.change, value = excluded.value",
         [
             (study.number, entry.number, step, entry.change, None if value != value else value)
+            for entry, values in told
             for step, value in values.items()
         ],
     )
@@ -222,7 +251,7 @@ def read_values(raw: Raw, study: int, numbers: list[int], since: int = 0) -> dic
 
 
 def changes_since(raw: Raw, study: Ledger, since: int, holder: str | None, *, base: int | None = None) -> Changes:
-    """Return the trials that changed since a cursor, but for those of a holder.
+    """Return the trials that changed since a cursor, but for those of a holder, and those of a block that may not begin.
 
     Args:
         base: The cursor behind which intermediate values are told; by default `since`.
@@ -232,9 +261,11 @@ def changes_since(raw: Raw, study: Ledger, since: int, holder: str | None, *, ba
     rows = find_trials(
         raw,
         study,
-        f"change > ? AND (holder IS NULL OR holder <> ?) ORDER BY change LIMIT {PAGE + 1}",
+        "change > ? AND (holder IS NULL OR holder <> ?) AND (state <> ? OR run_id IS NOT NULL)"
+        f" ORDER BY change LIMIT {PAGE + 1}",
         since,
         holder or "",
+        TrialState.RUNNING,
     )
     more, rows = len(rows) > PAGE, rows[:PAGE]
     values = read_values(raw, study.number, [row.number for row in rows], since if base is None else base)
@@ -249,7 +280,7 @@ def as_trial(entry: Entry, intermediate: Mapping[int, float]) -> Trial:
         state=TrialState(entry.state),
         attempt=entry.attempt,
         parameters=json.loads(entry.parameters),
-        space=read_space(entry.space),
+        space=dict(read_space(entry.space)),
         values=None if entry.results is None else json.loads(entry.results),
         intermediate=dict(intermediate),
         attributes=json.loads(entry.attributes),
@@ -264,8 +295,9 @@ def as_trial(entry: Entry, intermediate: Mapping[int, float]) -> Trial:
     )
 
 
-def read_space(text: str) -> dict[str, Dimension]:
-    """Return a space from its JSON."""
+@functools.lru_cache(maxsize=256)
+def read_space(text: str) -> Mapping[str, Dimension]:
+    """Return a space from its JSON; it is shared, and not to be changed."""
     return {} if text == "{}" else _spaces.validate_json(text)
 
 
@@ -274,8 +306,9 @@ def write_space(space: Mapping[str, Dimension]) -> str:
     return _spaces.dump_json(dict(space)).decode() if space else "{}"
 
 
-def read_objectives(text: str) -> list[Objective]:
-    """Return objectives from their JSON."""
+@functools.lru_cache(maxsize=256)
+def read_objectives(text: str) -> Sequence[Objective]:
+    """Return objectives from their JSON; they are shared, and not to be changed."""
     return _objectives.validate_json(text)
 
 

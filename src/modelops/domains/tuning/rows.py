@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Select, func, select
 
-from modelops.contracts.errors import NotFound
+from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.domains.experiments import service as experiments
 from modelops.domains.tuning.ledger import Entry, as_trial, read_objectives, read_space, read_values
 from modelops.domains.tuning.schemas import Pruner, Sampler, Study, Trial, TrialCounts, TrialState
@@ -13,6 +13,7 @@ from modelops.domains.tuning.tables import StudyRow, TrialRow
 from modelops.kernel.context import Context
 from modelops.kernel.database import raw_of
 
+_ID = "std_"
 _LIVE = (TrialState.WAITING, TrialState.RUNNING)
 _ENTRY = list(Entry.__dataclass_fields__)
 _STUDY = (
@@ -23,12 +24,26 @@ _STUDY = (
 
 
 def find_study(ctx: Context, study: str, *, lock: bool = False) -> StudyRow:
-    """Find a study of the project by name or id."""
-    query = ctx.query(StudyRow).where((StudyRow.name == study) | (StudyRow.id == study))
-    query = query.order_by(StudyRow.name == study)  # an id stays an id, whatever others are named
+    """Find a study of the project by name, by id, or by how its id alone begins.
+
+    Raises:
+        NotFound: there is none.
+        InvalidInput: the ids of several begin so.
+    """
+    query = ctx.query(StudyRow)
     if lock:
         query = query.with_for_update().execution_options(populate_existing=True)
-    row = ctx.session.scalars(query).first()
+    exactly = query.where((StudyRow.name == study) | (StudyRow.id == study))
+    row = ctx.session.scalars(
+        exactly.order_by(StudyRow.name == study)
+    ).first()  # an id stays an id, whatever others are named
+    if row is None and study.startswith(_ID):
+        found = list(ctx.session.scalars(query.where(StudyRow.id.startswith(study, autoescape=True)).limit(2)))
+        if len(found) > 1:
+            raise InvalidInput(
+                f"The ids of several studies begin with '{study}'.", hint="Write more of the id, or the name."
+            )
+        row = found[0] if found else None
     if row is None:
         raise NotFound(f"There is no study '{study}' in this project.", hint="`mops studies list-studies` lists them.")
     return row

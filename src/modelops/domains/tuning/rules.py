@@ -27,6 +27,7 @@ SILENCE = "Not heard of for"
 """How the reason begins for which a trial fails whose worker fell silent."""
 
 _NEARLY, _ROUNDING, _ENDLESS = 1e-8, 1e-14, float("inf")
+_LAST_SECOND = timedelta(seconds=1)
 
 
 class StudyError(MLOpsError):
@@ -260,6 +261,28 @@ def why_stopped(study: Progress, now: datetime) -> Stop | None:
     if study.max_trials is not None and study.trials >= study.max_trials:
         return Stop(f"The budget of {study.max_trials} trials is spent.", hard=False)
     return None
+
+
+def block_size(study: Progress, wanted: int, live: int, now: datetime) -> int:
+    """Return how many trials may be given out at once so that no bound is overrun before their ends are told.
+
+    Args:
+        study: How far it has come.
+        wanted: How many are asked for.
+        live: How many are under way.
+        now: The moment.
+    """
+    begun, most = study.started_at, study.max_seconds
+    if begun is not None and most is not None and now + _LAST_SECOND >= begun + timedelta(seconds=most):
+        return 0
+    left = [wanted]
+    if study.max_trials is not None:
+        left.append(study.max_trials - study.trials)
+    if study.patience is not None:
+        left.append(study.patience - (study.completed - study.best_at) - live)
+    if study.max_failures is not None:
+        left.append(study.max_failures - study.failed - live)
+    return max(0, min(left))
 
 
 def silence(lease_s: float) -> str:

@@ -258,6 +258,12 @@ Since = Annotated[int, Field(ge=0, lt=2**63, description="The cursor of the chan
 Step = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Values = Annotated[dict[Step, float], Field(max_length=10_000)]
 Counted = Annotated[int, Field(ge=0, lt=2**31)]
+Ago = Annotated[
+    float, Field(ge=0, le=10 * 365 * 86_400, description="How many seconds ago, by the teller's own clock.")
+]
+
+BLOCK = 100
+"""How many trials a worker may hold that it has not begun."""
 
 
 class TrialEnqueue(Schema):
@@ -270,10 +276,13 @@ class TrialEnqueue(Schema):
 class TrialAnswer(Schema):
     """The trial to run, if there is one; `stop` says why there will be none.
 
-    With `wait`, others still run trials, which may be given out again: ask again in a while.
+    With `wait`, others still run trials, which may be given out again: ask again in a while. `block` has the numbers of the
+    trials of a block, whose parameters are told with their ends; `made` is how many trials the study has.
     """
 
     trial: Trial | None
+    block: list[int]
+    made: int
     moved: bool
     wait: bool
     stop: str | None
@@ -290,6 +299,7 @@ class TrialReport(Schema):
     space: Space = {}
     attributes: Attributes = {}
     system: System = {}
+    began_s: Annotated[Ago | None, Field(description="When a trial of a block began.")] = None
     since: Since = 0
 
 
@@ -306,6 +316,8 @@ class TrialTell(Schema):
     space: Space = {}
     attributes: Attributes = {}
     system: System = {}
+    began_s: Annotated[Ago | None, Field(description="When a trial of a block began.")] = None
+    ended_s: Annotated[Ago, Field(description="When it ended.")] = 0.0
     since: Since = 0
 
 
@@ -319,7 +331,8 @@ class TrialAsk(Schema):
     """Asks for a trial: one that waits, else a new one with these parameters.
 
     With `expected`, a new one is made only while it gets that number; otherwise `moved` tells that others were faster.
-    The same `key` gets the same trial again.
+    The same `key` gets the same trial again. A `count` above 1 asks for a block of new trials that are as quickly run as
+    told: it is given, or a smaller one, while nobody else works on the study and no trial waits.
     """
 
     holder: Holder
@@ -328,16 +341,23 @@ class TrialAsk(Schema):
     space: Space = {}
     system: System = {}
     expected: Counted | None = None
+    count: Annotated[int, Field(ge=0, le=BLOCK, description="How many trials; 0 only tells.")] = 1
     ended: Annotated[
-        TrialEnd | None, Field(description="How the holder's trial before ended, told in the same write.")
-    ] = None
+        list[TrialEnd],
+        Field(max_length=2 * BLOCK, description="How the holder's trials before ended, told in the same write."),
+    ] = []
+    unbegun: Annotated[
+        list[Counted],
+        Field(max_length=2 * BLOCK, description="Trials of the holder's block that it gives back unbegun."),
+    ] = []
     since: Since = 0
 
 
 class TrialHeard(Schema):
-    """What a worker hears back: why the study stops, if it does, and what others did meanwhile."""
+    """What a worker hears back: why the study stops, if it does, the trial's run, and what others did meanwhile."""
 
     stop: str | None
+    run_id: str | None
     changes: Changes
 
 

@@ -14,11 +14,12 @@ from modelops.domains.experiments import service as experiments
 from modelops.domains.experiments.analysis_schemas import ParameterImportance
 from modelops.domains.experiments.schemas import ExperimentCreate
 from modelops.domains.tuning import analysis
-from modelops.domains.tuning.asking import ask_trial, beat_trials, new_entry
+from modelops.domains.tuning.asking import ask_trial, beat_trials
+from modelops.domains.tuning.blocks import new_entry
 from modelops.domains.tuning.ending import finish, lapse
 from modelops.domains.tuning.ledger import (
     changes_since,
-    insert_trial,
+    insert_trials,
     keep_study,
     lock_study,
     read_space,
@@ -198,7 +199,7 @@ def enqueue_trial(ctx: Context, study: str, body: TrialEnqueue) -> Trial:
         check_parameters(ranges, body.parameters, whole=grid)
     entry = new_entry(raw, ledger, body.parameters, TrialState.WAITING, now)
     entry.attributes = json.dumps(body.attributes, ensure_ascii=False)
-    insert_trial(raw, ledger, entry, None)
+    insert_trials(raw, ledger, [entry], None)
     keep_study(raw, ledger)
     return _trial(ctx, found, entry.number)
 

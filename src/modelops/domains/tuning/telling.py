@@ -1,20 +1,24 @@
 """What workers tell of their trials: intermediate values, and how each ended. Telling twice is telling once."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from modelops.contracts.errors import NotFound
 from modelops.domains.experiments.ingest import Batch, Point, parameter_entry, point
 from modelops.domains.experiments.keys import number_within
 from modelops.domains.experiments.lifecycle import record_on_run, settle_run
 from modelops.domains.experiments.rules import to_microseconds
 from modelops.domains.experiments.schemas import RunStatus
+from modelops.domains.tuning.blocks import Ended, begin_run, when, write_ended
 from modelops.domains.tuning.ending import finish
 from modelops.domains.tuning.ledger import (
     Entry,
     Ledger,
     changes_since,
     find_trial,
+    find_trials,
     keep_study,
     keep_values,
     lock_study,
@@ -57,8 +61,14 @@ async def report_trial(scope: Scope, study: str, number: int, body: TrialReport)
         lambda raw: _report(raw, scope, study, number, body),
         permission="studies.write",
         order=study,
-        size=100 * len(body.values) + 500 * (1 + len(body.parameters) + len(body.system)),
+        size=size_of(body),
     )
+
+
+def size_of(body: TrialReport | TrialTell) -> int:
+    """Return about how many bytes it holds."""
+    values = body.values if isinstance(body, TrialReport) else body.intermediate
+    return 100 * len(values) + 500 * (1 + len(body.parameters) + len(body.system))
 
 
 def _report(raw: Raw, scope: Scope, name: str, number: int, body: TrialReport) -> TrialHeard:
@@ -69,16 +79,24 @@ def _report(raw: Raw, scope: Scope, name: str, number: int, body: TrialReport) -
     if entry.final:
         raise TrialEnded(f"The trial {number} of '{study.name}' has ended as {entry.state}.")
     until = raw.moment(now + timedelta(seconds=study.lease_s))
-    update_trial(raw, study, entry, holder=body.holder, lease_until=until, **_learnt(study, entry, body))
-    keep_values(raw, study, entry, body.values)
+    begun = _begin(raw, scope, study, entry, body, now) if entry.run_id is None else {}
+    update_trial(raw, study, entry, holder=body.holder, lease_until=until, **begun, **_learnt(study, entry, body))
+    keep_values(raw, study, [(entry, body.values)])
     if entry.run_id is not None and (body.values or body.parameters):
         record_on_run(raw, scope.actor, entry.run_id, _batch(raw, study, body, body.values, now))
     keep_study(raw, study)
     stop = why_stopped(study.progress, now)
     return TrialHeard.model_construct(
         stop=stop.reason if stop is not None and stop.hard else None,
+        run_id=entry.run_id,
         changes=changes_since(raw, study, body.since, body.holder),
     )
+
+
+def _begin(raw: Raw, scope: Scope, study: Ledger, entry: Entry, body: TrialReport, now: datetime) -> dict[str, Any]:
+    """Give a trial of a block its run, and return the columns that tell of it."""
+    began, _ = when(raw, entry, body.began_s, 0.0, now)
+    return {"run_id": begin_run(raw, scope, study, entry, began), "started_at": raw.moment(began)}
 
 
 async def tell_trial(scope: Scope, study: str, number: int, body: TrialTell) -> TrialHeard:
@@ -95,26 +113,45 @@ async def tell_trial(scope: Scope, study: str, number: int, body: TrialTell) -> 
         lambda raw: _tell(raw, scope, study, number, body),
         permission="studies.write",
         order=study,
-        size=100 * len(body.intermediate) + 500 * (1 + len(body.parameters) + len(body.system)),
+        size=size_of(body),
     )
 
 
 def _tell(raw: Raw, scope: Scope, name: str, number: int, body: TrialTell) -> TrialHeard:
     study, now = lock_study(raw, scope.actor, name), scope.place.clock.now()
-    stop = end_trial(raw, scope, study, number, body, now)
+    stop = end_trials(raw, scope, study, [(number, body)], now)
     keep_study(raw, study)
     return TrialHeard.model_construct(
-        stop=None if stop is None else stop.reason, changes=changes_since(raw, study, body.since, body.holder)
+        stop=None if stop is None else stop.reason,
+        run_id=None,
+        changes=changes_since(raw, study, body.since, body.holder),
     )
 
 
-def end_trial(raw: Raw, scope: Scope, study: Ledger, number: int, body: TrialTell, now: datetime) -> Stop | None:
-    """End a trial of a study that is locked, and return why the study stops, if it does. Raises as `tell_trial`."""
-    entry = find_trial(raw, study, number)
-    check_result(body.state, body.values, body.reason, len(study.aims))
-    fresh = not _told_before(study, entry, body)
-    if fresh:
-        _end(raw, scope, study, entry, body, now)
+def end_trials(
+    raw: Raw, scope: Scope, study: Ledger, ends: Sequence[tuple[int, TrialTell]], now: datetime
+) -> Stop | None:
+    """End trials of a study that is locked, by number, and return why the study stops, if it does. Raises as `tell_trial`.
+
+    Those of a block get their runs here, many in few statements; others have theirs.
+    """
+    holes = ", ".join("?" * len(ends)) or "NULL"
+    entries = {one.number: one for one in find_trials(raw, study, f"number IN ({holes})", *[n for n, _ in ends])}
+    ended: list[Ended] = []
+    fresh = False
+    for number, body in ends:
+        if (entry := entries.get(number)) is None:
+            raise NotFound(f"The study '{study.name}' has no trial {number}.")
+        check_result(body.state, body.values, body.reason, len(study.aims))
+        if _told_before(study, entry, body):
+            continue
+        fresh = True
+        if entry.run_id is None and body.state is not TrialState.WAITING:
+            ended.append(_end_in_block(raw, study, entry, body, now))
+        else:
+            _end(raw, scope, study, entry, body, now)
+    if ended:
+        write_ended(raw, scope, study, ended)
     stop = why_stopped(study.progress, now)
     if fresh and stop is not None:
         finish(raw, scope.place, scope.actor, study, stop, now)
@@ -140,6 +177,7 @@ def _told_before(study: Ledger, entry: Entry, body: TrialTell) -> bool:
 
 def _end(raw: Raw, scope: Scope, study: Ledger, entry: Entry, body: TrialTell, now: datetime) -> None:
     given_back = body.state is TrialState.WAITING
+    _, ended = when(raw, entry, None, body.ended_s, now)
     update_trial(
         raw,
         study,
@@ -150,22 +188,49 @@ def _end(raw: Raw, scope: Scope, study: Ledger, entry: Entry, body: TrialTell, n
         results=None if body.values is None else json.dumps(body.values),
         value=None if body.values is None else body.values[0],
         reason=body.reason,
-        ended_at=None if given_back else raw.moment(now),
+        ended_at=None if given_back else raw.moment(ended),
         **_learnt(study, entry, body),
     )
-    keep_values(raw, study, entry, body.intermediate)
+    keep_values(raw, study, [(entry, body.intermediate)])
     if given_back:
         raw.execute("DELETE FROM trial_values WHERE study_number = ? AND number = ?", (study.number, entry.number))
+    _count(study, entry, body)
+    if entry.run_id is not None:
+        batch = _batch(raw, study, body, body.intermediate, ended)
+        if body.values is not None:
+            last = raw.execute(
+                "SELECT max(step) FROM trial_values WHERE study_number = ? AND number = ?", (study.number, entry.number)
+            ).fetchone()[0]
+            batch.points.extend(_results(raw, study, last, body.values, ended))
+        settle_run(raw, scope.place, scope.actor, entry.run_id, _RUNS[body.state], _reason(body), batch, ended_at=ended)
+
+
+def _end_in_block(raw: Raw, study: Ledger, entry: Entry, body: TrialTell, now: datetime) -> Ended:
+    """Return how a trial of a block ended, to be written with others."""
+    for name, value in _learnt(study, entry, body).items():
+        setattr(entry, name, value)
+    began, ended = when(raw, entry, body.began_s, body.ended_s, now)
+    entry.state, entry.holder, entry.lease_until, entry.reason = body.state, body.holder, None, body.reason
+    entry.results = None if body.values is None else json.dumps(body.values)
+    entry.started_at, entry.ended_at = raw.moment(began), raw.moment(ended)
+    _count(study, entry, body)
+    points = _batch(raw, study, body, body.intermediate, ended).points
+    if body.values is not None:
+        points += _results(raw, study, max(body.intermediate, default=None), body.values, ended)
+    value = None if body.values is None else body.values[0]
+    return Ended(entry, value, _RUNS[body.state], _reason(body), began, ended, body.intermediate, points)
+
+
+def _count(study: Ledger, entry: Entry, body: TrialTell) -> None:
+    """Count an end on its study, whose best trial it may be."""
     study.count(body.state)
     value = body.values[0] if body.values is not None and len(body.values) == 1 else None
     if value is not None and is_better(value, study.best_value, study.aims[0].direction):
         study.best_value, study.best_number, study.best_at = value, entry.number, study.completed
-    if entry.run_id is not None:
-        batch = _batch(raw, study, body, body.intermediate, now)
-        if body.values is not None:
-            batch.points.extend(_results(raw, study, entry, body.values, now))
-        reason = body.reason or ("Pruned." if body.state is TrialState.PRUNED else None)
-        settle_run(raw, scope.place, scope.actor, entry.run_id, _RUNS[body.state], reason, batch)
+
+
+def _reason(body: TrialTell) -> str | None:
+    return body.reason or ("Pruned." if body.state is TrialState.PRUNED else None)
 
 
 def _learnt(study: Ledger, entry: Entry, body: TrialReport | TrialTell) -> dict[str, Any]:
@@ -198,11 +263,8 @@ def _batch(raw: Raw, study: Ledger, body: TrialReport | TrialTell, values: dict[
     return Batch(points=points, parameters=[parameter_entry(key, value) for key, value in body.parameters.items()])
 
 
-def _results(raw: Raw, study: Ledger, entry: Entry, values: list[float], now: datetime) -> list[Point]:
+def _results(raw: Raw, study: Ledger, last: int | None, values: list[float], now: datetime) -> list[Point]:
     """Return the values as points that are the latest of their metrics: a step behind the last that was reported."""
-    last = raw.execute(
-        "SELECT max(step) FROM trial_values WHERE study_number = ? AND number = ?", (study.number, entry.number)
-    ).fetchone()[0]
     keys = number_within(raw, [aim.metric for aim in study.aims])
     step, time_us = 0 if last is None else min(last + 1, 2**63 - 1), to_microseconds(now)
     return [

@@ -34,6 +34,8 @@ class ReplicaConfig:
         workdir: Its own folder: `revision.json` and `token` lie there, `endpoint.json` and `packages/` appear there.
         cache: Folder of downloaded files by digest, shared among replicas.
         spool: Folder of telemetry batches that the platform has not taken yet, shared among replicas.
+        host: The address to listen on.
+        port: The port there for HTTP, and `grpc_port` the one for gRPC; 0 takes a free one.
         source: Names this process and no other, ever: the first half of a batch's identity.
         drain_s: How long it may finish requests after SIGTERM.
         max_concurrency: How many requests it takes at once, whatever the deployment's limits say; None for what they say.
@@ -46,6 +48,8 @@ class ReplicaConfig:
     replica: str
     source: str
     host: str
+    port: int
+    grpc_port: int
     flush_s: float
     drain_s: float
     download_timeout_s: float
@@ -90,6 +94,8 @@ def read_config(environ: Mapping[str, str] = os.environ) -> ReplicaConfig:
         replica=replica,
         source=f"{re.sub(r'[^A-Za-z0-9_.]+', '-', replica)[:100]}-{uuid4().hex}",
         host=environ.get("MODELOPS_BIND") or "127.0.0.1",
+        port=_port(environ, "MODELOPS_BIND_PORT"),
+        grpc_port=_port(environ, "MODELOPS_BIND_GRPC_PORT"),
         flush_s=_seconds(environ, "MODELOPS_FLUSH_S", 2.0),
         drain_s=_seconds(environ, "MODELOPS_DRAIN_S", 10.0),
         download_timeout_s=_seconds(environ, "MODELOPS_DOWNLOAD_TIMEOUT_S", 60.0),
@@ -131,6 +137,13 @@ def _most_requests(environ: Mapping[str, str]) -> int | None:
         return None
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 10_000):
         raise DeploymentError(f"SERVING_MAX_CONCURRENCY must be a whole number from 1 to 10,000, not '{text[:40]}'.")
+    return int(text)
+
+
+def _port(environ: Mapping[str, str], name: str) -> int:
+    text = environ.get(name) or "0"
+    if not (text.isascii() and text.isdigit() and int(text) < 65_536):
+        raise DeploymentError(f"{name} must be a port, not '{text[:40]}'.")
     return int(text)
 
 

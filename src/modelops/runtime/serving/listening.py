@@ -12,18 +12,18 @@ BACKLOG = 2048
 _log = logging.getLogger(__name__)
 
 
-def listen(host: str) -> socket.socket:
-    """Return a socket on a free port."""
+def listen(host: str, port: int = 0) -> socket.socket:
+    """Return a socket on a port; 0 means a free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, 0), family=family, backlog=BACKLOG)
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
 
-def reserve_port(host: str) -> socket.socket:
-    """Return a socket that holds a free port, on which several processes then listen, each by itself."""
+def reserve_port(host: str, port: int = 0) -> socket.socket:
+    """Return a socket that holds a port (0 means a free one), on which several processes then listen, each by itself."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     held = socket.socket(family, socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    held.bind((host, 0))
+    held.bind((host, port))
     return held
 
 

@@ -49,7 +49,9 @@ def serve(replica: Replica) -> None:
     A worker listens on its parent's socket instead, and tells its parent; it also ends when its parent does.
     """
     worker = replica.config.worker
-    listener = listen(replica.config.host) if worker is None else socket.socket(fileno=worker.listener)
+    listener = (
+        listen(replica.config.host, replica.config.port) if worker is None else socket.socket(fileno=worker.listener)
+    )
     steering = Steering()
     config = uvicorn.Config(
         build_app(replica, steering),
@@ -119,7 +121,8 @@ class _Server(uvicorn.Server):
                 f"The port for gRPC needs '{missing.name}', which is not installed.", hint="pip install modelops[grpc]"
             ) from missing
         worker, host = replica.config.worker, replica.config.host
-        held = reserve_port(host) if worker is None or worker.grpc is None else socket.socket(fileno=worker.grpc)
+        given = None if worker is None else worker.grpc
+        held = reserve_port(host, replica.config.grpc_port) if given is None else socket.socket(fileno=given)
         with contextlib.closing(held):
             self._rpc = RpcPort(replica, held)
             return await self._rpc.open()

@@ -39,8 +39,8 @@ def run_workers(config: ReplicaConfig, count: int, *, grpc: bool = False) -> int
     forget_counts(config.workdir)
     forget_progress(config.workdir)
     with ExitStack() as stack:
-        listener = stack.enter_context(closing(listen(config.host)))
-        held = stack.enter_context(closing(reserve_port(config.host))) if grpc else None
+        listener = stack.enter_context(closing(listen(config.host, config.port)))
+        held = stack.enter_context(closing(reserve_port(config.host, config.grpc_port))) if grpc else None
         return _Workers(config, listener, held, count).run()
 
 

@@ -88,6 +88,11 @@ class Desk:
         with self._changed:
             return self._over and not self._held
 
+    @property
+    def claimed(self) -> int:
+        """Return how many steps were claimed in all."""
+        return self._number
+
     # What is claimed.
 
     def wait_for_hunger(self) -> tuple[int, bool]:

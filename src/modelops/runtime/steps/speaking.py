@@ -24,6 +24,9 @@ from modelops.runtime.steps.wire import Wire
 _CLAIM_S = 10.0
 _CLAIM_AHEAD_S = 0.5
 _BEAT_S = 1.0
+_IDLE_S = 60.0
+"""A worker without work for so long ends: the run may wait for a person or a job, and others for its place."""
+
 _FIRST_LEASE_S = 10.0
 _REASON = 4_000
 
@@ -72,13 +75,17 @@ class Speaker:
             self._desk.fail(failure)
 
     def _claim(self) -> None:
-        """Claim when there is nothing to begin with, or soon nothing, and bring the inputs here."""
+        """Claim when there is nothing to begin with, or soon nothing, and bring the inputs here. None but this thread claims
+        while nothing is in hand: so it can tell that the worker may end."""
+        claimed, since = 0, time.monotonic()
         while True:
             most, idle = self._desk.wait_for_hunger()
+            if claimed != self._desk.claimed:
+                claimed, since = self._desk.claimed, time.monotonic()
             wait_s = _CLAIM_S if idle else _CLAIM_AHEAD_S
             work = self._wire.claim(self._run, StepClaim(worker=self._name, most=most, wait_s=wait_s))
             self._take(work)
-            if work.over and not work.tasks:
+            if not work.tasks and (work.over or (idle and time.monotonic() - since > _IDLE_S)):
                 self._desk.end()
                 return
 

@@ -7,7 +7,7 @@ number that it would get.
 import copy
 import math
 import threading
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,6 +50,7 @@ class Mirror(BaseStorage):
         self._space = {name: distribution_of(one) for name, one in (study.space or {}).items()}
         self._lock = threading.RLock()
         self._trials: dict[int, FrozenTrial] = {}
+        self._ordered: list[FrozenTrial] | None = []
         self._attempts: dict[int, int] = {}
         self._waiting: set[int] = set()
         self._by_id: dict[int, FrozenTrial] = {}
@@ -118,6 +119,7 @@ class Mirror(BaseStorage):
             trial_id=known._trial_id if known is not None else self._new_id(),
         )
         self._trials[trial.number] = self._by_id[fresh._trial_id] = fresh
+        self._ordered = None
 
     def _parameters(self, trial: schemas.Trial) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         """Return a trial's parameters in the order of the space, which JSON objects may have lost, with their ranges."""
@@ -134,17 +136,25 @@ class Mirror(BaseStorage):
             known.params, known.distributions = {}, {}
             return known._trial_id
 
-    def confirm(self, trial: schemas.Trial) -> None:
+    def expect(self, number: int) -> None:
+        """Note the number that the next new trial gets, as the platform says."""
+        with self._lock:
+            self._highest = number - 1
+
+    def confirm(self, number: int, attempt: int) -> None:
         """Note that the provisional trial is one of the study's, under the number that the platform gave it."""
         with self._lock:
             confirmed, self._provisional = self._provisional, None
             if confirmed is None:
                 raise RuntimeError("No trial was about to be asked for.")
-            confirmed.number = trial.number
-            self._highest = max(self._highest, trial.number)
-            self._trials[trial.number] = confirmed
-            self._attempts[trial.number] = trial.attempt
-            self._changed.pop(confirmed._trial_id, None)
+            confirmed.number = number
+            self._highest = max(self._highest, number)
+            if self._ordered and self._ordered[-1].number >= number:
+                self._ordered = None
+            elif self._ordered is not None:
+                self._ordered.append(confirmed)
+            self._trials[number] = confirmed
+            self._attempts[number] = attempt
 
     def drop(self) -> None:
         """Forget the provisional trial."""
@@ -160,6 +170,7 @@ class Mirror(BaseStorage):
 
     def _forget(self, number: int) -> None:
         known = self._trials.pop(number, None)
+        self._ordered = None
         self._attempts.pop(number, None)
         if known is not None:
             self._by_id.pop(known._trial_id, None)
@@ -290,8 +301,9 @@ class Mirror(BaseStorage):
     ) -> list[FrozenTrial]:
         """Return the trials by number; those that wait are nobody's yet, and left out."""
         with self._lock:
-            found: Iterable[FrozenTrial] = (self._trials[number] for number in sorted(self._trials))
-            listed = [*found, *([self._provisional] if self._provisional is not None else [])]
+            if self._ordered is None:
+                self._ordered = [self._trials[number] for number in sorted(self._trials)]
+            listed = [*self._ordered, *([self._provisional] if self._provisional is not None else [])]
             chosen = [trial for trial in listed if states is None or trial.state in states]
             return copy.deepcopy(chosen) if deepcopy else chosen
 

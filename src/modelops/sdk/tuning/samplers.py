@@ -5,6 +5,7 @@ trials that it sees and on nothing that a process remembers, so another process 
 """
 
 import hashlib
+import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -36,6 +37,7 @@ _PRUNERS: dict[PrunerName, Callable[..., BasePruner]] = {
     PrunerName.THRESHOLD: optuna.pruners.ThresholdPruner,
     PrunerName.WILCOXON: optuna.pruners.WilcoxonPruner,
 }
+_NEEDS = {SamplerName.GP: "torch", SamplerName.CMAES: "cmaes"}
 _DEFAULTS: dict[PrunerName, dict[str, Any]] = {PrunerName.PERCENTILE: {"percentile": 25.0}}
 
 
@@ -58,13 +60,14 @@ def make_sampler(study: StudyInfo, number: int, salt: str = "") -> BaseSampler:
 
 def _sampler(study: StudyInfo, told: Sampler, seed: int, number: int) -> BaseSampler:
     options: dict[str, Any] = {**told.options, "seed": seed}
+    if told.name in _NEEDS:
+        importlib.import_module(_NEEDS[told.name])  # Optuna would miss it in the middle of a trial
     if told.name is SamplerName.RANDOM:
         return optuna.samplers.RandomSampler(**options)
     if told.name is SamplerName.GRID:
         return optuna.samplers.GridSampler({n: grid_of(one) or [] for n, one in (study.space or {}).items()}, **options)
     if told.name is SamplerName.QMC:
-        always = {n: distribution_of(one) for n, one in (study.space or {}).items() if not one.when}
-        return _Qmc(always, number, **options)
+        return _Qmc(_always(study), number, **options)
     if told.name is SamplerName.GP:
         return optuna.samplers.GPSampler(**options)
     if told.name is SamplerName.CMAES:
@@ -73,7 +76,28 @@ def _sampler(study: StudyInfo, told: Sampler, seed: int, number: int) -> BaseSam
         return optuna.samplers.NSGAIISampler(**options)
     if told.name is SamplerName.NSGA3:
         return optuna.samplers.NSGAIIISampler(**options)
-    return optuna.samplers.TPESampler(**{"constant_liar": True, **options})
+    conditional = study.space is None or any(one.when for one in study.space.values())
+    return _Tpe(None if conditional else _always(study), **{"constant_liar": True, **options})
+
+
+def _always(study: StudyInfo) -> dict[str, BaseDistribution]:
+    """Return the ranges that every trial of a study has, by name, but for those that hold one value alone."""
+    found = {name: distribution_of(one) for name, one in sorted((study.space or {}).items()) if not one.when}
+    return {name: one for name, one in found.items() if not one.single()}
+
+
+class _Tpe(optuna.samplers.TPESampler):
+    """Takes the space from the study where that tells it beforehand, and does not look it up in every trial."""
+
+    def __init__(self, space: Mapping[str, BaseDistribution] | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._known_space = space
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters that are chosen together."""
+        if self._known_space is None or self._group or not self._is_multivariate(study):
+            return super().infer_relative_search_space(study, trial)
+        return dict(self._known_space)
 
 
 class _Qmc(optuna.samplers.QMCSampler):
@@ -81,7 +105,7 @@ class _Qmc(optuna.samplers.QMCSampler):
 
     def __init__(self, space: Mapping[str, BaseDistribution], number: int, **options: Any) -> None:
         super().__init__(**{"warn_independent_sampling": False, "scramble": True, **options})
-        self._known_space = {name: one for name, one in sorted(space.items()) if not one.single()}
+        self._known_space = dict(space)
         self._known_number = number
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

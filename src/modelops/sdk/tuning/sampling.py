@@ -10,18 +10,19 @@ from uuid import uuid4
 import optuna
 
 from modelops.contracts.errors import MLOpsError, Unavailable
-from modelops.domains.tuning.rules import is_active
+from modelops.domains.tuning.rules import StudyError, TrialEnded, TrialLost, is_active, is_better
 from modelops.domains.tuning.schemas import (
     Beat,
     PrunerName,
     Study,
+    TrialAnswer,
     TrialAsk,
-    TrialEnd,
     TrialReport,
     TrialState,
     TrialTell,
 )
 from modelops.sdk.client import Client
+from modelops.sdk.tuning.blocks import Block, Lookout, Told
 from modelops.sdk.tuning.mirror import Mirror
 from modelops.sdk.tuning.ranges import dimension_of, distribution_of, plain
 from modelops.sdk.tuning.samplers import NUMBERED, make_pruner, make_sampler
@@ -57,8 +58,12 @@ class Sampling:
         self.stopping = threading.Event()
         self.gather_s = _GATHER_UNPRUNED_S if study.pruner.name is PrunerName.NONE else _GATHER_S
         self._pruner = make_pruner(study.pruner)
-        self._asking = threading.Lock()
+        self.block = Block()
+        self._lookout = Lookout(self._look)
+        self._asking = threading.RLock()
         self._asked, self._choice_s, self._others = 0, 0.0, False
+        self._reached = False
+        self._untold: Trial | None = None
         self._held: dict[int, Trial] = {}
         self._closed = threading.Event()
         self._beats: threading.Thread | None = None
@@ -77,90 +82,215 @@ class Sampling:
             if not changes.more:
                 return
 
-    def ask(self) -> Trial | None:
+    def ask(self, most: int | None = 1) -> Trial | None:
         """Return a trial to run, or None where there is none: `stop` says why.
 
         Of two workers that choose at once, the slower one chooses again and sees the other's point.
+
+        Args:
+            most: How many trials this program still wants, this one among them; None is as many as there are.
         """
         with self._asking:
             if self.mirror.cursor == 0:
                 self.sync()
-            trial = self._ask_on(None)
+            trial = self._next(most)
         return trial or self._await_others()
 
-    def go_on(self, trial: Trial, state: TrialState, values: Sequence[float] | None) -> Trial | None:
-        """Tell how a trial ended and ask for the next, in one request where the choice of a point takes no time.
+    def go_on(
+        self, trial: Trial, state: TrialState, values: Sequence[float] | None, most: int | None = 1
+    ) -> Trial | None:
+        """Tell how a trial ended and ask for the next: in one request, or, of trials that are quickly run, in one for many.
 
-        Raises:
-            TrialLost: it is another worker's by now, and no trial was asked for.
+        Args:
+            trial: It has ended.
+            state: How it ended.
+            values: One an objective, if it is complete.
+            most: As of `ask`.
         """
         if self._choice_s > _SHORT_S:  # what was computed must not wait for that
             self.tell(trial, state, values)
-            return self.ask()
+            return self.ask(most)
         with self._asking:
-            pending = trial.take_pending()
-            ended = TrialEnd(number=trial.number, **self._told(trial, state, values, None, pending))
-            self.mirror.end(trial.own_id, state, values)
-            following = self._ask_on(ended)
+            self._end(trial, state, values)
+            following = self._next(most)
         return following or self._await_others()
+
+    def allow_blocks(self) -> None:
+        """Have trials that are quickly run asked for and told many at a time; for a program of one thread that asks."""
+        self.block.allowed = True
+
+    def settle(self) -> None:
+        """Tell what has ended, and give back what is not begun."""
+        with self._asking:
+            if not self.block.is_empty:
+                self._exchange(TrialAsk(holder=self.holder, key=self._key(), count=0, since=self.mirror.cursor))
+
+    def _next(self, most: int | None) -> Trial | None:
+        block = self.block
+        if block.unbegun and not block.is_over and not self._reached and not self.stopping.is_set():
+            return self._begin(block.unbegun.popleft())
+        return self._ask_on(most)
+
+    def _begin(self, number: int) -> Trial:
+        """Begin a trial of the block."""
+        self.mirror.expect(number)
+        try:
+            chosen = self._choose(number, "")
+        except BaseException:
+            self.mirror.drop()
+            self.block.unbegun.appendleft(number)
+            raise
+        self.mirror.confirm(number, 1)
+        self._untold = trial = Trial(self, chosen, number, 1, in_block=True)
+        self._held[number] = trial
+        return trial
+
+    def _end(self, trial: Trial, state: TrialState, values: Sequence[float] | None, reason: str | None = None) -> None:
+        """Keep how a trial ended until it is told."""
+        now = time.monotonic()
+        self._held.pop(trial.number, None)
+        self._untold = None
+        fields = {"number": trial.number, **self._told(trial, state, values, reason, trial.take_pending())}
+        self.block.add(Told(fields, trial.began if trial.in_block else None, now), now - trial.began + self._choice_s)
+        if state is TrialState.WAITING:
+            self.mirror.give_back(trial.number)
+            return
+        self.mirror.end(trial.own_id, state, values)
+        target = self.study.target
+        if target is not None and values is not None:
+            self._reached = values[0] == target or is_better(values[0], target, self.study.objectives[0].direction)
+
+    def _look(self) -> bool:
+        """Tell what is due, when a trial takes longer than a block lasts, and return whether more may become due."""
+        with self._asking:
+            untold = self._untold
+            if not self.block.is_over:
+                return untold is not None or not self.block.is_empty
+            self.settle()
+            if untold is not None:
+                try:
+                    self.report(untold)
+                except (TrialLost, TrialEnded):
+                    untold.lost = True
+                self._untold = None
+            return False
 
     def _await_others(self) -> Trial | None:
         """Wait while the budget is spent and workers elsewhere have trials: one that falls silent leaves its trial to this."""
         while self._others and not self.stopping.wait(min(1.0, self.study.lease_s / 3)):
             with self._asking:
-                trial = self._ask_on(None)
+                trial = self._ask_on(1)
             if trial is not None:
                 return trial
         return None
 
-    def _ask_on(self, ended: TrialEnd | None) -> Trial | None:
+    def _ask_on(self, most: int | None) -> Trial | None:
         salt = ""
-        while ended is not None or not self.stopping.is_set():
-            asked = self._ask(salt, ended)
-            if ended is not None:
-                self._held.pop(ended.number, None)
-                ended = None
+        while self.block.ended or not self.stopping.is_set():
+            size = 1 if salt or self.mirror.has_waiting or self._others else self.block.next_size(most)
+            asked = self._ask_block(size) if size > 1 else self._ask(salt)
             if asked is not None or self.stop is not None:
                 return asked
-            salt = "" if self.study.sampler.name in NUMBERED else self.holder
+            if size == 1:
+                salt = "" if self.study.sampler.name in NUMBERED else self.holder
         return None
 
-    def _ask(self, salt: str, ended: TrialEnd | None) -> Trial | None:
+    def _ask_block(self, size: int) -> Trial | None:
+        """Ask for a block, and begin its first trial; without an answer and a reason, there is none for now."""
+        ask = TrialAsk(holder=self.holder, key=self._key(), count=size, since=self.mirror.cursor)
+        answer = self._exchange(ask)
+        if answer.block:
+            self.block.open(answer.block)
+            self._start_beats()
+            self._lookout.wake()
+            return self._begin(self.block.unbegun.popleft())
+        self.block.refuse()
+        return self._took(answer, None)
+
+    def _ask(self, salt: str) -> Trial | None:
         """Ask once; without an answer and a reason, others were faster."""
         base, number = self.mirror.cursor, self.mirror.next_number
         chosen = None if self.mirror.has_waiting or self._others else self._choose(number, salt)
-        self._asked += 1
         ask = TrialAsk(
             holder=self.holder,
-            key=f"{self.holder}-{self._asked}",
+            key=self._key(),
             parameters=None if chosen is None else plain(chosen.params),
             space={} if chosen is None or self.study.space is not None else _ranges(chosen),
             system={} if chosen is None else self.mirror.take_changed(chosen._trial_id),
             expected=None if salt or chosen is None else number,
             since=base,
-            ended=ended,
         )
-        answer = self._patiently(lambda: self.client.tuning.ask_trial(self.study.id, ask))
+        answer = self._exchange(ask)
         given = answer.trial
         if given is None or chosen is None or given.attempt > 1 or given.parameters != ask.parameters:
             self.mirror.drop()
             chosen = None
-        elif given is not None:
-            self.mirror.confirm(given)
-        self.mirror.apply(answer.changes)
-        if answer.changes.more:
-            self.sync()
-        self._others = answer.wait and self.mirror.works_elsewhere(self._held)
+        else:
+            self.mirror.take_changed(chosen._trial_id)
+            self.mirror.confirm(given.number, given.attempt)
+        return self._took(answer, chosen)
+
+    def _took(self, answer: TrialAnswer, chosen: optuna.Trial | None) -> Trial | None:
+        """Return the trial of an answer, chosen as it was asked for or still to be."""
+        given = answer.trial
         if given is None:
             self.stop = answer.stop
             self.mirror.forget_waiting()  # none did, as the platform says
             return None
         if chosen is None:
             chosen = self._take_up(self.mirror.adopt(given), given.number)
-        trial = Trial(self, given, chosen)
+        trial = Trial(
+            self,
+            chosen,
+            given.number,
+            given.attempt,
+            run_id=given.run_id,
+            sent=given.parameters,
+            attributes=given.attributes,
+        )
         self._held[given.number] = trial
         self._start_beats()
         return trial
+
+    def _key(self) -> str:
+        self._asked += 1
+        return f"{self.holder}-{self._asked}"
+
+    def _exchange(self, ask: TrialAsk) -> TrialAnswer:
+        """Send a question with all that is to be told, and take in the answer but for its trials."""
+        ended, unbegun = self.block.take_told()
+        now = time.monotonic()
+        told = ask.model_copy(update={"ended": [one.as_end(now) for one in ended], "unbegun": unbegun})
+        try:
+            try:
+                answer = self._patiently(lambda: self.client.tuning.ask_trial(self.study.id, told))
+            except StudyError as refused:
+                if not ended:
+                    raise
+                self._tell_apart(told, refused)
+                ended = []
+                told = told.model_copy(update={"ended": []})
+                answer = self._patiently(lambda: self.client.tuning.ask_trial(self.study.id, told))
+        except BaseException:
+            self.block.put_back(ended, unbegun)
+            raise
+        self.mirror.apply(answer.changes)
+        self.mirror.expect(answer.made)
+        if answer.changes.more:
+            self.sync()
+        self._others = answer.wait and self.mirror.works_elsewhere(self._held)
+        return answer
+
+    def _tell_apart(self, told: TrialAsk, refused: StudyError) -> None:
+        """Tell ends one by one, since of them all one was refused: a trial that is another's by now is dropped."""
+        log.warning("how trials ended is told one by one: %s", refused)
+        for end in told.ended:
+            alone = TrialTell.model_validate(end.model_dump(exclude={"number"}))
+            try:
+                self._patiently(lambda n=end.number, one=alone: self.client.tuning.tell_trial(self.study.id, n, one))  # type: ignore[misc]
+            except (TrialLost, TrialEnded) as lost:
+                log.warning("trial %d is dropped: %s", end.number, lost)
+                self.mirror.give_back(end.number)
 
     def _choose(self, number: int, salt: str) -> optuna.Trial:
         """Choose a point for a new trial, which lies in the mirror provisionally."""
@@ -171,7 +301,7 @@ class Sampling:
 
     def _take_up(self, trial_id: int, number: int) -> optuna.Trial:
         """Return a trial that waited; what it lacks of parameters is chosen."""
-        return self._suggest_all(optuna.Trial(self._study(number, f"{self.holder}-again"), trial_id))
+        return self._suggest_all(optuna.Trial(self._study(number, ""), trial_id))
 
     def _study(self, number: int, salt: str) -> optuna.Study:
         """Return the study as Optuna sees it, with the sampler of one trial."""
@@ -194,8 +324,17 @@ class Sampling:
         except BaseException:
             trial.put_back(pending)
             raise
+        trial.is_told_of(heard.run_id)
         self.mirror.apply(heard.changes)
         self.stop = heard.stop or self.stop
+
+    def run_of(self, trial: Trial) -> str | None:
+        """Return the run of a trial of a block, which is made now if it was not."""
+        if trial.number in self._held:
+            self.report(trial)
+            return trial.known_run_id
+        self.settle()
+        return self.client.tuning.get_trial(self.study.id, trial.number).run_id
 
     def tell(
         self,
@@ -209,6 +348,11 @@ class Sampling:
         Raises:
             TrialLost: it is another worker's by now.
         """
+        if self.block.allowed:
+            with self._asking:
+                self._end(trial, state, values, reason)
+                self.settle()
+            return
         self._held.pop(trial.number, None)
         pending = trial.take_pending()
         tell = TrialTell(**self._told(trial, state, values, reason, pending))
@@ -240,6 +384,7 @@ class Sampling:
 
     def drop(self, trial: Trial) -> None:
         """Forget a trial that is another's by now."""
+        self._untold = None
         self._held.pop(trial.number, None)
         self.mirror.give_back(trial.number)
         self.sync()
@@ -251,7 +396,7 @@ class Sampling:
             try:
                 return send()
             except Unavailable as away:
-                if time.monotonic() > deadline or self.stopping.is_set():
+                if time.monotonic() > deadline or self.stopping.is_set() or self._closed.is_set():
                     raise
                 log.warning("the platform is away, and asked again: %s", away.detail)
                 self.stopping.wait(_PAUSE_S)
@@ -279,6 +424,7 @@ class Sampling:
     def close(self) -> None:
         """End the heartbeats. Trials that are held lapse."""
         self._closed.set()
+        self._lookout.close()
         if self._beats is not None:
             self._beats.join()
             self._beats = None

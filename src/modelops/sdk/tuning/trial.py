@@ -1,5 +1,6 @@
 """A trial as an objective sees it."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,6 @@ import optuna
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.experiments.schemas import check_storable
 from modelops.domains.tuning.rules import TrialLost
-from modelops.domains.tuning.schemas import Trial as TrialInfo
 from modelops.sdk.tuning.pruned import Interrupted
 from modelops.sdk.tuning.ranges import dimension_of, plain
 
@@ -23,19 +23,39 @@ class Trial:
     An objective written for Optuna finds the methods that it knows.
     """
 
-    def __init__(self, sampling: "Sampling", info: TrialInfo, chosen: optuna.Trial) -> None:
-        self.number = info.number
-        self.attempt = info.attempt
-        self.run_id = info.run_id
+    def __init__(
+        self,
+        sampling: "Sampling",
+        chosen: optuna.Trial,
+        number: int,
+        attempt: int,
+        *,
+        in_block: bool = False,
+        run_id: str | None = None,
+        sent: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.number = number
+        self.attempt = attempt
         self.lost = False
         self.own_id = chosen._trial_id
+        self.in_block = in_block
+        self.known_run_id = run_id
         self._sampling = sampling
         self._chosen = chosen
-        self._sent = dict(info.parameters)
+        self._sent = dict(sent or {})
         self._values: dict[int, float] = {}
         self._attributes: dict[str, Any] = {}
-        self._known_attributes = dict(info.attributes)
-        self._sent_at = time.monotonic()
+        self._known_attributes = dict(attributes or {})
+        self._lock = threading.Lock()
+        self.began = self._sent_at = time.monotonic()
+
+    @property
+    def run_id(self) -> str | None:
+        """Return the trial's run. One that is quickly run gets its run when it ends, or when it is asked for here."""
+        if self.known_run_id is None:
+            self.known_run_id = self._sampling.run_of(self)
+        return self.known_run_id
 
     @property
     def params(self) -> dict[str, Any]:
@@ -62,7 +82,8 @@ class Trial:
 
     def _suggest(self, name: str, choose: Callable[[], Any]) -> Any:
         if self._sampling.study.space is None:
-            return choose()
+            with self._lock:
+                return choose()
         chosen = self.params
         if name not in chosen:
             raise InvalidInput(
@@ -74,7 +95,8 @@ class Trial:
     def report(self, value: float, step: int) -> None:
         """Report a value on the way, for pruners to look at. It is sent with others a moment later."""
         self._check()
-        self._values[int(step)] = float(value)
+        with self._lock:
+            self._values[int(step)] = float(value)
         self._chosen.storage.set_trial_intermediate_value(self.own_id, int(step), float(value))
         if time.monotonic() - self._sent_at >= self._sampling.gather_s:
             self._send()
@@ -93,7 +115,8 @@ class Trial:
             InvalidInput: it is none.
         """
         try:
-            self._attributes[key] = check_storable(value)
+            with self._lock:
+                self._attributes[key] = check_storable(value)
         except ValueError as wrong:
             raise InvalidInput(f"The attribute '{key}' cannot be kept: {wrong}.") from wrong
 
@@ -104,27 +127,34 @@ class Trial:
 
     def take_pending(self) -> dict[str, Any]:
         """Return what was not sent yet, which counts as sent from now on."""
-        self._sent_at = time.monotonic()
-        fresh = {name: value for name, value in plain(self.params).items() if name not in self._sent}
-        self._sent |= fresh
-        self._known_attributes |= self._attributes
-        values, self._values = self._values, {}
-        attributes, self._attributes = self._attributes, {}
         own = self._sampling.study.space is None
-        return {
-            "values": values,
-            "parameters": fresh,
-            "space": {name: dimension_of(self._chosen.distributions[name]) for name in fresh} if own else {},
-            "attributes": attributes,
-            "system": self._sampling.mirror.take_changed(self.own_id),
-        }
+        with self._lock:
+            self._sent_at = time.monotonic()
+            frozen = self._chosen._cached_frozen_trial
+            fresh = {name: value for name, value in plain(frozen.params).items() if name not in self._sent}
+            self._sent |= fresh
+            self._known_attributes |= self._attributes
+            values, self._values = self._values, {}
+            attributes, self._attributes = self._attributes, {}
+            return {
+                "values": values,
+                "parameters": fresh,
+                "space": {name: dimension_of(frozen.distributions[name]) for name in fresh} if own else {},
+                "attributes": attributes,
+                "system": self._sampling.mirror.take_changed(self.own_id),
+            }
+
+    def is_told_of(self, run_id: str | None) -> None:
+        """Note that the platform knows that the trial is under way, and its run."""
+        self.known_run_id = run_id or self.known_run_id
 
     def put_back(self, pending: Mapping[str, Any]) -> None:
         """Take back what could not be sent."""
-        self._values = {**pending["values"], **self._values}
-        self._attributes = {**pending["attributes"], **self._attributes}
-        for name in pending["parameters"]:
-            self._sent.pop(name, None)
+        with self._lock:
+            self._values = {**pending["values"], **self._values}
+            self._attributes = {**pending["attributes"], **self._attributes}
+            for name in pending["parameters"]:
+                self._sent.pop(name, None)
         self._sampling.mirror.put_back(self.own_id, pending["system"])
 
     def _send(self) -> None:

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
 import optuna
 
+from modelops.contracts.errors import MLOpsError
 from modelops.domains.tuning.rules import StudyError, TrialEnded, TrialLost
 from modelops.domains.tuning.schemas import TrialState
 from modelops.sdk.tuning.pruned import Interrupted, TrialPruned
@@ -67,7 +69,14 @@ class Workers:
             ObjectiveFailed: as `go_on` says.
         """
         if threads == 1:
-            self._work()
+            self.sampling.allow_blocks()
+            try:
+                self._work()
+            except BaseException:
+                with suppress(MLOpsError):
+                    self.sampling.settle()
+                raise
+            self.sampling.settle()
             return
         with ThreadPoolExecutor(threads, thread_name_prefix="modelops-trial") as pool:
             found = [pool.submit(self._work) for _ in range(threads)]
@@ -80,7 +89,7 @@ class Workers:
             one.result()
 
     def _work(self) -> None:
-        trial = self.sampling.ask() if self._may_begin() else None
+        trial = self._ask()
         while trial is not None:
             present = trial
             try:
@@ -88,7 +97,14 @@ class Workers:
             except (TrialLost, TrialEnded) as lost:
                 log.warning("trial %d is dropped: %s", present.number, lost)
                 self.sampling.drop(present)
-                trial = self.sampling.ask()
+                trial = self.sampling.ask(self._still_wanted())
+
+    def _ask(self) -> Trial | None:
+        return self.sampling.ask(self._still_wanted()) if self._may_begin() else None
+
+    def _still_wanted(self) -> int | None:
+        """Return how many trials may be run, with the one that was just counted as begun."""
+        return None if self.left is None else self.left + 1
 
     def _may_begin(self) -> bool:
         with self._lock:
@@ -114,7 +130,7 @@ class Workers:
             log.warning("trial %d failed", trial.number, exc_info=failure)
             self._tell_watcher(trial, TrialState.FAILED, None)
             self._count_failure(trial, failure)
-            return self.sampling.ask() if self._may_begin() else None
+            return self._ask()
         except BaseException:
             self.sampling.tell(trial, TrialState.WAITING)
             raise
@@ -123,7 +139,7 @@ class Workers:
 
     def _go_on(self, trial: Trial, state: TrialState, values: Sequence[float] | None) -> Trial | None:
         if self._may_begin():
-            following = self.sampling.go_on(trial, state, values)
+            following = self.sampling.go_on(trial, state, values, self._still_wanted())
         else:
             self.sampling.tell(trial, state, values)
             following = None

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 
+from modelops.adapters.agents import tables as _agents  # noqa: F401 - its rows belong to the schema
 from modelops.kernel.database import Base, Moment
 from modelops.kernel.manifest import discover
 

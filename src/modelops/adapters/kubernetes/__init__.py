@@ -1,0 +1,1 @@
+"""Jobs and workloads in a Kubernetes cluster, through lightkube (the extra `kubernetes`)."""
