@@ -9,6 +9,16 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from modelops.contracts.errors import InvalidInput, NotFound, PermissionDenied
+from modelops.domains.compute.schemas import (
+    ClusterQueueSpec,
+    FlavorQuotas,
+    PoolSpec,
+    PreemptionSpec,
+    PriorityClassSpec,
+    QueueSpec,
+    QuotaSpec,
+    ResourceGroup,
+)
 from modelops.domains.training.drawing import drawn
 from modelops.domains.training.rules import JobEnded
 from modelops.domains.training.schemas import JobReport, JobState, Resources
@@ -329,3 +339,32 @@ def test_an_outage_longer_than_the_heartbeat_timeout_costs_the_job_nothing(tmp_p
             job = client.training.wait_for_job(job.id, within_s=90)
             assert job.state is JobState.SUCCEEDED, job.reason
             assert [run.status for run in runs_of(client, job)] == ["finished"]
+
+
+def test_a_job_that_gives_way_goes_on_from_its_checkpoint(client):
+    compute = client.compute
+    compute.set_pool("gpu", PoolSpec(mode="WHOLE", gpu_count=1))
+    quotas = FlavorQuotas(flavor="gpu", quotas={"gpu_shares": QuotaSpec(nominal=1)})
+    preemption = PreemptionSpec(within_cluster_queue="LowerPriority")
+    spec = ClusterQueueSpec(groups=[ResourceGroup(flavors=[quotas])], preemption=preemption)
+    compute.set_cluster_queue("shared", spec)
+    compute.set_queue("main", QueueSpec(cluster_queue="shared"))
+    compute.set_priority_class("urgent", PriorityClassSpec(value=1))
+    job = submit(client, "count_on", Resources(gpu_shares=1), until=2_000)
+    checkpoints = wait_for(lambda: client.training.list_job_artifacts(job.id, role="checkpoint").items, within_s=60)
+    parameters = {"function": "modelops.testing.tasks:work"}
+    resources = Resources(gpu_shares=1)
+    urgent = client.training.submit_job(
+        "python-function", "d", parameters=parameters, resources=resources, priority="urgent"
+    )
+    assert client.training.wait_for_job(urgent.id, within_s=120).state is JobState.SUCCEEDED
+    wait_for(lambda: client.training.get_job(job.id).attempt == 2, within_s=60)
+    wait_for(lambda: "goes on from" in client.training.get_job_log(job.id).text, within_s=60)
+    step = int(client.training.get_job_log(job.id).text.rpartition("goes on from ")[2].split()[0])
+    assert step >= checkpoints[0].step
+    first = client.training.list_job_attempts(job.id).items[0]
+    assert (first.cause, "higher priority" in first.reason) == ("preempted", True)
+    assert not client.training.explain_job(job.id).waits
+    client.training.cancel_job(job.id)
+    assert client.training.wait_for_job(job.id, within_s=60).state is JobState.CANCELED
+    assert compute.list_pool_allocations("gpu").items == []
