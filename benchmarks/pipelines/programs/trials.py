@@ -1,6 +1,7 @@
 """Trials one after the other, with Optuna's sampler: on our platform over HTTP, or on Optuna's own SQLite storage.
 
-`trials.py ours URL TOKEN SAMPLER TRIALS REPORTS` or `trials.py optuna FILE - SAMPLER TRIALS REPORTS`; prints seconds a trial.
+`trials.py ours URL TOKEN SAMPLER TRIALS REPORTS`, `trials.py optuna FILE - SAMPLER TRIALS REPORTS`, or with `memory` in place of
+FILE the same without a storage; prints seconds a trial.
 """
 
 import json
@@ -72,7 +73,8 @@ def theirs(file: str, sampler: str, trials: int, reports: int) -> float:
 
     chosen = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}[sampler](seed=1)
     pruner = optuna.pruners.MedianPruner() if reports else optuna.pruners.NopPruner()
-    study = optuna.create_study(storage=f"sqlite:///{file}", sampler=chosen, pruner=pruner)
+    storage = None if file == "memory" else f"sqlite:///{file}"
+    study = optuna.create_study(storage=storage, sampler=chosen, pruner=pruner)
     study.optimize(objective, n_trials=WARM)
     began = time.perf_counter()
     study.optimize(objective, n_trials=trials)

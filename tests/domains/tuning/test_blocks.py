@@ -1,12 +1,16 @@
 """Blocks: trials that one worker takes at once and tells together; nothing of them is lost, doubled or left over."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from modelops.domains.experiments.analysis_schemas import Direction
 from modelops.domains.experiments.schemas import RunStatus
-from modelops.domains.tuning.rules import ParameterOutside, TrialLost
-from modelops.domains.tuning.schemas import TrialAsk, TrialReport, TrialState, TrialTell
+from modelops.domains.tuning.rules import ParameterOutside, Progress, TrialLost, block_size, why_stopped
+from modelops.domains.tuning.schemas import StudyState, TrialAsk, TrialReport, TrialState, TrialTell
 from modelops.testing.clock import VirtualClock
 from modelops.testing.platform import running_platform
 
@@ -26,6 +30,44 @@ def timed(request, tmp_path):
 @pytest.fixture
 def tuning(sqlite_platform):
     return sqlite_platform.client().tuning
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+bound = st.none() | st.integers(1, 50)
+
+
+@given(
+    wanted=st.integers(0, 100),
+    live=st.integers(0, 10),
+    counts=st.tuples(*[st.integers(0, 50)] * 4),
+    bounds=st.tuples(bound, bound, bound),
+    seconds=st.none() | st.floats(0.1, 10),
+)
+def test_a_block_ends_before_any_bound_could_be_overrun(wanted, live, counts, bounds, seconds):
+    completed, failed, since_best, begun_s = counts
+    most, patience, failures = bounds
+    study = Progress(
+        state=StudyState.RUNNING,
+        reason=None,
+        trials=completed + failed + live,
+        completed=completed,
+        failed=failed,
+        best_value=1.0,
+        best_at=max(0, completed - since_best),
+        direction=Direction.MIN,
+        started_at=NOW - timedelta(seconds=begun_s),
+        max_trials=most,
+        max_seconds=seconds,
+        target=None,
+        patience=patience,
+        max_failures=failures,
+    )
+    size = block_size(study, wanted, live, NOW)
+    assert 0 <= size <= wanted
+    for n in range(size):  # each of them begins, were it alone, whatever the others come to
+        later = replace(study, trials=study.trials + n)
+        assert why_stopped(replace(later, completed=completed + live + n), NOW) is None
+        assert why_stopped(replace(later, failed=failed + live + n), NOW) is None
 
 
 def ask(tuning, key, *, holder="w", count=5, **fields):

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from modelops import HyperparameterTuning, TrialPruned
-from modelops.domains.tuning.schemas import StudyState, TrialState
+from modelops.domains.tuning.schemas import StudyState, TrialAsk, TrialState
 from modelops.sdk.tuning import blocks
 from modelops.sdk.tuning.sampling import Sampling
 from modelops.testing.clock import VirtualClock
@@ -214,12 +214,14 @@ def test_one_trial_that_was_taken_away_takes_no_other_end_with_it(tune, platform
         trial = slow.ask(None)
         while trial.number < 8:
             trial = slow.go_on(trial, TrialState.COMPLETE, [bowl(trial)], None)
-        stolen = trial.number - 1
         platform.clock_of_test.advance(61)
         platform.controller.turn()
-        while (taken := thief.ask_trial(study.id, {"holder": "thief", "key": f"k{thief}"}).trial).number < stolen:
-            thief.tell_trial(study.id, taken.number, {"holder": "thief", "attempt": taken.attempt, "state": "waiting"})
-            break
-        slow.settle()
-    states = [one.state for one in tune().trials]
-    assert states.count(TrialState.COMPLETE) >= stolen - 1
+        untold = [one.number for one in tune().trials if one.number < 8 and one.state is TrialState.WAITING]
+        assert len(untold) > 1
+        stolen = thief.ask_trial(study.id, TrialAsk(holder="thief", key="k")).trial
+        assert (stolen.number, stolen.attempt) == (untold[0], 2)
+        following = slow.go_on(trial, TrialState.COMPLETE, [bowl(trial)], None)
+        assert (following.number, following.attempt) == (9, 2)
+    states = [one.state for one in tune().trials[:9]]
+    assert states.pop(stolen.number) is TrialState.RUNNING
+    assert set(states) == {TrialState.COMPLETE}
