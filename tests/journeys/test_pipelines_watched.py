@@ -92,7 +92,8 @@ def test_the_picture_on_a_terminal(tmp_path):
     last = screen.text()
     assert code == 1, last
     assert screen.up > 1, "it was drawn in place"
-    assert "▶   numbers" in written, "it was drawn while a step was under way"
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", written)
+    assert re.search("▶ +numbers", plain), "it was drawn while a step was under way"
     assert re.search(r"^✓   numbers +1\.\d s$", last, re.M), last
     assert re.search(r"^✓   double ×3 +3/3", last, re.M), last
     assert re.search(r"^✓   total +1\.\d s$", last, re.M), last
