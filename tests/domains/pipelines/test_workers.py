@@ -289,7 +289,7 @@ def test_a_run_whose_worker_left_for_lack_of_work_gets_another_when_there_is_som
     for _ in range(3):
         theatre.turn()
     assert worker_of(theatre, run) is None
-    theatre.platform.client().pipelines.decide_step(run.id, "ok", approved=True)
+    theatre.platform.member("ml_engineer").pipelines.decide_step(run.id, "ok", approved=True)
     wait_for(lambda: theatre.turn() or worker_of(theatre, run))
     player = theatre.worker(run, 1)
     player.succeed(player.take(), result=1)
