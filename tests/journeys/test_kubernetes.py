@@ -39,12 +39,12 @@ def on_cluster(kubernetes, tmp_path):
         kubernetes_mounts=json.dumps(platform_mounts()),
         kubernetes_instance=f"journey-{port}",
         kubernetes_namespace=f"journey-{port}",
-        kubernetes_cpu_reserved="0.05",
+        kubernetes_cpu_reserved="0.3",
         job_start_timeout_s="300",
         ready_timeout_s="300",
     )
     platform.port = port
-    platform.start()
+    platform.start(within_s=300)
     yield platform
     platform.stop()
     cluster = kubernetes.connect()
@@ -70,7 +70,7 @@ def test_a_job_and_a_deployment(on_cluster, tmp_path):
         )
         wait_for(lambda: client.training.get_job(job.id).state is JobState.RUNNING, within_s=300)
     platform.kill()
-    platform.start()
+    platform.start(within_s=300)
     with platform.client() as client:
         ended = wait_for(lambda: seen if (seen := client.training.get_job(job.id)).state.final else None, within_s=300)
         assert (ended.state, ended.reason, ended.attempt) == (JobState.SUCCEEDED, None, 1)
@@ -83,7 +83,7 @@ def test_a_job_and_a_deployment(on_cluster, tmp_path):
             before = flowers.status.replica_status[0]
             assert flowers.predict(ROWS).predictions == [0, 2]
             platform.kill()
-            platform.start()
+            platform.start(within_s=300)
             wait_for(lambda: flowers.status.replica_status[0].endpoint == before.endpoint)
             assert flowers.predict(ROWS).predictions == [0, 2]
             assert flowers.status.replica_status[0].started_at == before.started_at

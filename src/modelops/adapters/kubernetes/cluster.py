@@ -1,5 +1,6 @@
 """A cluster's API, through lightkube, with objects as plain documents and with the platform's own errors."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ class Cluster:
             ) from wrong
         self.server = str(self._client.config.cluster.server)
         self._minor: int | None = None
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # else each look at each process would be told
 
     def close(self) -> None:
         """Release the connections."""
