@@ -246,6 +246,8 @@ def _translated(what: str, wrong: ApiError) -> MLOpsError:
         return NotFound(text)
     if code == 409:
         return _Exists(text) if reason == "AlreadyExists" else Conflict(text, hint="Try again: it changed meanwhile.")
+    if "because it is being terminated" in said:
+        return Unavailable(text, hint="The namespace is made anew once it is gone.")
     if code == 403 and ("quota" in said or "admission webhook" in said or "violates PodSecurity" in said):
         return Refused(text, hint="Ask who runs the cluster; a quota is raised or freed, a policy says what it admits.")
     if code in (401, 403):
