@@ -7,6 +7,7 @@ with deploy_model("iris@champion", "iris") as iris:
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +34,7 @@ from modelops.domains.serving.schemas import (
     Predictions,
     ServingLimits,
     Shadow,
+    Target,
     TrafficPolicy,
 )
 from modelops.sdk.client import Client
@@ -87,6 +89,7 @@ class ModelDeployment(_WithClient):
         limits: ServingLimits | None = None,
         traffic: TrafficPolicy | None = None,
         strategy: Strategy | None = None,
+        target: Target | str | None = None,
         wait: bool = True,
         timeout_s: float = 300.0,
     ) -> Deployment:
@@ -98,6 +101,7 @@ class ModelDeployment(_WithClient):
             autoscaling: What their number follows; `"off"` fixes it again.
             traffic: Challengers and shadows beside the model; by default none, or those that there are.
             strategy: How this change comes about, and later ones; by default all at once, or as it was said before.
+            target: Where a new deployment runs, `local` or `kubernetes`; by default where the platform is set to.
             wait: Return only when it serves; of a canary, after its last step.
 
         Raises:
@@ -125,6 +129,7 @@ class ModelDeployment(_WithClient):
                 limits=limits,
                 traffic=traffic,
                 strategy=strategy,
+                target=target,
             )
         return self._settled(timeout_s) if wait else changed
 
@@ -204,6 +209,57 @@ class ModelDeployment(_WithClient):
                 hint=f"`mops deployments get-replica-log {settled.name}` shows what its replicas said.",
             )
         return settled
+
+
+class KubernetesDeployment(ModelDeployment):
+    """A deployment whose replicas are pods of the platform's cluster. What it should be is said here; `deploy` brings it up.
+
+    with KubernetesDeployment("iris@champion", replicas=2, resources={"cpus": 2, "memory_mb": 1024}) as iris:
+        iris.deploy()
+        iris.predict(frame)
+
+    Args:
+        model_version: The model version: `name`, `name:3` or `name@alias`.
+        replicas: How many pods; with `autoscaling`, how many it begins with.
+        resources: What each may use, `ServingLimits` or a mapping of its fields, such as `cpus` and `memory_mb`.
+        autoscaling: What their number follows: the platform changes it, down to none where the policy says so.
+        name: The deployment's name; by default that of the model.
+        client: The connection; by default one of its own, as the settings say.
+    """
+
+    def __init__(
+        self,
+        model_version: str,
+        replicas: int = 1,
+        resources: ServingLimits | Mapping[str, Any] | None = None,
+        autoscaling: Autoscaling | None = None,
+        *,
+        name: str | None = None,
+        client: Client | None = None,
+    ) -> None:
+        super().__init__(name or re.split("[:@]", model_version)[0], client)
+        self.model_version, self.replicas, self.autoscaling = model_version, replicas, autoscaling
+        known = resources is None or isinstance(resources, ServingLimits)
+        self.resources = resources if known else ServingLimits.model_validate(dict(resources or {}))
+
+    def deploy(self, model: str | None = None, **changes: Any) -> Deployment:
+        """Bring it up as it was said, or change what runs under its name; `changes` are arguments of
+        `ModelDeployment.deploy` that go before what was said.
+
+        Raises:
+            DeploymentError: it did not become ready, or what runs under its name is in no cluster.
+            InvalidInput: the platform has no cluster.
+        """
+        try:
+            if self.status.target is not Target.KUBERNETES:
+                raise DeploymentError(
+                    f"The deployment '{self.name}' runs on the platform's machine, and stays there.",
+                    hint="Choose another name, or delete that deployment first.",
+                )
+        except NotFound:
+            changes = {"target": Target.KUBERNETES, **changes}
+        said = {"replicas": self.replicas, "limits": self.resources, "autoscaling": self.autoscaling}
+        return super().deploy(model or self.model_version, **{**said, **changes})
 
 
 class ModelServing(_WithClient):

@@ -84,5 +84,10 @@ def end_jobs(backend: KubernetesJobBackend) -> None:
         backend.remove(name)
 
 
-PLATFORM_PATHS = ("/usr", sys.prefix, sys.base_prefix)
-"""Folders of this machine that pods of the lab need to run the platform's own code, at the same paths."""
+def platform_mounts() -> list[str]:
+    """Return the folders of this machine that pods of the lab need to run the platform's own code, at the same paths."""
+    found = {"/usr", sys.prefix, sys.base_prefix}
+    for path in map(os.path.realpath, filter(None, sys.path)):
+        if os.path.isdir(path) and not any(path == one or path.startswith(f"{one}/") for one in found):
+            found.add(path)
+    return sorted(found)

@@ -32,6 +32,13 @@ def test_a_deployment_reads_as_it_was_asked(platform, serving):
     assert (revision.number, revision.state, revision.limits) == (1, "pending", limits)
 
 
+def test_a_cluster_that_there_is_not_is_refused(serving):
+    assert serving.create_deployment("here", "m:1").target == "local"
+    with pytest.raises(InvalidInput, match="no cluster"):
+        serving.create_deployment("there", "m:1", target="kubernetes")
+    assert [one.name for one in serving.list_deployments().items] == ["here"]
+
+
 def test_names_are_unique_in_a_project(platform, serving, register):
     serving.create_deployment("d", "m:1")
     with pytest.raises(AlreadyExists):

@@ -1,5 +1,6 @@
 """A cluster's API, through lightkube, with objects as plain documents and with the platform's own errors."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ class Cluster:
             ) from wrong
         self.server = str(self._client.config.cluster.server)
         self._minor: int | None = None
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # else each look at each process would be told
 
     def close(self) -> None:
         """Release the connections."""
@@ -244,6 +246,8 @@ def _translated(what: str, wrong: ApiError) -> MLOpsError:
         return NotFound(text)
     if code == 409:
         return _Exists(text) if reason == "AlreadyExists" else Conflict(text, hint="Try again: it changed meanwhile.")
+    if "because it is being terminated" in said:
+        return Unavailable(text, hint="The namespace is made anew once it is gone.")
     if code == 403 and ("quota" in said or "admission webhook" in said or "violates PodSecurity" in said):
         return Refused(text, hint="Ask who runs the cluster; a quota is raised or freed, a policy says what it admits.")
     if code in (401, 403):

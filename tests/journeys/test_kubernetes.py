@@ -1,0 +1,90 @@
+"""One job and one deployment on a real cluster, with the platform killed in between."""
+
+import json
+import socket
+import sys
+
+import pytest
+
+from modelops.domains.training.schemas import JobState
+from modelops.sdk.serving import KubernetesDeployment
+from modelops.testing.kubernetes import platform_mounts
+from modelops.testing.process import PlatformProcess
+from modelops.testing.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def on_cluster(kubernetes, tmp_path):
+    if kubernetes.lab is None:
+        pytest.skip("pods of another cluster do not see this machine's software, nor reach the platform on it")
+    port = free_port()
+    platform = PlatformProcess(
+        tmp_path / "home",
+        host="0.0.0.0",
+        public_url=f"http://10.78.0.1:{port}",
+        jobs="kubernetes",
+        kubeconfig=kubernetes.kubeconfig,
+        kubernetes_image="localhost/busybox:lab",
+        kubernetes_python=sys.executable,
+        kubernetes_mounts=json.dumps(platform_mounts()),
+        kubernetes_instance=f"journey-{port}",
+        kubernetes_namespace=f"journey-{port}",
+        kubernetes_cpu_reserved="0.3",
+        job_start_timeout_s="300",
+        ready_timeout_s="300",
+    )
+    platform.port = port
+    platform.start(within_s=300)
+    yield platform
+    platform.stop()
+    cluster = kubernetes.connect()
+    for namespace in {
+        one["metadata"]["namespace"] for one in cluster.list("Secret", {"modelops.dev/instance": f"journey-{port}"})
+    }:
+        cluster.delete("Namespace", namespace)
+    cluster.close()
+
+
+def test_a_job_and_a_deployment(on_cluster, tmp_path):
+    platform = on_cluster
+    from sklearn.datasets import load_iris
+
+    load_iris(as_frame=True).frame.to_csv(tmp_path / "iris.csv", index=False)
+    with platform.client() as client:
+        health = {check.name: check for check in client.platform.get_health().checks}
+        assert health["cluster"].healthy, health["cluster"].detail
+        client.data.create_dataset("iris")
+        client.data.create_dataset_version("iris", tmp_path / "iris.csv")
+        job = client.training.submit_job(
+            "tabular-classification", dataset="iris", name="first", parameters={"target": "target", "model": "iris"}
+        )
+        wait_for(lambda: client.training.get_job(job.id).state is JobState.RUNNING, within_s=300)
+    platform.kill()
+    platform.start(within_s=300)
+    with platform.client() as client:
+        ended = wait_for(lambda: seen if (seen := client.training.get_job(job.id)).state.final else None, within_s=300)
+        assert (ended.state, ended.reason, ended.attempt) == (JobState.SUCCEEDED, None, 1)
+        assert ended.peak_memory_bytes > 2**20
+
+        with KubernetesDeployment("iris:1", replicas=1, name="flowers", client=client) as flowers:
+            flowers.deploy(timeout_s=300)
+            assert [one.phase for one in flowers.status.replica_status] == ["running"]
+            assert flowers.status.target == "kubernetes"
+            before = flowers.status.replica_status[0]
+            assert flowers.predict(ROWS).predictions == [0, 2]
+            platform.kill()
+            platform.start(within_s=300)
+            wait_for(lambda: flowers.status.replica_status[0].endpoint == before.endpoint)
+            assert flowers.predict(ROWS).predictions == [0, 2]
+            assert flowers.status.replica_status[0].started_at == before.started_at
+            flowers.delete(timeout_s=300)
