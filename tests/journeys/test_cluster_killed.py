@@ -48,6 +48,7 @@ class Killer(threading.Thread):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_each_job_runs_once_and_none_is_lost_whoever_is_killed(tmp_path, postgres_database):
     marks = tmp_path / "marks"
     cluster = Cluster(
