@@ -83,7 +83,7 @@ class Cluster:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MODELOPS_")}
         given = {
             "database": self.database,
-            "database_pool": "5",
+            "database_pool": "10",
             "secret_key": "the secret key of the cluster",
             "admin_key": ADMIN_KEY,
             "public_url": self.url,
