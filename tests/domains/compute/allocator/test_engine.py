@@ -227,9 +227,10 @@ def test_a_place_is_looked_for_in_the_next_flavor_too():
 
 
 def test_why_tells_what_is_lacking_who_has_it_and_what_would_do():
-    e = engine(
-        queue("a", 2), queue("b", 2), pending=[work("b1", "b", 3), work("a1", "a", 2, at=1), work("huge", "a", 5, at=2)]
-    )
+    e = engine(queue("a", 2), queue("b", 2), pending=[work("b1", "b", 3)])
+    e.settle(0.0)
+    e.submit(work("a1", "a", 2, at=1))
+    e.submit(work("huge", "a", 5, at=2))
     e.settle(3.0)
     told = why(e, "a1")
     lacking, nobody = told.waits
