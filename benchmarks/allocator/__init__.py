@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 from random import Random
 
+from tests.domains.compute.allocator.worlds import workload, world
+
 from benchmarks.figures import Figure, larger_is_better, smaller_is_better
 from modelops.domains.compute.allocator.checking import violations
 from modelops.domains.compute.allocator.engine import Engine
 from modelops.domains.compute.allocator.simulation import Outcome, baseline, simulate
-from tests.domains.compute.allocator.worlds import workload, world
 
 PEERS: dict[str, list[str]] = {}
 
