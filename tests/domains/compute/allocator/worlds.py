@@ -32,14 +32,14 @@ from modelops.domains.compute.allocator.model import (
 )
 
 OWN = (PreemptionPolicy.NEVER, PreemptionPolicy.LOWER_PRIORITY, PreemptionPolicy.LOWER_OR_NEWER_EQUAL_PRIORITY)
-COHORT = (*OWN, PreemptionPolicy.ANY)
+COHORT = (*OWN, PreemptionPolicy.ANY, PreemptionPolicy.ANY, PreemptionPolicy.ANY)
 FAIR = (FairStrategy.LESS_THAN_OR_EQUAL_TO_FINAL_SHARE, FairStrategy.LESS_THAN_INITIAL_SHARE)
 
 
 def world(random: Random, *, devices: bool = False, fair: bool = False, limits: bool = True) -> Snapshot:
     """Return queues without workloads."""
     flavors = [
-        ResourceFlavor("a", {"zone": "a"}, (Taint("spot"),) if random.random() < 0.3 else ()),
+        ResourceFlavor("a", {"zone": "a"}, (Taint("spot"),) if random.random() < 0.1 else ()),
         ResourceFlavor("b", {"zone": "b"}),
     ]
     pools = [pool(random, flavor.name) for flavor in flavors] if devices else []
@@ -50,12 +50,12 @@ def world(random: Random, *, devices: bool = False, fair: bool = False, limits: 
             (group(random, limits),) if random.random() < 0.3 else (),
             random.choice([1000, 1000, 2000, 500]),
         )
-        for number in range(random.randint(1, 4))
+        for number in range(random.randint(1, 3))
     ]
-    queues = [queue(random, f"q{number}", cohorts, limits) for number in range(random.randint(1, 5))]
+    queues = [queue(random, f"q{number}", cohorts, limits) for number in range(random.randint(2, 5))]
     local = [
         LocalQueue(
-            f"l{number}", each.name, {"cpu": random.randint(2, 9) * 1000} if limits and random.random() < 0.3 else {}
+            f"l{number}", each.name, {"cpu": random.randint(2, 9) * 1000} if limits and random.random() < 0.1 else {}
         )
         for number, each in enumerate(queues)
     ]
@@ -78,9 +78,9 @@ def group(random: Random, limits: bool) -> ResourceGroup:
 
 
 def quota(random: Random, limits: bool) -> Quota:
-    nominal = random.randint(0, 8) * 1000
-    borrowing = random.choice([None, None, 0, random.randint(0, 6) * 1000]) if limits else None
-    lending = random.choice([None, None, 0, random.randint(0, nominal)]) if limits else None
+    nominal = random.randint(0, 12) * 1000
+    borrowing = random.choice([None, None, None, 0, random.randint(0, 6) * 1000]) if limits else None
+    lending = random.choice([None, None, None, 0, random.randint(0, nominal)]) if limits else None
     return Quota(nominal, borrowing, lending)
 
 
@@ -92,7 +92,7 @@ def queue(random: Random, name: str, cohorts: list[Cohort], limits: bool) -> Clu
     return ClusterQueue(
         name,
         (group(random, limits),),
-        random.choice([None, *(each.name for each in cohorts), *(each.name for each in cohorts)]),
+        random.choice([None, *3 * [each.name for each in cohorts]]),
         Preemption(random.choice(OWN), random.choice(COHORT), borrow),
         random.choice(list(QueueingStrategy)),
         FlavorFungibility(
@@ -106,20 +106,20 @@ def queue(random: Random, name: str, cohorts: list[Cohort], limits: bool) -> Clu
 
 def pool(random: Random, flavor: str) -> Pool:
     mode = random.choice(list(PoolMode))
-    devices = tuple(Device(f"{flavor}{number}", f"n{number % 2}") for number in range(random.randint(1, 4)))
+    devices = tuple(Device(f"{flavor}{number}", f"n{number % 2}") for number in range(random.randint(1, 3)))
     return Pool(f"p{flavor}", flavor, mode, devices, random.choice(sorted(GPUS)), random.randint(1, 4))
 
 
 def workload(random: Random, snapshot: Snapshot, key: str, now: float) -> Workload:
     """Return a workload of one or two pod sets for one of the queues."""
     number = random.randrange(len(snapshot.cluster_queues))
-    pods = tuple(pod_set(random, snapshot, f"set{each}") for each in range(random.choice([1, 1, 2])))
+    pods = tuple(pod_set(random, snapshot, f"set{each}") for each in range(random.choice([1, 1, 1, 2])))
     return Workload(key, f"q{number}", pods, random.randint(0, 3), now, local_queue=f"l{number}")
 
 
 def pod_set(random: Random, snapshot: Snapshot, name: str) -> PodSet:
-    count = random.randint(1, 3)
-    requests = {"cpu": random.randint(0, 3) * 1000, "gpu": random.randint(0, 2) * 1000}
+    count = random.choice([1, 1, 2])
+    requests = {"cpu": random.randint(0, 4) * 1000, "gpu": random.choice([0, 0, 1, 2]) * 1000}
     device = None
     if snapshot.pools and random.random() < 0.7:
         wanted = random.choice(snapshot.pools)
@@ -130,8 +130,8 @@ def pod_set(random: Random, snapshot: Snapshot, name: str) -> PodSet:
         name,
         count,
         requests,
-        random.choice([{}, {}, {"zone": "a"}, {"other": "x"}]),
+        random.choice([{}, {}, {}, {}, {"zone": "a"}, {"other": "x"}]),
         random.choice([(), (Toleration("spot", "Exists"),)]),
-        random.choice([None, None, 1]),
+        random.choice([None, None, None, 1]),
         device,
     )
