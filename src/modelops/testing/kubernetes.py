@@ -1,11 +1,12 @@
 """A cluster for tests: the one of `MODELOPS_TEST_KUBECONFIG`, or the lab of `tools/kube-lab`."""
 
+import fcntl
 import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -48,28 +49,43 @@ class ClusterUnderTest:
 
 @contextmanager
 def cluster_under_test(lab: Path) -> Iterator[ClusterUnderTest | None]:
-    """Give a cluster for the length of the block, or None where there is none. A lab that ran before goes on after."""
+    """Give a cluster for the length of the block, or None where there is none.
+
+    A lab that ran before goes on after; one that was started for tests ends with the last of the processes that use it.
+    """
     if configured := os.environ.get("MODELOPS_TEST_KUBECONFIG"):
         yield ClusterUnderTest(configured, os.environ.get("MODELOPS_TEST_IMAGE", "python:3.12-slim"), None)
         return
-    if os.geteuid() != 0 or subprocess.run([lab, "status"], capture_output=True, text=True).stdout == "not built\n":
+    home = Path(os.environ.get("KUBE_LAB_HOME") or Path.home() / ".cache" / "kube-lab")
+    if os.geteuid() != 0 or _status(lab).stdout == "not built\n":
         yield None
         return
-    ran_before = subprocess.run([lab, "status"], capture_output=True).returncode == 0
-    exported = subprocess.run([lab, "up"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    try:
-        yield ClusterUnderTest(exported.strip().rpartition("=")[2], _image(lab), lab)
-    finally:
-        if not ran_before:
-            subprocess.run([lab, "down"], check=True)
+    with (home / "tests.lock").open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_EX)
+        if _status(lab).returncode != 0:
+            (home / "tests.own").touch()
+        exported = subprocess.run([lab, "up"], check=True, stdout=subprocess.PIPE, text=True).stdout
+        image = _image(lab, home)
+        fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield ClusterUnderTest(exported.strip().rpartition("=")[2], image, lab)
+        finally:
+            with suppress(BlockingIOError):  # others use it
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if (home / "tests.own").exists():
+                    (home / "tests.own").unlink()
+                    subprocess.run([lab, "down"], check=True)
 
 
-def _image(lab: Path) -> str:
+def _status(lab: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([lab, "status"], capture_output=True, text=True)
+
+
+def _image(lab: Path, home: Path) -> str:
     """Return the image with this machine's Python, made where the lab has none. Its files lie where no pod has a volume."""
     base = Path(sys.base_prefix, "bin", "python3")
     name = f"localhost/modelops-test:{hashlib.sha256(str(base).encode()).hexdigest()[:10]}"
-    if name not in subprocess.run([lab, "status"], stdout=subprocess.PIPE, text=True).stdout:
-        home = Path(os.environ.get("KUBE_LAB_HOME") or Path.home() / ".cache" / "kube-lab")
+    if name not in _status(lab).stdout:
         subprocess.run([base, "-m", "venv", "--without-pip", home / "test-venv"], check=True)
         subprocess.run([lab, "python-image", name, home / "test-venv"], check=True, stdout=subprocess.DEVNULL)
     return name
