@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelops.domains.experiments.analysis_schemas import Direction
@@ -36,6 +36,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 bound = st.none() | st.integers(1, 50)
 
 
+@settings(deadline=None)
 @given(
     wanted=st.integers(0, 100),
     live=st.integers(0, 10),
