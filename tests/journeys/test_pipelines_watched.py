@@ -94,10 +94,12 @@ def test_the_picture_on_a_terminal(tmp_path):
     assert screen.up > 1, "it was drawn in place"
     plain = re.sub(r"\x1b\[[0-9;]*m", "", written)
     assert re.search("▶ +numbers", plain), "it was drawn while a step was under way"
-    assert re.search(r"^✓   numbers +1\.\d s$", last, re.M), last
-    assert re.search(r"^✓   double ×3 +3/3", last, re.M), last
-    assert re.search(r"^✓   total +1\.\d s$", last, re.M), last
-    assert re.search(r"^✗   breaks .*ValueError: it is too much$", last, re.M), last
+    assert re.sub(r"(\d+ min )?[0-9.]+ m?s\b", "a while", last).startswith(
+        "✓ numbers     a while\n"
+        "✓ double ×3   3/3 · a while\n"
+        "✓ total       a while\n"
+        "✗ breaks      failed · a while · ValueError: it is too much\n"
+    ), last
     assert last.count("numbers") == 1, "one picture is left"
     assert "is failed: The step 'breaks' failed: ValueError: it is too much" in " ".join(last.split())
 
