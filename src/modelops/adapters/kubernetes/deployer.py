@@ -10,6 +10,7 @@ import json
 import math
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from types import TracebackType
@@ -102,7 +103,8 @@ class KubernetesDeployer:
         if not pods:
             return b""
         about = pods[-1]["metadata"]
-        self._archive.follow(about["name"], about["name"], about["namespace"])
+        with suppress(Unavailable):  # its node does not answer; what was read before is there
+            self._archive.follow(about["name"], about["name"], about["namespace"])
         return self._archive.read(about["name"], offset, limit)
 
     def remove(self, name: str, *, grace_s: float = 10.0) -> bool:

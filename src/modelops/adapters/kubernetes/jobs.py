@@ -9,6 +9,7 @@ gone.
 import json
 import math
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +29,7 @@ from modelops.contracts.ports import EndedBy, JobSpec, Observation, Phase, Usage
 DELETION_GRACE_S = 30
 FOLLOW_EVERY_S = 5.0
 _STOP_SLACK = timedelta(seconds=15)
+_OUTPUT_PATIENCE = timedelta(seconds=60)
 _REASON_CHARACTERS = 600
 
 
@@ -112,7 +114,8 @@ class KubernetesJobBackend:
         if not self._look(job).observation.ended:
             pod = self._pod(job)
             if pod is not None:
-                self._follow(job, pod, every_s=0.0)
+                with suppress(Unavailable):  # its node does not answer; what was read before is there
+                    self._follow(job, pod, every_s=0.0)
         return self._archive.read(job["metadata"]["name"], offset, limit)
 
     def usage(self, name: str) -> list[UsageSample]:
@@ -201,7 +204,7 @@ class KubernetesJobBackend:
             if not seen.observation.ended:
                 seen = self._steer(pod, seen, stop)
             if seen.observation.phase is not Phase.STARTING:
-                self._follow(job, pod, every_s=0.0 if seen.observation.ended else FOLLOW_EVERY_S)
+                self._read_output(job, pod, seen.observation)
         return self._keep(job, seen) if seen.observation.ended else seen
 
     def _pod(self, job: Document) -> Document | None:
@@ -284,6 +287,16 @@ class KubernetesJobBackend:
             words = None if again is None else _annotation(again, names.VERDICT)
             return Verdict.read(words) if words else Verdict(Observation(Phase.RUNNING))
         return Verdict.read(seen.document())
+
+    def _read_output(self, job: Document, pod: Document, seen: Observation) -> None:
+        """Read what is new of the output. A node that does not answer keeps the end from being told, but not for ever."""
+        try:
+            self._follow(job, pod, every_s=0.0 if seen.ended else FOLLOW_EVERY_S)
+        except Unavailable:
+            recent = seen.finished_at is not None and datetime.now(UTC) < seen.finished_at + _OUTPUT_PATIENCE
+            if seen.phase is Phase.EXITED and recent:
+                raise
+            self._followed[job["metadata"]["name"]] = time.monotonic() + _OUTPUT_PATIENCE.total_seconds()
 
     def _follow(self, job: Document, pod: Document, *, every_s: float) -> None:
         name, now = job["metadata"]["name"], time.monotonic()
