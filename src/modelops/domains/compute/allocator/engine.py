@@ -195,7 +195,7 @@ class Engine:
                 if left == 0:
                     self._dirty[tree] = None
                     break
-        return Decisions(tuple(cycle.admitted), tuple(cycle.evicted), tuple(cycle.waiting))
+        return Decisions(cycle.admitted, tuple(cycle.evicted), tuple(cycle.waiting))
 
     def _queues(self, snapshot: Snapshot) -> dict[str, QueueNode]:
         """Return the queues by name; one that is only named by workloads has no quota, and admits nobody."""

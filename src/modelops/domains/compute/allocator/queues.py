@@ -64,6 +64,9 @@ class Item:
         self.held: tuple[Held, ...] = ()
         self.assignments: tuple[Assignment, ...] = ()
 
+    def __lt__(self, other: "Item") -> bool:
+        return self.order < other.order
+
     def admission(self) -> Admission:
         """Return what it holds, as it is told to others."""
         placed = tuple(held.placed() for held in self.held) if self.held else ()
@@ -108,9 +111,10 @@ class Alike:
 
 
 class QueueNode(Node):
-    """A cluster queue in the tree."""
+    """A cluster queue in the tree. `claimant`: who told others to go, and comes before all others until it is admitted, so that
+    nobody else takes what they leave."""
 
-    __slots__ = ("_classes", "_heads", "_older_may", "admitted", "parked", "spec", "stopped", "strict")
+    __slots__ = ("_classes", "_heads", "_older_may", "admitted", "claimant", "parked", "spec", "stopped", "strict")
 
     def __init__(self, spec: ClusterQueue, resources: Resources) -> None:
         super().__init__(spec.name, spec.groups, spec.fair_weight, resources)
@@ -118,6 +122,7 @@ class QueueNode(Node):
         self.strict = spec.strategy is QueueingStrategy.STRICT_FIFO
         self.stopped = spec.stop_policy is not StopPolicy.NONE
         self.admitted: dict[str, Item] = {}
+        self.claimant: Item | None = None
         self.parked: list[Alike] = []
         self._classes: dict[tuple[Shape, int], Alike] = {}
         self._heads: list[tuple[Order, Item, Alike]] = []
@@ -134,7 +139,7 @@ class QueueNode(Node):
         if alike is None:
             alike = self._classes[key] = Alike(key, item.plan.numbers)
         heappush(alike.members, (item.order, item))
-        if alike.members[0][1] is not item:
+        if alike.first() is not item:
             return False
         if alike.parked:
             if not self._older_may:
@@ -146,6 +151,12 @@ class QueueNode(Node):
 
     def head(self) -> tuple[Item, Alike] | None:
         """Return who is tried next, and those who are alike."""
+        claimant = self.claimant
+        if claimant is not None:
+            claiming = self._classes.get((claimant.shape, claimant.priority))
+            if claiming is not None and claimant.admitted_at is None and not claimant.gone:
+                return claimant, claiming
+            self.claimant = None
         heads = self._heads
         while heads:
             _, item, alike = heads[0]
