@@ -65,12 +65,13 @@ def _quotas(snapshot: Snapshot) -> Iterator[str]:
     for name, parent in parents.items():
         if parent is not None:
             children.setdefault(f"cohort {parent}", []).append(name)
-    keys = {key for node in nodes.values() for key in _own(node)} | {key for held in direct.values() for key in held}
+    own = {name: _own(node) for name, node in nodes.items()}
+    keys = {key for quotas in own.values() for key in quotas} | {key for held in direct.values() for key in held}
 
     def settle(name: str, key: Key) -> tuple[int, int, list[str]]:
         """Return what a node may lend its parent, what it uses of the parent's, and what is wrong below."""
         wrong: list[str] = []
-        quota = _own(nodes[name]).get(key, Quota(0)) if name in nodes else Quota(0)
+        quota = own.get(name, {}).get(key, Quota(0))
         has, used = quota.nominal, direct.get(name, {}).get(key, 0)
         for child in children.get(name, ()):
             lends, takes, below = settle(child, key)

@@ -40,9 +40,10 @@ class Entry:
         self.deferred = False
 
 
-def place_in_cycle(entry: Entry) -> tuple[int, int, float, str]:
-    """Return where a head comes in a cycle: who borrows less first, then the highest priority, then the oldest."""
-    return (entry.outcome.borrows, *entry.item.order)
+def place_in_cycle(entry: Entry) -> tuple[bool, int, Order]:
+    """Return where a head comes in a cycle: first who told others to go, then who borrows less, then the highest priority, then
+    the oldest."""
+    return entry.item.queue.claimant is not entry.item, entry.outcome.borrows, entry.item.order
 
 
 def find(engine: "Engine", item: Item) -> tuple[Outcome, list[Victim]]:
@@ -106,14 +107,21 @@ class Cycle:
     def __init__(self, engine: "Engine", now: float) -> None:
         self._engine = engine
         self._now = now
-        self.admitted: list[Admission] = []
         self.evicted: list[Eviction] = []
         self.waiting: dict[str, None] = {}
         self._going: dict[str, Item] = {}
+        self._fresh: dict[str, Admission] = {}
+        self._revoked: dict[str, Item] = {}
+        self._spared: set[str] = set()
         self._reserved: list[tuple[QueueNode, int, int]] = []
         self._blocked: list[Bay] = []
         self._moved = False
         self._touched = False
+
+    @property
+    def admitted(self) -> tuple[Admission, ...]:
+        """Who was admitted."""
+        return tuple(self._fresh.values())
 
     def run(self, tree: Tree) -> bool:
         """Run one cycle over a tree, and tell whether it changed anything."""
@@ -131,6 +139,8 @@ class Cycle:
         self._going.clear()
         if self._reserved:
             self._unreserve()
+        if self._revoked:
+            self._revoke()
         return self._moved
 
     def _nominate(self, item: Item, alike: Alike) -> Entry:
@@ -156,6 +166,7 @@ class Cycle:
     def _refuse(self, entry: Entry) -> None:
         item, queue = entry.item, entry.item.queue
         self.waiting[item.key] = None
+        queue.claimant = None
         policy = queue.spec.preemption.reclaim_within_cohort
         if entry.outcome.mode is Mode.PREEMPT and policy is not PreemptionPolicy.ANY:
             self._reserve(queue, _reservable(entry))
@@ -173,7 +184,7 @@ class Cycle:
         item.assignments = outcome.assignments()
         item.admitted_at = self._now
         self._engine.admit(item)
-        self.admitted.append(item.admission())
+        self._fresh[item.key] = item.admission()
         self.waiting.pop(item.key, None)
         self._moved = self._touched = True
 
@@ -181,13 +192,27 @@ class Cycle:
         item = entry.item
         for victim, reason in entry.victims:
             self._going[victim.key] = victim
-            if not victim.evicted:
-                victim.evicted = True
+            if victim.evicted:
+                continue
+            victim.evicted = self._moved = True
+            if victim.key in self._fresh and victim.key not in self._spared:
+                self._revoked[victim.key] = victim
+            else:
                 self.evicted.append(Eviction(victim.key, victim.queue.name, reason, item.key, item.queue.name))
-                self._moved = True
+        item.queue.claimant = item
         self.waiting[item.key] = None
         self._keep_places(entry)
         self._reserve(item.queue, entry.outcome.amounts.items())
+
+    def _revoke(self) -> None:
+        """Let those wait again, as if nothing had been, who were admitted just now and would have to go at once. Nobody is spared
+        so twice."""
+        for key, item in self._revoked.items():
+            del self._fresh[key]
+            self._spared.add(key)
+            self._engine.release(key)
+            self._engine.submit(item.workload)
+        self._revoked.clear()
 
     def _keep_places(self, entry: Entry) -> None:
         """Let nobody else take the places that the victims leave, nor those that are free and wanted, in this cycle."""
@@ -267,7 +292,7 @@ class Cycle:
         if isinstance(root, QueueNode):
             return left[root]
         resources = self._engine.resources
-        places: dict[tuple[Node, str], tuple[bool, Rank, Order]] = {}
+        places: dict[tuple[Node, str], tuple[bool, bool, Rank, Order]] = {}
         for queue, entry in left.items():
             amounts = entry.outcome.amounts
             for number, amount in amounts.items():
@@ -276,7 +301,7 @@ class Cycle:
             for cohort in queue.path():
                 found = share(below, resources)
                 borrows = not found.borrowed.isdisjoint(amounts)
-                places[cohort, entry.item.key] = borrows, found.rank, entry.item.order
+                places[cohort, entry.item.key] = queue.claimant is not entry.item, borrows, found.rank, entry.item.order
                 below = cohort
             for number, amount in amounts.items():
                 queue.remove(number, amount)
@@ -286,7 +311,7 @@ class Cycle:
 
 
 def _tournament(
-    cohort: Node, left: dict[QueueNode, Entry], places: dict[tuple[Node, str], tuple[bool, Rank, Order]]
+    cohort: Node, left: dict[QueueNode, Entry], places: dict[tuple[Node, str], tuple[bool, bool, Rank, Order]]
 ) -> Entry | None:
     assert isinstance(cohort, CohortNode)  # noqa: S101 -- a queue has nobody below it
     entries = [_tournament(child, left, places) for child in cohort.cohorts]

@@ -70,8 +70,8 @@ class Engine:
         self.queues = self._queues(snapshot)
         self.items: dict[str, Item] = {}
         self.local_usage: dict[str, dict[str, int]] = {}
-        self._shapes: dict[int, tuple[tuple[PodSet, ...], Shape]] = {}
-        self._plans: dict[tuple[str, Shape], tuple[Plan, Shape]] = {}
+        self._seen: dict[tuple[int, str, str], tuple[tuple[PodSet, ...], Plan]] = {}
+        self._plans: dict[Shape, Plan] = {}
         self.fair = strategies = snapshot.fair_strategies
 
         def victims(demand: Demand) -> list[Victim]:
@@ -195,7 +195,7 @@ class Engine:
                 if left == 0:
                     self._dirty[tree] = None
                     break
-        return Decisions(tuple(cycle.admitted), tuple(cycle.evicted), tuple(cycle.waiting))
+        return Decisions(cycle.admitted, tuple(cycle.evicted), tuple(cycle.waiting))
 
     def _queues(self, snapshot: Snapshot) -> dict[str, QueueNode]:
         """Return the queues by name; one that is only named by workloads has no quota, and admits nobody."""
@@ -230,24 +230,24 @@ class Engine:
         queue = self.queues.get(workload.queue)
         if queue is None:
             queue = self._late(workload.queue)
-        shape = self._shape(workload)
-        known = self._plans.get((queue.name, shape))
-        if known is None:
-            if len(self._plans) >= _PLANS:
-                self._plans.clear()
-            plan = plan_of(workload, queue.spec, self.flavors, self._pools, self.resources)
-            known = self._plans[queue.name, shape] = plan, shape
-        return Item(workload, queue, *known)
+        return Item(workload, queue, self._plan(workload, queue))
 
-    def _shape(self, workload: Workload) -> Shape:
-        """Return a workload's shape; those that share their pod sets need not be looked at again."""
-        number = id(workload.pod_sets)
-        known = self._shapes.get(number)
-        if known is None or known[0] is not workload.pod_sets:
-            if len(self._shapes) >= _PLANS:
-                self._shapes.clear()
-            known = self._shapes[number] = workload.pod_sets, shape_of(workload)
-        return workload.local_queue, *known[1]
+    def _plan(self, workload: Workload, queue: QueueNode) -> Plan:
+        """Return a workload's plan, the same for all that are alike; those that share their pod sets are not looked at anew."""
+        place = (id(workload.pod_sets), queue.name, workload.local_queue)
+        seen = self._seen.get(place)
+        if seen is not None and seen[0] is workload.pod_sets:
+            return seen[1]
+        if len(self._seen) >= _PLANS:
+            self._seen.clear()
+            self._plans.clear()
+        kind = (queue.name, workload.local_queue, *shape_of(workload))
+        plan = self._plans.get(kind)
+        if plan is None:
+            plan = plan_of(workload, queue.spec, self.flavors, self._pools, self.resources)
+            self._plans[kind] = plan
+        self._seen[place] = workload.pod_sets, plan
+        return plan
 
     def _late(self, name: str) -> QueueNode:
         """Return a queue that nobody knows, for a workload that names it."""

@@ -1,6 +1,6 @@
 """The workloads of a cluster queue: those that wait, in order, and those that hold quota.
 
-Of those that are alike (one class: shape and priority) only the first is tried. Where it fits nowhere, its class is parked
+Of those that are alike (one class: plan and priority) only the first is tried. Where it fits nowhere, its class is parked
 until something changes that it depends on; in a queue with `StrictFIFO`, it stays at the head and everybody waits.
 """
 
@@ -17,7 +17,7 @@ from modelops.domains.compute.allocator.model import (
     Workload,
 )
 from modelops.domains.compute.allocator.placing import Held
-from modelops.domains.compute.allocator.plans import Plan, Shape
+from modelops.domains.compute.allocator.plans import Plan
 from modelops.domains.compute.allocator.tree import Node, Resources
 
 Order = tuple[int, float, str]
@@ -43,17 +43,15 @@ class Item:
         "plan",
         "priority",
         "queue",
-        "shape",
         "usage",
         "workload",
     )
 
-    def __init__(self, workload: Workload, queue: "QueueNode", plan: Plan, shape: Shape) -> None:
+    def __init__(self, workload: Workload, queue: "QueueNode", plan: Plan) -> None:
         self.workload = workload
         self.key = workload.key
         self.queue = queue
         self.plan = plan
-        self.shape = shape
         self.priority = workload.priority
         self.at = workload.created_at if workload.queued_at is None else workload.queued_at
         self.order: Order = (-self.priority, self.at, self.key)
@@ -63,6 +61,9 @@ class Item:
         self.usage: Usage = ()
         self.held: tuple[Held, ...] = ()
         self.assignments: tuple[Assignment, ...] = ()
+
+    def __lt__(self, other: "Item") -> bool:
+        return self.order < other.order
 
     def admission(self) -> Admission:
         """Return what it holds, as it is told to others."""
@@ -85,11 +86,11 @@ class Item:
 
 
 class Alike:
-    """Workloads of one shape and priority, oldest first. `top`: the one of them that is among the queue's heads."""
+    """Workloads of one plan and priority, oldest first. `top`: the one of them that is among the queue's heads."""
 
     __slots__ = ("key", "members", "numbers", "parked", "top")
 
-    def __init__(self, key: tuple[Shape, int], numbers: frozenset[int]) -> None:
+    def __init__(self, key: tuple[Plan, int], numbers: frozenset[int]) -> None:
         self.key = key
         self.members: list[tuple[Order, Item]] = []
         self.numbers = numbers
@@ -108,9 +109,10 @@ class Alike:
 
 
 class QueueNode(Node):
-    """A cluster queue in the tree."""
+    """A cluster queue in the tree. `claimant`: who told others to go, and comes before all others until it is admitted, so that
+    nobody else takes what they leave."""
 
-    __slots__ = ("_classes", "_heads", "_older_may", "admitted", "parked", "spec", "stopped", "strict")
+    __slots__ = ("_classes", "_heads", "_older_may", "admitted", "claimant", "parked", "spec", "stopped", "strict")
 
     def __init__(self, spec: ClusterQueue, resources: Resources) -> None:
         super().__init__(spec.name, spec.groups, spec.fair_weight, resources)
@@ -118,8 +120,9 @@ class QueueNode(Node):
         self.strict = spec.strategy is QueueingStrategy.STRICT_FIFO
         self.stopped = spec.stop_policy is not StopPolicy.NONE
         self.admitted: dict[str, Item] = {}
+        self.claimant: Item | None = None
         self.parked: list[Alike] = []
-        self._classes: dict[tuple[Shape, int], Alike] = {}
+        self._classes: dict[tuple[Plan, int], Alike] = {}
         self._heads: list[tuple[Order, Item, Alike]] = []
         policy = spec.preemption
         self._older_may = PreemptionPolicy.LOWER_OR_NEWER_EQUAL_PRIORITY in (
@@ -129,12 +132,12 @@ class QueueNode(Node):
 
     def wait(self, item: Item) -> bool:
         """Put a workload in its place, and tell whether there is something new to try."""
-        key = (item.shape, item.priority)
+        key = (item.plan, item.priority)
         alike = self._classes.get(key)
         if alike is None:
             alike = self._classes[key] = Alike(key, item.plan.numbers)
         heappush(alike.members, (item.order, item))
-        if alike.members[0][1] is not item:
+        if alike.first() is not item:
             return False
         if alike.parked:
             if not self._older_may:
@@ -146,6 +149,12 @@ class QueueNode(Node):
 
     def head(self) -> tuple[Item, Alike] | None:
         """Return who is tried next, and those who are alike."""
+        claimant = self.claimant
+        if claimant is not None:
+            claiming = self._classes.get((claimant.plan, claimant.priority))
+            if claiming is not None and claimant.admitted_at is None and not claimant.gone:
+                return claimant, claiming
+            self.claimant = None
         heads = self._heads
         while heads:
             _, item, alike = heads[0]
