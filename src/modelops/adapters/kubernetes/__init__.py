@@ -1,5 +1,5 @@
 """Jobs and workloads in a Kubernetes cluster, through lightkube (the extra `kubernetes`).
 
-What belongs here: what is put into a cluster for an attempt or a replica (`pods`, `tenants`), the two ports over it (`jobs`,
-`deployer`), and what is read there (`observing`, `logs`). What never does: who may run what, and why: domains decide that.
+What belongs here: what holds the same contracts as the local engines, with pods instead of processes, from Kubernetes 1.20
+on. What never does: state of the platform's own beside what the cluster keeps, or an import of lightkube elsewhere.
 """
