@@ -88,17 +88,19 @@ class _Run:
         self._checkpoint_ms = load.checkpoint_ms
         self._outcome = Outcome()
         self._courses = {job.workload.key: _Course(job, _amount(job.workload)) for job in load.jobs}
-        self._events: list[tuple[int, str, int]] = []
-        for job in load.jobs:
-            heappush(self._events, (round(job.workload.created_at * 1000), job.workload.key, 0))
+        self._ends: list[tuple[int, str, int]] = []
+        came = [(round(job.workload.created_at * 1000), job.workload.key) for job in load.jobs]
+        self._coming = sorted(came, reverse=True)
 
     def to_end(self) -> Outcome:
-        events, engine = self._events, self._engine
-        while events:
-            now = events[0][0]
-            while events and events[0][0] == now:
-                _, key, attempt = heappop(events)
-                self._happen(key, attempt, now)
+        ends, coming, engine = self._ends, self._coming, self._engine
+        while ends or coming:
+            now = min(each[0][0] for each in (ends, coming[-1:]) if each)
+            while ends and ends[0][0] == now:
+                _, key, attempt = heappop(ends)
+                self._end(key, attempt, now)
+            while coming and coming[-1][0] == now:
+                engine.submit(self._courses[coming.pop()[1]].job.workload)
             while True:
                 found = engine.settle(now / 1000)
                 if self._watch is not None:
@@ -110,11 +112,9 @@ class _Run:
                     self._preempt(eviction.key, now)
         return self._outcome
 
-    def _happen(self, key: str, attempt: int, now: int) -> None:
+    def _end(self, key: str, attempt: int, now: int) -> None:
         course = self._courses[key]
-        if attempt == 0:
-            self._engine.submit(course.job.workload)
-        elif attempt == course.attempt and course.since_ms is not None:
+        if attempt == course.attempt and course.since_ms is not None:
             self._engine.release(key)
             self._outcome.busy += course.amount * (now - course.since_ms)
             self._outcome.finished += 1
@@ -130,7 +130,7 @@ class _Run:
                 self._outcome.waited_ms.setdefault(course.job.kind, []).append(now - came)
             course.attempt += 1
             course.since_ms = now
-            heappush(self._events, (now + course.job.runs_ms - course.done_ms, admission.key, course.attempt))
+            heappush(self._ends, (now + course.job.runs_ms - course.done_ms, admission.key, course.attempt))
 
     def _preempt(self, key: str, now: int) -> None:
         course = self._courses[key]
