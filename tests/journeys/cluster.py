@@ -114,18 +114,23 @@ class Balancer:
     def __init__(self):
         self.ports = []
         self._turn = 0
+        self._closed = threading.Event()
         self._server = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self):
+        self._closed.set()
         self._server.close()
 
     def _accept(self):
-        with suppress(OSError):
-            while True:
+        while not self._closed.is_set():
+            try:
                 near, _ = self._server.accept()
-                threading.Thread(target=self._pass_on, args=(near,), daemon=True).start()
+            except OSError:  # closed, or too many files are open just now
+                self._closed.wait(0.05)
+                continue
+            threading.Thread(target=self._pass_on, args=(near,), daemon=True).start()
 
     def _pass_on(self, near):
         self._turn += 1
