@@ -28,6 +28,7 @@ _HOMES = {
     "ModelRegistryError": "modelops.contracts.errors",
     "ModelServing": "modelops.sdk.serving",
     "ModelValidation": "modelops.sdk.validation",
+    "ModelVersion": "modelops.domains.models.schemas",
     "MonitoringError": "modelops.contracts.errors",
     "PipelineOrchestrator": "modelops.sdk.delivery",
     "Role": "modelops.contracts.roles",

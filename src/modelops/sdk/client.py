@@ -8,6 +8,7 @@ from modelops.contracts.rest import Rest
 from modelops.contracts.settings import Settings, load_settings
 from modelops.sdk.connection import connect
 from modelops.sdk.platform import Platform
+from modelops.sdk.step_context import entered_step
 
 if TYPE_CHECKING:
     from modelops.domains.compute.client import Compute
@@ -27,7 +28,7 @@ class Client:
     """A client of a platform. Thread-safe; close it, or use it as a context manager.
 
     Without a `url` (nor `MODELOPS_URL`) it opens a platform on the home folder in this process: no server is needed, and
-    the methods and errors are the same.
+    the methods and errors are the same. In a step of a pipeline's run, one that names nothing is the step's own client.
 
     Args:
         url: The platform's address, such as `http://127.0.0.1:8750`.
@@ -43,7 +44,12 @@ class Client:
         self, url: str | None = None, *, token: str | None = None, project: str | None = None, **settings: Any
     ) -> None:
         self.settings: Settings = load_settings(url=url, token=token, project=project, **settings)
-        self._use(connect(self.settings))
+        step = entered_step() if url is None and token is None and project is None else None
+        if step is None:
+            self._use(connect(self.settings))
+        else:
+            self._use(step.client.rest)
+            self.data, self._shared = step.client.data, True
 
     @classmethod
     def over(cls, rest: Rest, settings: Settings | None = None) -> Self:
@@ -52,6 +58,9 @@ class Client:
         client.settings = settings or load_settings()
         client._use(rest)
         return client
+
+    _shared = False
+    """Whether the connection is another's to close."""
 
     def _use(self, rest: Rest) -> None:
         self.rest = rest
@@ -138,7 +147,8 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; a platform in this process is closed with it."""
-        self.rest.close()
+        if not self._shared:
+            self.rest.close()
 
     def __enter__(self) -> Self:
         return self

@@ -69,10 +69,15 @@ def step_context() -> StepContext:
     return _current
 
 
+def entered_step() -> StepContext | None:
+    """Return the step of a pipeline's run that this process is at, if it is at one."""
+    return _current if _entered else None
+
+
 def enter_step(context: StepContext | None) -> None:
     """Set the step that this process is at, or none (for the process that runs steps)."""
-    global _current
-    _current = context
+    global _current, _entered
+    _current, _entered = context, context is not None
 
 
 def _local(_context: StepContext) -> "Client":
@@ -82,3 +87,4 @@ def _local(_context: StepContext) -> "Client":
 
 
 _current: StepContext | None = None
+_entered = False

@@ -57,3 +57,50 @@ def test_a_pipeline_of_a_python_file_runs(live, tmp_path):
     assert run.state == "succeeded", (run, list(pipelines.all_steps(run.id)))
     assert pipelines.read_output(run.id, "total") == 55
     assert "counting to 6" in pipelines.get_step_log(run.id, "numbers").text
+
+
+MODELS = """
+from typing import Annotated, Any
+
+import modelops
+from modelops import ModelVersion, pipeline, step
+from modelops.sdk.pipelines import ValueType
+
+
+@step
+def fit(slope: float) -> ModelVersion:
+    import numpy
+    from sklearn.linear_model import LinearRegression
+
+    rows = numpy.arange(20.0).reshape(10, 2)
+    model = LinearRegression().fit(rows, rows @ [slope, 1.0])
+    return modelops.register_model("line", model, sample=rows)
+
+
+@step
+def name_of(model: ModelVersion) -> str:
+    return f"{model.name}:{model.version}"
+
+
+@step
+def predict(model: Annotated[Any, ValueType.MODEL]) -> list:
+    return [round(float(one), 6) for one in model.predict([[1.0, 2.0]])]
+
+
+@pipeline
+def lines(slope: float = 3.0):
+    fitted = fit(slope)
+    name_of(fitted)
+    predict(fitted)
+"""
+
+
+def test_a_registered_model_goes_from_step_to_step(live, tmp_path):
+    file = tmp_path / "lines_pipeline.py"
+    file.write_text(textwrap.dedent(MODELS))
+    pipelines = live.client().pipelines
+    run = pipelines.start_run(load_pipeline(file))
+    run = pipelines.wait_for_run(run.id, within_s=120)
+    assert run.state == "succeeded", (run, list(pipelines.all_steps(run.id)))
+    assert pipelines.read_output(run.id, "name_of") == "line:1"
+    assert pipelines.read_output(run.id, "predict") == [5.0]

@@ -4,6 +4,7 @@ What belongs here: the ways to write a pipeline, and what packs it. What never d
 domain's, and how a step is carried out, which is the workers'.
 """
 
+from modelops.domains.pipelines.document import ValueType
 from modelops.domains.pipelines.files import load_pipeline
 from modelops.domains.pipelines.yaml_writing import write_yaml
 from modelops.sdk.pipelines.annotations import Parameter
@@ -17,6 +18,7 @@ __all__ = [
     "Parameter",
     "Step",
     "Template",
+    "ValueType",
     "approval",
     "item",
     "job",
