@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: a platform on SQLite and on PostgreSQL."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -117,13 +118,21 @@ def _database(server: str, template: str = "template1") -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kubernetes(missing: Callable[[str], NoReturn]) -> Iterator[ClusterUnderTest]:
+def shared_kubernetes(missing: Callable[[str], NoReturn]) -> Iterator[ClusterUnderTest]:
     """A real cluster: that of `MODELOPS_TEST_KUBECONFIG`, else the lab."""
     lab = Path(__file__).parents[1] / "tools" / "kube-lab" / "kube-lab"
     with cluster_under_test(lab) as cluster:
         if cluster is None:
             missing("There is no cluster (build one as root: tools/kube-lab/kube-lab build)")
         yield cluster
+
+
+@pytest.fixture
+def kubernetes(shared_kubernetes: ClusterUnderTest) -> Iterator[ClusterUnderTest]:
+    """The cluster, for one test at a time: some stop parts of it."""
+    with (Path(tempfile.gettempdir()) / "modelops-test-cluster.lock").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield shared_kubernetes
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
