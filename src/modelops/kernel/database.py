@@ -28,11 +28,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 _BUSY_S = 10
 """How long a statement waits for another process that writes to the SQLite file."""
+
+_TURN_S = 30
+"""How long a unit of work waits for others of its process that write to the SQLite file: longer, and the file is held by somebody
+else, for whom each of those before it waits."""
 
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -147,7 +152,7 @@ class Database:
         Args:
             write: False promises not to write; such units never wait for a writer.
         """
-        turn = self._turn if write and self.is_sqlite else _NO_TURN
+        turn = self._turn_to_write() if write and self.is_sqlite else _NO_TURN
         with turn, Session(self._writer if write else self.engine, expire_on_commit=False) as session:
             with session.begin():
                 yield session
@@ -155,7 +160,7 @@ class Database:
     @contextmanager
     def raw(self, *, write: bool = False) -> Iterator["Raw"]:
         """Open a unit of work on the driver itself, for statements that are run very often."""
-        turn = self._turn if write and self.is_sqlite else _NO_TURN
+        turn = self._turn_to_write() if write and self.is_sqlite else _NO_TURN
         with turn, self._connection(write) as connection:
             raw = Raw(connection.cursor(), on_sqlite=self.is_sqlite)
             if self.is_sqlite:  # psycopg begins by itself
@@ -166,6 +171,15 @@ class Database:
                 connection.rollback()
                 raise
             connection.commit()
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=_TURN_S):
+            raise PoolTimeout("Too many write before it.")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def _connection(self, write: bool) -> Iterator[Any]:
