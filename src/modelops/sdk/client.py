@@ -8,7 +8,7 @@ from modelops.contracts.rest import Rest
 from modelops.contracts.settings import Settings, load_settings
 from modelops.sdk.connection import connect
 from modelops.sdk.platform import Platform
-from modelops.sdk.step_context import entered_step
+from modelops.sdk.standing import standing_client
 
 if TYPE_CHECKING:
     from modelops.domains.compute.client import Compute
@@ -44,12 +44,12 @@ class Client:
         self, url: str | None = None, *, token: str | None = None, project: str | None = None, **settings: Any
     ) -> None:
         self.settings: Settings = load_settings(url=url, token=token, project=project, **settings)
-        step = entered_step() if url is None and token is None and project is None else None
-        if step is None:
+        standing = standing_client() if url is None and token is None and project is None else None
+        if standing is None:
             self._use(connect(self.settings))
         else:
-            self._use(step.client.rest)
-            self.data, self._shared = step.client.data, True
+            self._use(standing.rest)
+            self.data, self._shared = standing.data, True
 
     @classmethod
     def over(cls, rest: Rest, settings: Settings | None = None) -> Self:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from modelops.sdk.standing import let_stand
+
 if TYPE_CHECKING:
     from modelops.sdk.client import Client
 
@@ -69,15 +71,11 @@ def step_context() -> StepContext:
     return _current
 
 
-def entered_step() -> StepContext | None:
-    """Return the step of a pipeline's run that this process is at, if it is at one."""
-    return _current if _entered else None
-
-
 def enter_step(context: StepContext | None) -> None:
     """Set the step that this process is at, or none (for the process that runs steps)."""
-    global _current, _entered
-    _current, _entered = context, context is not None
+    global _current
+    _current = context
+    let_stand(None if context is None else lambda: context.client)
 
 
 def _local(_context: StepContext) -> "Client":
@@ -87,4 +85,3 @@ def _local(_context: StepContext) -> "Client":
 
 
 _current: StepContext | None = None
-_entered = False
