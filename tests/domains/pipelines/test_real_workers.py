@@ -3,6 +3,7 @@
 import textwrap
 
 import pytest
+from tests.wheels import make_wheel
 
 from modelops.domains.pipelines.files import load_pipeline
 from modelops.server.listener import Listener
@@ -104,3 +105,35 @@ def test_a_registered_model_goes_from_step_to_step(live, tmp_path):
     assert run.state == "succeeded", (run, list(pipelines.all_steps(run.id)))
     assert pipelines.read_output(run.id, "name_of") == "line:1"
     assert pipelines.read_output(run.id, "predict") == [5.0]
+
+
+LOCKED = """
+from modelops import pipeline, step
+
+
+@step
+def answer() -> list:
+    import sys
+
+    import tinything
+
+    return [tinything.answer, "environments" in sys.prefix]
+
+
+@pipeline(requirements="tiny.lock")
+def locked():
+    answer()
+"""
+
+
+def test_a_step_runs_in_the_environment_of_its_lock(live, tmp_path):
+    (tmp_path / "tiny.lock").write_text(
+        f"--no-index\n--find-links {tmp_path}\n{make_wheel(tmp_path, 'tinything', '1.0', 'answer = 42' + chr(10))}"
+    )
+    file = tmp_path / "locked_pipeline.py"
+    file.write_text(textwrap.dedent(LOCKED))
+    pipelines = live.client().pipelines
+    run = pipelines.start_run(load_pipeline(file))
+    run = pipelines.wait_for_run(run.id, within_s=120)
+    assert run.state == "succeeded", (run, list(pipelines.all_steps(run.id)))
+    assert pipelines.read_output(run.id, "answer") == [42, True]
