@@ -240,7 +240,7 @@ class Agent:
                 ~exists().where(AgentProcessRow.agent_id == AgentRow.id),
             )
             session.execute(delete(AgentRow).where(*forgotten))
-            mine: dict[str, bool] = dict(session.execute(query))
+            mine = {row.name: row.ended for row in session.execute(query)}
         for name in (name for name in workloads if name not in mine):
             self._asked.pop(name, None)
             self._deployer.remove(name)
