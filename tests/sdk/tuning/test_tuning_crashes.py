@@ -135,7 +135,7 @@ def test_training_jobs_share_a_study(tmp_path):
             "by jobs",
             "json:dumps",  # what a job finds by its name alone
             {"x": (-5.0, 5.0)},
-            n_trials=8,
+            n_trials=12,  # so that one of the jobs has five that fail, however they are shared
             n_jobs=2,
             workers="jobs",
             dataset="nothing",
