@@ -52,6 +52,7 @@ class Task(Schema):
     attempt: int = 1
     environment: str | None = None
     experiment: str
+    processes: int = 1
 
 
 class Job:
@@ -86,11 +87,28 @@ class Job:
         """Return which attempt at the job this is, from 1 on."""
         return self.task.attempt
 
+    @property
+    def rank(self) -> int:
+        """Return 0: there is one process."""
+        return 0
+
+    @property
+    def world_size(self) -> int:
+        """Return 1: there is one process."""
+        return 1
+
     def table(self, name: str = "dataset") -> "pa.Table":
         """Load an input that is a dataset."""
+        return self._client.data.load_table(self.dataset_id(name))
+
+    def dataset_id(self, name: str) -> str:
+        """Return the id of an input that is a dataset."""
         if name == "dataset" and self.task.dataset_version_id is not None:
-            return self._client.data.load_table(self.task.dataset_version_id)
-        return self._client.data.load_table(self._input(name, InputKind.DATASET).id)
+            return self.task.dataset_version_id
+        return self._input(name, InputKind.DATASET).id
+
+    def barrier(self) -> None:
+        """Return at once: there is one process."""
 
     def file(self, name: str) -> Path:
         """Download an input: a file as it is, a dataset as a Parquet file, a model's package as a folder."""
