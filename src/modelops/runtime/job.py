@@ -52,6 +52,7 @@ class Task(Schema):
     attempt: int = 1
     environment: str | None = None
     experiment: str
+    processes: int = 1
 
 
 class Job:
@@ -85,6 +86,16 @@ class Job:
     def attempt(self) -> int:
         """Return which attempt at the job this is, from 1 on."""
         return self.task.attempt
+
+    @property
+    def rank(self) -> int:
+        """Return 0: there is one process."""
+        return 0
+
+    @property
+    def world_size(self) -> int:
+        """Return 1: there is one process."""
+        return 1
 
     def table(self, name: str = "dataset") -> "pa.Table":
         """Load an input that is a dataset."""

@@ -25,6 +25,7 @@ from modelops.contracts.trust import TrustLater
 from modelops.domains.experiments.schemas import RunStatus
 from modelops.domains.training.recipe import RECIPES, Recipe, outputs_of
 from modelops.domains.training.schemas import JobReport
+from modelops.runtime import engines
 from modelops.runtime.job import Job, Task
 from modelops.runtime.transfers import PatientData
 from modelops.sdk.client import Client
@@ -88,7 +89,7 @@ def run_task(task: Task, client: Client, folder: Path) -> int:
     try:
         recipe: Recipe = plugins.load(RECIPES, task.recipe)
         job = Job(task, _parameters(recipe, task), client, folder)
-        result = recipe.run(job)
+        result = engines.run(recipe, job)
         job.check_outputs(outputs_of(recipe), result)
         job.end_runs(RunStatus.FINISHED)
         client.training.finish_job(task.job_id, JobReport(result=result))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from modelops.contracts import plugins
 from modelops.contracts.errors import MLOpsError, TrainingError
 from modelops.contracts.schemas import Schema
-from modelops.domains.training.schemas import Declared, InputKind, JobArtifact, JobInput, JobResult
+from modelops.domains.training.schemas import Declared, Engine, InputKind, JobArtifact, JobInput, JobResult
 from modelops.domains.training.stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -89,6 +89,16 @@ class JobContext(Protocol, Generic[P_co]):
         """Return which attempt at the job this is, from 1 on."""
         ...
 
+    @property
+    def rank(self) -> int:
+        """Return which of the job's processes this is, from 0 on: 0 is the one that records and returns the result."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """Return how many processes the job runs in."""
+        ...
+
     def table(self, name: str = "dataset") -> "pa.Table":
         """Load an input that is a dataset.
 
@@ -146,9 +156,10 @@ class JobContext(Protocol, Generic[P_co]):
 class Recipe(Protocol):
     """A way to train. Stateless; it may import what it needs inside `run`.
 
-    It may have further attributes: `inputs` and `outputs`, mappings of names to `Declared`; `any_input`, which is true
-    where a job may have inputs that are not declared; and `alike`, the names of parameters that make it quite another
-    training, so that only jobs with equal ones are measurements for estimates. Without `inputs`, it takes one dataset.
+    It may have further attributes: `engine`, what runs it (`Engine`); `inputs` and `outputs`, mappings of names to
+    `Declared`; `any_input`, which is true where a job may have inputs that are not declared; and `alike`, the names of
+    parameters that make it quite another training, so that only jobs with equal ones are measurements for estimates.
+    Without `inputs`, it takes one dataset.
     """
 
     name: str
@@ -173,6 +184,11 @@ def outputs_of(recipe: Recipe) -> Mapping[str, Declared]:
     """Return the outputs that a recipe declares."""
     declared: Mapping[str, Declared] = getattr(recipe, "outputs", {})
     return declared
+
+
+def engine_of(recipe: Recipe) -> Engine:
+    """Return what runs a recipe: the job's one process, where it does not say."""
+    return Engine(getattr(recipe, "engine", Engine.LOCAL))
 
 
 def takes_any_input(recipe: Recipe) -> bool:

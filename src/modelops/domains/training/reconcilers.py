@@ -216,6 +216,7 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         "attempt": row.attempt,
         "environment": row.environment,
         "experiment": row.experiment,
+        "processes": resources.processes,
     }
     placement = compute.placement_of(ctx, row.id) if row.queue is not None else None
     return JobSpec(
