@@ -22,9 +22,7 @@ class MllibPredictor:
         self.model = model
         self.feature_names: list[str] | None = [one.name for one in model.inputs]
         self.wants_columns = any(isinstance(one, TextInput) for one in model.inputs)
-        self.classes: list[Any] | None = (
-            list(model.classes) if model.classes is not None and model.calibrated else None
-        )
+        self.classes: list[Any] | None = list(model.classes) if model.classes is not None and model.calibrated else None
 
     def predict(self, rows: Any) -> Any:
         """Return numbers, classes or clusters, shape (rows,)."""

@@ -43,7 +43,9 @@ def encode(rows: Any, inputs: Sequence[NumberInput | TextInput], scaling: Scalin
         inputs: The features; numbers come first in the vector, then texts, each in this order.
         scaling: How the vectors are scaled, if they are.
     """
-    columns = rows if isinstance(rows, Mapping) else dict(zip((one.name for one in inputs), _columns(rows), strict=True))
+    columns = (
+        rows if isinstance(rows, Mapping) else dict(zip((one.name for one in inputs), _columns(rows), strict=True))
+    )
     numbers = [_filled(columns[one.name], one.fill) for one in inputs if isinstance(one, NumberInput)]
     blocks = [_block(columns[one.name], one.levels) for one in inputs if isinstance(one, TextInput)]
     parts = ([np.column_stack(numbers)] if numbers else []) + blocks

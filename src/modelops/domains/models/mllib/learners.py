@@ -129,7 +129,9 @@ class Centers(Schema):
         if self.children is None or self.cluster is None:
             found = np.argmin([((vectors - center) ** 2).sum(axis=1) for center in centers], axis=0)
             return np.eye(len(centers))[found]
-        found = np.array([self._leaf(vector, centers, self.children, self.cluster) for vector in vectors], dtype=np.int64)
+        found = np.array(
+            [self._leaf(vector, centers, self.children, self.cluster) for vector in vectors], dtype=np.int64
+        )
         return np.eye(max(self.cluster) + 1)[found]
 
     @staticmethod
