@@ -115,9 +115,16 @@ class Job:
 
     def table(self, name: str = "dataset") -> "pa.Table":
         """Load an input that is a dataset."""
+        return self._client.data.load_table(self.dataset_id(name))
+
+    def dataset_id(self, name: str) -> str:
+        """Return the id of an input that is a dataset."""
         if name == "dataset" and self.task.dataset_version_id is not None:
-            return self._client.data.load_table(self.task.dataset_version_id)
-        return self._client.data.load_table(self._input(name, InputKind.DATASET).id)
+            return self.task.dataset_version_id
+        return self._input(name, InputKind.DATASET).id
+
+    def barrier(self) -> None:
+        """Return at once: there is one process."""
 
     @property
     def spark(self) -> "SparkSession":

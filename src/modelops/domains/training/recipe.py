@@ -100,6 +100,10 @@ class JobContext(Protocol, Generic[P_co]):
         """Return how many processes the job runs in."""
         ...
 
+    def barrier(self) -> None:
+        """Wait until every process of the job is here; each of them has to come."""
+        ...
+
     def table(self, name: str = "dataset") -> "pa.Table":
         """Load an input that is a dataset.
 
@@ -145,7 +149,8 @@ class JobContext(Protocol, Generic[P_co]):
         ...
 
     def restore(self) -> Checkpoint | None:
-        """Return the last checkpoint that an earlier attempt, or this one, left whole; None where there is none."""
+        """Return the last checkpoint that an earlier attempt, or this one, left whole; None where there is none. Where the
+        job has several processes, each of them calls it, and all get the same."""
         ...
 
     def progress(self, done: float, of: float, message: str = "") -> None:

@@ -212,7 +212,7 @@ def _check_master(master: str) -> None:
 
 
 def _wait_for_executor(session: "SparkSession", master: str) -> None:
-    context: Any = session.sparkContext._jsc.sc()  # type: ignore[attr-defined]  # Python has no public door to it
+    context: Any = session.sparkContext._jsc.sc()  # Python has no public door to it
     deadline = time.monotonic() + _EXECUTOR_S
     while context.getExecutorMemoryStatus().size() < 2:  # the driver is counted, too
         if time.monotonic() > deadline:

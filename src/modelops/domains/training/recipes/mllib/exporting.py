@@ -200,8 +200,12 @@ def _leaf(node: Mapping[str, Any], shares: bool) -> list[float]:
 
 def _read(jvm: Any, found: Any) -> Any:
     """Return what a Scala object holds, by way of the JSON that Spark's own library writes: every double as it is."""
-    mapper = jvm.com.fasterxml.jackson.databind.ObjectMapper()
-    mapper.registerModule(jvm.com.fasterxml.jackson.module.scala.DefaultScalaModule())
+    jackson = jvm.com.fasterxml.jackson
+    kinds, visibility = jackson.annotation.PropertyAccessor, getattr(jackson.annotation, "JsonAutoDetect$Visibility")
+    mapper = jackson.databind.ObjectMapper()
+    mapper.registerModule(jackson.module.scala.DefaultScalaModule())
+    mapper.setVisibility(kinds.ALL, visibility.NONE)  # a getter would build what a leaf has not
+    mapper.setVisibility(kinds.FIELD, visibility.ANY)
     return json.loads(mapper.writeValueAsString(found))
 
 

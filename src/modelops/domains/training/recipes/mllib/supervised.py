@@ -89,7 +89,7 @@ class Folds:
                 train, test = (self._frame.where(which) for which in (f"fold != {fold}", f"fold = {fold}"))
                 preparation = prepare(self._examples, train, scaled=scaled)
                 ready = (preparation.apply(rows).select("features", "label").cache() for rows in (train, test))
-                self._made[fold, scaled] = (preparation, *ready)  # type: ignore[assignment]  # of two
+                self._made[fold, scaled] = (preparation, *ready)
             yield self._made[fold, scaled]
 
 
