@@ -14,6 +14,7 @@ from modelops.domains.training.stopping import EarlyStopping
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
 
     from modelops.domains.models.schemas import ModelVersion
 
@@ -109,6 +110,21 @@ class JobContext(Protocol, Generic[P_co]):
         Raises:
             InvalidInput: the job has no such input.
         """
+        ...
+
+    @property
+    def spark(self) -> "SparkSession":
+        """Return the job's session of Spark; it is opened when it is first asked for, and stopped with the job.
+
+        Raises:
+            InvalidInput: the recipe does not run on Spark.
+            MissingExtra: PySpark or Java is not installed.
+            TrainingError: the master does not answer.
+        """
+        ...
+
+    def spark_table(self, name: str = "dataset") -> "DataFrame":
+        """Return an input that is a dataset as Spark's DataFrame. Raises as `spark`, and as `table`."""
         ...
 
     def file(self, name: str) -> Path:

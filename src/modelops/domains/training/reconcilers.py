@@ -217,6 +217,8 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         "environment": row.environment,
         "experiment": row.experiment,
         "processes": resources.processes,
+        "cpus": resources.cpus,
+        "memory_mb": resources.memory_mb,
     }
     placement = compute.placement_of(ctx, row.id) if row.queue is not None else None
     return JobSpec(
@@ -227,6 +229,7 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             "MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s),
             **(environments(ctx.settings) if row.environment else {}),
             **_containers(ctx.settings),
+            **({"SPARK_MASTER_URL": ctx.settings.spark_master_url} if ctx.settings.spark_master_url else {}),
             **given_devices(placement),
         },
         files={"job.json": json.dumps(task)},
