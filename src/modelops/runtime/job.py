@@ -52,6 +52,7 @@ class Task(Schema):
     attempt: int = 1
     environment: str | None = None
     experiment: str
+    gpu_shares: int = 0
 
 
 class Job:
@@ -85,6 +86,11 @@ class Job:
     def attempt(self) -> int:
         """Return which attempt at the job this is, from 1 on."""
         return self.task.attempt
+
+    @property
+    def gpu_shares(self) -> int:
+        """Return how many GPUs, turns of time-sliced ones or MIG instances this attempt has."""
+        return self.task.gpu_shares
 
     def table(self, name: str = "dataset") -> "pa.Table":
         """Load an input that is a dataset."""

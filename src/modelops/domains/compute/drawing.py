@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from modelops.domains.compute.schemas import ClusterQueue, Pool, Queue
+from modelops.domains.compute.schemas import ClusterQueue, Pool, Queue, Quota
 
 _WIDTH = 16
 
@@ -44,6 +44,21 @@ def cluster_queue_lines(queues: Sequence[ClusterQueue]) -> list[dict[str, Any]]:
             "stopped": None if queue.stop_policy == "None" else str(queue.stop_policy),
         }
         for queue in queues
+    ]
+
+
+def quota_lines(quotas: Sequence[Quota]) -> list[dict[str, Any]]:
+    """Return quotas as the lines of a table."""
+    return [
+        {
+            "scope": str(quota.scope),
+            "holder": f"{quota.tenant}/{quota.project}" if quota.project else quota.tenant,
+            "used": "\n".join(
+                f"{one.flavor + ' ' if one.flavor else ''}{one.resource}: {bar(one.used, one.limit)}"
+                for one in quota.limits
+            ),
+        }
+        for quota in quotas
     ]
 
 

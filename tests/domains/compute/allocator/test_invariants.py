@@ -10,7 +10,7 @@ from tests.domains.compute.allocator.worlds import workload, world
 
 from modelops.domains.compute.allocator.assigning import Mode
 from modelops.domains.compute.allocator.checking import violations
-from modelops.domains.compute.allocator.cycles import find
+from modelops.domains.compute.allocator.nominating import find
 from modelops.domains.compute.allocator.engine import Engine, decide
 from modelops.domains.compute.allocator.model import PreemptionPolicy, ResourceGroup, Workload
 
