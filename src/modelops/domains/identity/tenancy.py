@@ -44,12 +44,12 @@ def project_of_tenant(ctx: Context, project: str) -> Project:
 def tenants_of(ctx: Context, projects: Collection[str]) -> Mapping[str, str]:
     """Return the tenants of projects, ids by ids (for the domains above)."""
     query = select(ProjectRow.id, ProjectRow.tenant_id).where(ProjectRow.id.in_(list(projects)))
-    return dict(ctx.session.execute(query).tuples().all())
+    return dict(ctx.session.execute(query).all())
 
 
 def names_of(ctx: Context, ids: Collection[str]) -> Mapping[str, str]:
     """Return what tenants and projects are called, by their ids (for the domains above)."""
     found: dict[str, str] = {}
     for row in (TenantRow, ProjectRow):
-        found |= dict(ctx.session.execute(select(row.id, row.name).where(row.id.in_(list(ids)))).tuples().all())
+        found |= dict(ctx.session.execute(select(row.id, row.name).where(row.id.in_(list(ids)))).all())
     return found
