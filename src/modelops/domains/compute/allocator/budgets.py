@@ -100,8 +100,6 @@ def open_accounts(
 def over_budget(item: "Item", counts: Iterable[int] | None = None) -> Over | None:
     """Return the first budget that does not allow what a workload asks for, with `counts` pods of its sets (none: all),
     whatever flavors it gets."""
-    if not item.accounts:
-        return None
     totals = dict(item.plan.totals) if counts is None else _totals(item, counts)
     for resource, amount in item.workload.beside.items():
         totals[resource] = totals.get(resource, 0) + amount
@@ -109,9 +107,7 @@ def over_budget(item: "Item", counts: Iterable[int] | None = None) -> Over | Non
 
 
 def within_budgets(item: "Item", amounts: Amounts) -> bool:
-    """Tell whether all budgets allow what was chosen for a workload."""
-    if not item.accounts:
-        return True
+    """Tell whether all budgets of a workload, of which there are some, allow what was chosen for it."""
     chosen = tuple(amounts)
     totals = dict(item.workload.beside)
     for number, amount in chosen:

@@ -192,7 +192,7 @@ class Cycle:
     def _fits(self, entry: Entry) -> bool:
         """Tell whether a head fits still: with what others reserved, once those are gone who must go; and, if it is to begin at
         once, beside those who are not gone yet."""
-        if not within_budgets(entry.item, entry.outcome.usage()):
+        if entry.item.accounts and not within_budgets(entry.item, entry.outcome.usage()):
             return False
         if not (self._going or entry.victims or entry.outcome.needs):
             queue = entry.item.queue

@@ -126,7 +126,8 @@ class Engine:
         queue = item.queue
         del queue.admitted[key]
         item.vacate()
-        self._charge(item, -1)
+        if item.accounts:
+            self._charge(item, -1)
         tree = self.tree_of[queue.name]
         numbers = [number for number, _ in item.usage]
         for each in tree.queues:
@@ -164,7 +165,8 @@ class Engine:
         item.queue.admitted[item.key] = item
         for number, amount in item.usage:
             item.queue.add(number, amount)
-        self._charge(item, 1)
+        if item.accounts:
+            self._charge(item, 1)
 
     def _run(self, now: float, most: int | None) -> Decisions:
         cycle = Cycle(self, now)

@@ -19,7 +19,7 @@ def find(engine: "Engine", item: Item) -> tuple[Outcome, list[Victim]]:
     """Return what a workload would get now, and who would have to go for it."""
     begin: Begin = {}
     first: Outcome | None = None
-    while over_budget(item) is None:
+    while not item.accounts or over_budget(item) is None:
         outcome = engine.assigner.assign(item, None, begin)
         first = first or outcome
         if outcome.mode is Mode.FIT:
