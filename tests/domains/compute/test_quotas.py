@@ -254,7 +254,8 @@ def test_cohorts_that_two_make_each_others_parents_at_once_are_no_circle(platfor
 
 @pytest.mark.parametrize(("fair", "admitted"), [(False, {"a": 3, "b": 2}), (True, {"a": 2, "b": 3})])
 def test_fair_sharing_changes_who_is_admitted(tmp_path, fair, admitted):
-    """Two queues without quota of their own borrow from a third. The last that is left goes to the older job, or to whose part is greater."""
+    """Two queues without quota of their own borrow from a third: what is left at last goes to the older job, or to whose part is
+    greater."""
     with running_platform(tmp_path, fair_sharing=fair) as platform:
         compute = platform.client().compute
         project = platform.client().identity.get_me().project_id

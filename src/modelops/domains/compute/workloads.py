@@ -70,6 +70,7 @@ def enqueue(ctx: Context, job_id: str, asked: WorkloadRequest) -> str:
     Raises:
         InvalidInput: no queue of the project gives what is asked for; the error says what would.
     """
+    least = least_of(asked)
     queue, cluster_queue = _choose(ctx, asked)
     counted = counted_by(cluster_queue)
     tenant_id = identity.tenant_of(ctx, ctx.project_id)
@@ -77,7 +78,6 @@ def enqueue(ctx: Context, job_id: str, asked: WorkloadRequest) -> str:
     limited = limited_in_all(ctx, tenant_id) & {QuotaResource.CPUS, QuotaResource.MEMORY_MB}
     _check_said(asked, frozenset(Resource(one) for one in limited), "The project or its tenant has")
     priority = _priority(ctx, asked.priority)
-    least = least_of(asked)
     note_change(ctx)
     before = delete(WorkloadRow).where(WorkloadRow.job_id == job_id, WorkloadRow.state == WorkloadState.FINISHED)
     ctx.session.execute(before)  # it is tried again by somebody's wish, and joins the end of the line
