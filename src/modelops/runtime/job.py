@@ -56,6 +56,7 @@ class Task(Schema):
     processes: int = 1
     cpus: int | None = None
     memory_mb: int | None = None
+    gpu_shares: int = 0
 
 
 class SparkSource(Protocol):
@@ -112,6 +113,11 @@ class Job:
     def world_size(self) -> int:
         """Return 1: there is one process."""
         return 1
+
+    @property
+    def gpu_shares(self) -> int:
+        """Return how many GPUs, turns of time-sliced ones or MIG instances this attempt has."""
+        return self.task.gpu_shares
 
     def table(self, name: str = "dataset") -> "pa.Table":
         """Load an input that is a dataset."""

@@ -106,6 +106,9 @@ def submit_job(
     pool: Annotated[str | None, typer.Option(help="The pool whose devices it wants: mops pools list-pools")] = None,
     priority: Annotated[str | None, typer.Option(help="A priority class, for its place in the queue.")] = None,
     gpu_shares: Annotated[int, typer.Option(min=0, help="GPUs, turns of time-sliced ones, or MIG instances.")] = 0,
+    min_gpu_shares: Annotated[
+        int | None, typer.Option(min=1, help="With how few of them it may begin; by default, with all.")
+    ] = None,
     mig_profile: Annotated[str | None, typer.Option(help="What each MIG instance is, such as 1g.10gb.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow its output until it ends; exit 1 if it fails.")] = False,
     as_json: AsJson = False,
@@ -126,6 +129,7 @@ def submit_job(
             timeout_s=timeout_s,
             processes=processes,
             gpu_shares=gpu_shares,
+            min_gpu_shares=min_gpu_shares,
             mig_profile=mig_profile,
         ),
         name=name,

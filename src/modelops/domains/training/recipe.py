@@ -104,6 +104,12 @@ class JobContext(Protocol, Generic[P_co]):
         """Wait until every process of the job is here; each of them has to come."""
         ...
 
+    @property
+    def gpu_shares(self) -> int:
+        """Return how many GPUs, turns of time-sliced ones or MIG instances this attempt has: fewer than were asked for where it
+        may do with fewer, and perhaps others at the next attempt."""
+        ...
+
     def table(self, name: str = "dataset") -> "pa.Table":
         """Load an input that is a dataset.
 

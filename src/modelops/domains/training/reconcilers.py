@@ -206,6 +206,7 @@ def _attempt(ctx: Context, row: JobRow) -> _Attempt:
 
 def _spec(ctx: Context, row: JobRow) -> JobSpec:
     resources = Resources.model_validate(row.resources)
+    placement = compute.placement_of(ctx, row.id) if row.queue is not None else None
     task = {
         "job_id": row.id,
         "recipe": row.recipe,
@@ -219,8 +220,8 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         "processes": resources.processes,
         "cpus": resources.cpus,
         "memory_mb": resources.memory_mb,
+        "gpu_shares": placement.gpu_count if placement is not None else 0,
     }
-    placement = compute.placement_of(ctx, row.id) if row.queue is not None else None
     return JobSpec(
         name=attempt_name(row.id, row.attempt),
         argv=(sys.executable, "-m", "modelops.runtime", "train"),

@@ -278,6 +278,8 @@ def given_devices(placement: Placement | None) -> dict[str, str]:
     said = {"MODELOPS_QUEUE": placement.queue}
     if placement.pool is not None:
         said |= {"MODELOPS_POOL": placement.pool, "MODELOPS_GPU_SHARES": str(placement.gpu_count)}
+    if placement.best_effort:
+        said["MODELOPS_GPU_BEST_EFFORT"] = "1"
     if placement.devices:
         said["CUDA_VISIBLE_DEVICES"] = ",".join(placement.devices)
     return said

@@ -62,6 +62,12 @@ class Resources(Schema):
     gpu_shares: Annotated[
         int, Field(ge=0, le=10_000, description="Of a pool: GPUs, turns of time-sliced ones, or MIG instances.")
     ] = 0
+    min_gpu_shares: Annotated[
+        int | None,
+        Field(
+            ge=1, le=10_000, description="With how few of them it may begin where there are not all; null: with all."
+        ),
+    ] = None
     mig_profile: Annotated[
         MigProfile | None,
         Field(description="What each of the MIG instances is; with it, one where no number is given."),

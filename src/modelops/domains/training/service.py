@@ -111,7 +111,7 @@ def submit_job(ctx: Context, body: JobCreate) -> Job:
     ctx.session.add(row)
     ctx.session.flush()
     hold_inputs(ctx, row, given)
-    if wants_queue(body):
+    if wants_queue(ctx, body):
         join(ctx, row)
     ctx.emit("modelops.training.job_submitted", row.id, name=row.name, recipe=row.recipe, dataset=row.dataset)
     return as_job(ctx, row)
