@@ -34,6 +34,7 @@ from modelops.contracts.ports import (
     WorkloadSpec,
 )
 from modelops.testing.clock import VirtualClock
+from modelops.testing.kubernetes import kept_outputs
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 VERSIONS = ["1.25", "1.33", "1.37"]
@@ -52,7 +53,7 @@ def site(tmp_path):
         image="registry/modelops:1",
         instance="one",
         namespace="modelops",
-        logs=tmp_path,
+        logs=kept_outputs(tmp_path),
         pull_secret="registry",
         quota={"pods": "10"},
     )
@@ -161,6 +162,7 @@ def terminated(**members):
     return pod(phase="Failed", **container(terminated={"finishedAt": NOW.isoformat(), **members}))
 
 
+MOVED = json.dumps({"exit_code": None, "reason": "was evicted: its pod went", "ended_by": "eviction"})
 TOLD = json.dumps({"exit_code": 3, "reason": "ended with exit code 3", "ended_by": None})
 
 
@@ -208,6 +210,7 @@ TOLD = json.dumps({"exit_code": 3, "reason": "ended with exit code 3", "ended_by
             EndedBy.EVICTION,
             "low on memory",
         ),
+        (terminated(exitCode=1, message=MOVED), Phase.LOST, EndedBy.EVICTION, "was evicted"),
         (pod(phase="Failed", reason="DeadlineExceeded"), Phase.EXITED, EndedBy.TIME, "time limit"),
         (pod(phase="Failed", reason="NodeLost"), Phase.LOST, EndedBy.EVICTION, "NodeLost"),
         (pod(phase="Failed", reason="UnexpectedAdmissionError"), Phase.EXITED, None, "UnexpectedAdmissionError"),
@@ -282,7 +285,7 @@ class Node:
 )
 def test_output_is_kept_once_and_whole(tmp_path_factory, written, data):
     node, now, said = Node(), 0.0, b""
-    archive = Archive(tmp_path_factory.mktemp("logs"), node)
+    archive = Archive(kept_outputs(tmp_path_factory.mktemp("logs")), node)
     for wait, text in written:
         now += wait
         joined = data.draw(st.booleans())
@@ -297,8 +300,8 @@ def test_output_is_kept_once_and_whole(tmp_path_factory, written, data):
 
 
 def test_what_a_node_rotated_away_is_said(tmp_path):
-    node, archive = Node(), None
-    archive = Archive(tmp_path, node)
+    node = Node()
+    archive = Archive(kept_outputs(tmp_path), node)
     node.write(0, b"first\n")
     archive.follow("a", "pod", "space")
     node.lines.clear()

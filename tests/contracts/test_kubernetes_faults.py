@@ -11,13 +11,11 @@ import pytest
 from modelops.adapters.kubernetes import names
 from modelops.adapters.kubernetes.cluster import Refused
 from modelops.adapters.kubernetes.deployer import KubernetesDeployer
-from modelops.adapters.kubernetes.jobs import KubernetesJobBackend
 from modelops.contracts.clock import SystemClock
 from modelops.contracts.errors import MLOpsError, Unavailable
 from modelops.contracts.ports import EndedBy, JobSpec, Limits, Phase, Placement, WorkloadSpec
 from modelops.testing.deployer import SERVER
 from modelops.testing.job_backend import SLEEP
-from modelops.testing.kubernetes import end_jobs
 from modelops.testing.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -27,32 +25,6 @@ NAME = "job_fault-1"
 
 def job(code, name=NAME, **members):
     return JobSpec(name, ("python3", "-c", textwrap.dedent(code)), **members)
-
-
-@pytest.fixture
-def site(kubernetes, tmp_path):
-    return kubernetes.site(tmp_path / "logs")
-
-
-@pytest.fixture
-def open_backend(kubernetes):
-    opened = []
-
-    def make(site):
-        opened.append(KubernetesJobBackend(kubernetes.connect(), site))
-        return opened[-1]
-
-    yield make
-    for backend in opened:
-        end_jobs(backend)
-        backend.close()
-
-
-@pytest.fixture
-def cluster(kubernetes):
-    cluster = kubernetes.connect()
-    yield cluster
-    cluster.close()
 
 
 @pytest.fixture

@@ -147,8 +147,8 @@ def _told(ended: Document | None) -> Verdict | None:
     """Return what the keeper told before it ended, if it could."""
     try:
         told: dict[str, Any] = json.loads((ended or {}).get("message") or "")
-        phase = Phase.LOST if told.get("lost") else Phase.EXITED
         ended_by = EndedBy(told["ended_by"]) if told.get("ended_by") else None
+        phase = Phase.LOST if told.get("lost") or ended_by is EndedBy.EVICTION else Phase.EXITED
         seen = Observation(
             phase,
             exit_code=told["exit_code"],
