@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import kubernetes_validate
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelops.adapters.kubernetes import names
@@ -162,6 +162,15 @@ def terminated(**members):
     return pod(phase="Failed", **container(terminated={"finishedAt": NOW.isoformat(), **members}))
 
 
+def leaving(seen):
+    return {**seen, "metadata": {**seen["metadata"], "deletionTimestamp": NOW.isoformat()}}
+
+
+def disrupted(seen):
+    told = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drained"}
+    return {**seen, "status": {**seen["status"], "conditions": [told]}}
+
+
 MOVED = json.dumps({"exit_code": None, "reason": "was evicted: its pod went", "ended_by": "eviction"})
 TOLD = json.dumps({"exit_code": 3, "reason": "ended with exit code 3", "ended_by": None})
 
@@ -210,6 +219,10 @@ TOLD = json.dumps({"exit_code": 3, "reason": "ended with exit code 3", "ended_by
             EndedBy.EVICTION,
             "low on memory",
         ),
+        (leaving(terminated(exitCode=1)), Phase.LOST, EndedBy.EVICTION, "its pod was deleted"),
+        (leaving(terminated(exitCode=137, reason="OOMKilled")), Phase.EXITED, EndedBy.MEMORY, "memory limit"),
+        (leaving(terminated(exitCode=3, message=TOLD)), Phase.EXITED, None, "exit code 3"),
+        (disrupted(terminated(exitCode=1, message=MOVED)), Phase.LOST, EndedBy.EVICTION, "was evicted: drained"),
         (terminated(exitCode=1, message=MOVED), Phase.LOST, EndedBy.EVICTION, "was evicted"),
         (pod(phase="Failed", reason="DeadlineExceeded"), Phase.EXITED, EndedBy.TIME, "time limit"),
         (pod(phase="Failed", reason="NodeLost"), Phase.LOST, EndedBy.EVICTION, "NodeLost"),
@@ -276,6 +289,7 @@ class Node:
         return b"".join(found)[:limit]
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.0, 0.3, 1.5]), st.binary(max_size=30).map(lambda b: b.replace(b"\n", b""))),

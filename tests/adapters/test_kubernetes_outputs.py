@@ -22,7 +22,7 @@ class Node:
 
 @pytest.fixture
 def outputs(platform):
-    return Outputs(platform.place.database, platform.clock)
+    return Outputs(platform.place.database, platform.place.clock)
 
 
 def test_pieces_are_read_from_anywhere(outputs):

@@ -32,6 +32,7 @@ from modelops.contracts.clock import SystemClock
 from modelops.contracts.ports import EndedBy, JobSpec, Limits, Phase, Placement, Toleration, WorkloadSpec
 from modelops.domains.training.rules import cause_of
 from modelops.domains.training.schemas import EndCause, JobState
+from modelops.runtime.environments import find_uv
 from modelops.server.engines import check_cluster
 from modelops.testing.deployer import SERVER
 from modelops.testing.job_backend import SLEEP
@@ -223,7 +224,7 @@ def test_a_pod_that_is_evicted_is_told_apart(open_backend, cluster, site):
     eviction = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": name, "namespace": space}}
     ask(cluster, "POST", f"/api/v1/namespaces/{space}/pods/{name}/eviction", eviction)
     ended = finish(backend)
-    assert (ended.phase, ended.ended_by, ended.exit_code) == (Phase.LOST, EndedBy.EVICTION, None)
+    assert (ended.phase, ended.ended_by, ended.exit_code) == (Phase.LOST, EndedBy.EVICTION, None), ended.reason
     assert cause(ended) is EndCause.LOST
     assert backend.log(NAME).count(b"up") == 1
 
@@ -248,7 +249,7 @@ def test_a_pod_that_its_node_evicts_is_told_apart(open_backend, cluster, site):
     )
     running(backend)
     ended = finish(backend)
-    assert (ended.phase, ended.ended_by, ended.exit_code) == (Phase.LOST, EndedBy.EVICTION, None)
+    assert (ended.phase, ended.ended_by, ended.exit_code) == (Phase.LOST, EndedBy.EVICTION, None), ended.reason
     assert "ephemeral" in ended.reason
     assert cause(ended) is EndCause.LOST
     backend.remove(NAME)
@@ -281,11 +282,32 @@ def test_a_job_that_was_edited_to_have_no_pod_is_put_right(open_backend, cluster
     (found,) = cluster.list("Job", names.labels_of(site.instance, names.ATTEMPT, NAME))
     cluster.patch({**found, "kind": "Job"}, {"spec": {"parallelism": 0}})
     waiting(backend, "changed by hand")
+    assert "spec.parallelism" in check_cluster(cluster, narrow).detail
     space = found["metadata"]["namespace"]
     quota = {"metadata": {"name": "modelops", "namespace": space}, "kind": "ResourceQuota"}
     cluster.patch(quota, {"spec": {"hard": {"pods": "5"}}})
     assert finish(backend).exit_code == 0
     backend.remove(NAME)
+    cluster.delete("Namespace", space)
+
+
+def test_what_was_changed_of_a_namespace_is_shown_and_put_right(cluster, site, monkeypatch):
+    monkeypatch.setattr("modelops.adapters.kubernetes.tenants.CHECK_EVERY_S", 0.0)
+    site = replace(site, namespace=f"drift-{site.instance[-8:]}", quota={"pods": "5"})
+    tenants = Tenants(cluster, site)
+    space = tenants.ensure("ten-a")
+    tenants.ensure("ten-a")
+    assert "others changed" not in check_cluster(cluster, site).detail  # nobody did
+    quota = {"kind": "ResourceQuota", "metadata": {"name": "modelops", "namespace": space}}
+    cluster.patch(quota, {"spec": {"hard": {"pods": "500"}}})
+    ask(cluster, "DELETE", f"/apis/networking.k8s.io/v1/namespaces/{space}/networkpolicies/modelops")
+    tenants.ensure("ten-a")
+    assert cluster.get("ResourceQuota", "modelops", space)["spec"]["hard"] == {"pods": "5"}
+    assert cluster.get("NetworkPolicy", "modelops", space)["spec"]["ingress"]
+    told = check_cluster(cluster, site)
+    assert told.healthy
+    assert "spec.hard.pods" in told.detail
+    assert "it was deleted" in told.detail
     cluster.delete("Namespace", space)
 
 
@@ -428,7 +450,7 @@ def test_an_environment_is_built_within_the_pod(kubernetes, open_backend, site, 
     (shown / "lock").write_text(f"--no-index\n--find-links {shown}\n{line}", encoding="utf-8")
     for path in shown.iterdir():
         path.chmod(0o644)
-    mounts = (*platform_mounts(), str(shown))
+    mounts = (*platform_mounts(), str(shown), str(Path(find_uv()).parent))
     backend = open_backend(replace(site, image="localhost/busybox:lab", python=sys.executable, mounts=mounts))
     code = f"""
         import os, subprocess
@@ -438,7 +460,8 @@ def test_an_environment_is_built_within_the_pod(kubernetes, open_backend, site, 
         print(subprocess.check_output([python, "-c", "import tinything, modelops; print(tinything.answer)"], text=True))
     """
     command = (sys.executable, "-c", textwrap.dedent(code))
-    backend.start(JobSpec(NAME, command, env={"MODELOPS_ENVIRONMENTS": "/root/.modelops/environments"}))
+    told = {"MODELOPS_ENVIRONMENTS": "/root/.modelops/environments", "PATH": f"{Path(find_uv()).parent}:/usr/bin:/bin"}
+    backend.start(JobSpec(NAME, command, env=told))
     ended = finish(backend)
     output = backend.log(NAME).decode()
     assert (ended.exit_code, "\n42\n" in output) == (0, True), output

@@ -121,15 +121,20 @@ def open_engines(settings: Settings, clock: Clock, database: Database, machines:
 def check_cluster(cluster: "Cluster", site: "Site") -> HealthCheck:
     """Tell whether the cluster answers, and whether the platform may do there what it has to. Talks to the world."""
     from modelops.adapters.kubernetes.access import missing_rights
+    from modelops.adapters.kubernetes.drift import told
 
     try:
         version, missing = cluster.version(), missing_rights(cluster)
+        changed = [] if missing else told(cluster, site.instance)
     except MLOpsError as wrong:
         return HealthCheck(name="cluster", healthy=False, detail=str(wrong))
     where = f"Kubernetes {version} at {cluster.server} answers"
     if missing:
         return HealthCheck(name="cluster", healthy=False, detail=f"{where}, but does not let us {'; '.join(missing)}.")
-    return HealthCheck(name="cluster", healthy=True, detail=f"{where}; namespaces begin with '{site.namespace}'.")
+    detail = f"{where}; namespaces begin with '{site.namespace}'."
+    if changed:
+        detail += f" Of what is ours there, others changed of late: {' '.join(changed[:3])}"
+    return HealthCheck(name="cluster", healthy=True, detail=detail)
 
 
 def _cluster(settings: Settings, outputs: Outputs) -> "tuple[Cluster, Site]":

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from modelops.adapters.kubernetes import names
 from modelops.adapters.kubernetes.cluster import Cluster, Document
+from modelops.adapters.kubernetes.drift import tell
 from modelops.adapters.kubernetes.logs import Archive
 from modelops.adapters.kubernetes.observing import Verdict, judge, time_of
 from modelops.adapters.kubernetes.pods import pod_spec, spec_secret
@@ -219,6 +220,8 @@ class KubernetesJobBackend:
             seen = judge(pod, datetime.now(UTC), memory_bytes=_memory_of(job))
             if not seen.observation.ended:
                 seen = self._steer(pod, seen, stop)
+            elif stop is not None and seen.observation.ended_by is EndedBy.EVICTION:  # its pod was deleted to end it
+                seen = Verdict(_requested(stop, seen.observation.finished_at))
             if seen.observation.phase is not Phase.STARTING:
                 self._read_output(job, pod, seen.observation)
         return self._keep(job, seen) if seen.observation.ended else seen
@@ -295,6 +298,7 @@ class KubernetesJobBackend:
             return "its Job is suspended in the cluster, and waits for whoever suspended it"
         if spec.get("parallelism") == 0:
             self._cluster.patch(job, {"spec": {"parallelism": 1}})
+            tell(self._cluster, self._site.instance, job, ["spec.parallelism"])
             return "its Job was changed by hand to have no pod; that was put right"
         events = self._cluster.list("Event", {}, about["namespace"], fields={"involvedObject.name": about["name"]})
         refused = [one for one in events if one.get("type") == "Warning" and one.get("reason") == "FailedCreate"]
