@@ -1,6 +1,7 @@
 """What the cluster's adapters put into a cluster, held to the schemas of newer clusters, and how they read what is there."""
 
 import base64
+import dataclasses
 import json
 import os
 import struct
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from modelops.adapters.kubernetes import names
 from modelops.adapters.kubernetes.access import RIGHTS, cluster_role
 from modelops.adapters.kubernetes.deployer import KubernetesDeployer
+from modelops.adapters.kubernetes.drift import differences
 from modelops.adapters.kubernetes.jobs import KubernetesJobBackend
 from modelops.adapters.kubernetes.logs import GAP, Archive
 from modelops.adapters.kubernetes.observing import PULL_PATIENCE, Verdict, judge
@@ -113,6 +115,78 @@ def test_pods_are_as_restricted_as_the_namespace_asks(site):
             }
         assert not any("hostPath" in volume for volume in pod["volumes"])
     assert tenant_documents(site, None)[0]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def selects(selector, labels):
+    """Tell whether a label selector of a cluster takes these labels."""
+    wanted = selector.get("matchLabels") or {}
+    assert {one["operator"] for one in selector.get("matchExpressions") or []} <= {"Exists"}
+    keys = {one["key"] for one in selector.get("matchExpressions") or []}
+    return wanted.items() <= labels.items() and keys <= labels.keys()
+
+
+def lets_in(policy, to_labels, *, same_namespace, namespace_labels, from_labels):
+    """Tell whether a pod may be reached, as the reference of NetworkPolicy says: what no policy selects is open."""
+    spec = policy["spec"]
+    if not selects(spec["podSelector"], to_labels):
+        return True
+    assert spec["policyTypes"] == ["Ingress"]  # what pods reach is not narrowed: the platform may be anywhere
+    for peer in (peer for rule in spec["ingress"] for peer in rule["from"]):
+        near = selects(peer["namespaceSelector"], namespace_labels) if "namespaceSelector" in peer else same_namespace
+        if near and selects(peer.get("podSelector", {}), from_labels):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("same_namespace", "namespace_labels", "admitted"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (False, {"modelops.dev/control-plane": "true"}, True),
+        (False, {"modelops.dev/control-plane": "false"}, False),
+        (False, {"app.kubernetes.io/managed-by": "modelops"}, False),  # another tenant's
+    ],
+)
+def test_who_may_reach_a_tenants_pods(site, same_namespace, namespace_labels, admitted):
+    (policy,) = (one for one in tenant_documents(site, "ten_1") if one["kind"] == "NetworkPolicy")
+    ours = job_documents(site)[1]["spec"]["template"]["metadata"]["labels"]
+    others = {"app": "anything"}
+    asked = {"same_namespace": same_namespace, "namespace_labels": namespace_labels, "from_labels": others}
+    assert lets_in(policy, ours, **asked) is admitted
+    assert lets_in(policy, others, **asked)  # what is not ours is not ours to close
+    closed = dataclasses.replace(site, tenant_policies=False)
+    assert not [one for one in tenant_documents(closed, "ten_1") if one["kind"] == "NetworkPolicy"]
+
+
+def test_a_pod_has_folders_of_its_own(site):
+    told = {
+        "MODELOPS_CACHE": "/root/.modelops/cache",
+        "MODELOPS_ENVIRONMENTS": "/root/.modelops/environments",
+        "A": "b",
+    }
+    spec = JobSpec("job_1-1", ("true",), env=told)
+    env = json.loads(KubernetesJobBackend(None, site).documents(spec)[0]["stringData"]["spec.json"])["env"]
+    assert env == {
+        "MODELOPS_CACHE": "/modelops/run/cache",
+        "MODELOPS_ENVIRONMENTS": "/modelops/run/environments",
+        "A": "b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "places"),
+    [
+        ({"spec": {"a": 1}}, {"spec": {"a": 1, "b": 2}, "status": {}}, []),
+        ({"spec": {"a": 1}}, {"spec": {"a": 2}}, ["spec.a"]),
+        ({"spec": {"a": 1}}, {}, ["spec.a"]),
+        ({"spec": {"a": [{"b": {}}]}}, {"spec": {"a": [{}]}}, []),
+        ({"spec": {"a": [{"b": 1}]}}, {"spec": {"a": [{"b": 1}, {"c": 2}]}}, ["spec.a"]),
+        ({"spec": {"a": [{"b": 1}]}}, {"spec": {"a": [{"b": 2}]}}, ["spec.a"]),
+    ],
+)
+def test_what_was_changed_is_named(wanted, found, places):
+    assert differences(wanted, found) == places
 
 
 def test_a_job_runs_where_it_was_placed(site):

@@ -448,9 +448,10 @@ def test_an_environment_is_built_within_the_pod(kubernetes, open_backend, site, 
         pytest.skip("pods of another cluster do not see this machine's software")
     line = make_wheel(shown, "tinything", "1.0", "answer = 42\n")
     (shown / "lock").write_text(f"--no-index\n--find-links {shown}\n{line}", encoding="utf-8")
+    shutil.copyfile(find_uv(), shown / "uv")
     for path in shown.iterdir():
-        path.chmod(0o644)
-    mounts = (*platform_mounts(), str(shown), str(Path(find_uv()).parent))
+        path.chmod(0o755)
+    mounts = (*platform_mounts(), str(shown))
     backend = open_backend(replace(site, image="localhost/busybox:lab", python=sys.executable, mounts=mounts))
     code = f"""
         import os, subprocess
@@ -460,7 +461,7 @@ def test_an_environment_is_built_within_the_pod(kubernetes, open_backend, site, 
         print(subprocess.check_output([python, "-c", "import tinything, modelops; print(tinything.answer)"], text=True))
     """
     command = (sys.executable, "-c", textwrap.dedent(code))
-    told = {"MODELOPS_ENVIRONMENTS": "/root/.modelops/environments", "PATH": f"{Path(find_uv()).parent}:/usr/bin:/bin"}
+    told = {"MODELOPS_ENVIRONMENTS": "/root/.modelops/environments", "PATH": f"{shown}:/usr/bin:/bin"}
     backend.start(JobSpec(NAME, command, env=told))
     ended = finish(backend)
     output = backend.log(NAME).decode()
