@@ -15,7 +15,7 @@ class ClusterOutputRow(Base):
     __tablename__ = "cluster_outputs"
     __table_args__ = (sparse_index("cluster_outputs", "attempt"),)
 
-    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    name: Mapped[str] = mapped_column(String(120), primary_key=True)
     attempt: Mapped[str | None] = mapped_column(String(200))
     pod: Mapped[str] = mapped_column(String(255))
     last: Mapped[str] = mapped_column(String(40))
@@ -29,7 +29,7 @@ class ClusterOutputPieceRow(Base):
 
     __tablename__ = "cluster_output_pieces"
 
-    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    name: Mapped[str] = mapped_column(String(120), primary_key=True)
     start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     size: Mapped[int]
     data: Mapped[bytes] = mapped_column(LargeBinary)
