@@ -10,7 +10,7 @@ RIGHTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("", ("resourcequotas",), ("get", "create", "patch")),
     ("", ("pods",), ("get", "list", "create", "patch", "delete")),
     ("", ("pods/log",), ("get",)),
-    ("", ("events",), ("list",)),
+    ("", ("events",), ("list", "create")),
     ("batch", ("jobs",), ("get", "list", "create", "patch", "delete")),
     ("networking.k8s.io", ("networkpolicies",), ("get", "create", "patch")),
     ("policy", ("poddisruptionbudgets",), ("get", "create", "patch", "delete")),
