@@ -185,7 +185,7 @@ class DeployerContract:
         (seen,) = self.ready(deployer, spec)
         assert seen.grpc_endpoint is not None
         assert f"http://{seen.grpc_endpoint}" != seen.endpoint
-        with urllib.request.urlopen(f"http://{seen.grpc_endpoint}/", timeout=10) as answer:  # noqa: S310 - as above
+        with urllib.request.urlopen(f"http://{seen.grpc_endpoint}/", timeout=10) as answer:
             assert answer.status == 200
 
     def test_a_replica_that_is_not_ready(self, deployer: Deployer, python: str) -> None:

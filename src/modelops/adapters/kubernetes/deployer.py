@@ -211,7 +211,7 @@ class KubernetesDeployer:
                 hint="Install it (https://keda.sh/docs/latest/deploy/), or let a HorizontalPodAutoscaler scale: by=hpa.",
             ) from missing
         if owns_replicas(deployment, names.MANAGER):
-            self._cluster.apply(handover_document(deployment), manager=names.SCALER)
+            self._cluster.apply(handover_document(deployment, scaling), manager=names.SCALER)
         self._cluster.apply(deployment_document(spec, self._site, template, None))
 
     def _end_scaling(self, deployment: Document, kinds: list[str]) -> None:

@@ -142,14 +142,14 @@ def scaler_document(spec: WorkloadSpec, site: Site, owner: Document, scaling: Cl
     return {"apiVersion": "keda.sh/v1alpha1", "kind": SCALERS["keda"], "metadata": about, "spec": inner}
 
 
-def handover_document(deployment: Document) -> Document:
-    """Return what keeps the number of a Deployment's replicas while nobody else has said one yet."""
-    about = deployment["metadata"]
+def handover_document(deployment: Document, scaling: ClusterScaling) -> Document:
+    """Return what keeps the number of a Deployment's replicas, within the scaler's bounds, until that says one."""
+    about, replicas = deployment["metadata"], replicas_of(deployment)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": about["name"], "namespace": about["namespace"]},
-        "spec": {"replicas": replicas_of(deployment)},
+        "spec": {"replicas": max(scaling.min_replicas, min(replicas, scaling.max_replicas))},
     }
 
 
