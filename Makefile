@@ -102,7 +102,7 @@ lock: $(READY)  ## lock the dependencies anew, with hashes and no hosts
 		--extra server --extra sklearn --extra dev --custom-compile-command "make lock" --upgrade \
 		pyproject.toml requirements/build.in -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
-		--extra server --extra s3 --extra sklearn --custom-compile-command "make lock" \
+		--extra server --extra s3 --extra sklearn --extra kubernetes --custom-compile-command "make lock" \
 		pyproject.toml -c requirements/dev.txt -o requirements/platform.txt
 
 clean:  ## remove what the commands made
