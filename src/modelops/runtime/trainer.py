@@ -40,6 +40,12 @@ _REASON = 4_000
 def main() -> int:
     """Run the job whose files lie in `MODELOPS_WORKDIR`, and return the exit code."""
     _prepare_output()
+    if lacking := [name for name in ("MODELOPS_WORKDIR", "MODELOPS_URL") if name not in os.environ]:
+        sys.stderr.write(
+            f"modelops-runtime: Not set: {', '.join(lacking)}. The platform sets the folder with `job.json` and `token`, and its"
+            " own address.\n"
+        )
+        return 1
     folder = Path(os.environ["MODELOPS_WORKDIR"])
     task = Task.model_validate(json.loads((folder / "job.json").read_text(encoding="utf-8")))
     token = (folder / "token").read_text(encoding="utf-8")
