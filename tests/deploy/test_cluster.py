@@ -207,7 +207,9 @@ def work(client, seconds, **options):
     """Submit a job that takes so long, and return its number once it runs."""
     parameters = {"function": "modelops.testing.tasks:work", "arguments": {"seconds": seconds}}
     small = Resources(cpus=0.5, memory_mb=512)
-    job = client.training.submit_job("python-function", "breast-cancer", parameters=parameters, resources=small, **options)
+    job = client.training.submit_job(
+        "python-function", "breast-cancer", parameters=parameters, resources=small, **options
+    )
     wait_for(lambda: client.training.get_job(job.id).state is JobState.RUNNING, within_s=300, every_s=0.5)
     return job.id
 

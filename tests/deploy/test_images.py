@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from moto.server import ThreadedMotoServer
-from tests.deploy.images import ROOT, RUN, podman
+from tests.deploy.images import ENGINE, ROOT, RUN, podman
 from tests.journeys.cluster import ADMIN_KEY, free_port
 
 from modelops.sdk.client import Client
@@ -16,7 +16,13 @@ from modelops.testing.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
-SEALED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges", "--tmpfs=/tmp")
+SEALED = (
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+    "--tmpfs=/tmp",
+)
 """What the manifests ask for too."""
 
 
@@ -41,12 +47,12 @@ class Containers:
         return podman("inspect", "--format={{.State.Status}} {{.State.ExitCode}}", name)
 
     def logs(self, name):
-        done = subprocess.run(["podman", "logs", name], capture_output=True, text=True)
+        done = subprocess.run([*ENGINE, "logs", name], capture_output=True, text=True)
         return (done.stdout + done.stderr)[-3000:]
 
     def close(self):
         for name in reversed(self.names):
-            subprocess.run(["podman", "rm", "--force", "--volumes", "--time=20", name], capture_output=True)
+            subprocess.run([*ENGINE, "rm", "--force", "--volumes", "--time=20", name], capture_output=True)
 
 
 @pytest.fixture
