@@ -132,10 +132,12 @@ class Place:
         """Remove all that the test made, whatever it came to."""
         there = self.kubectl("get", "namespaces", "-o", "name", check=False).split()
         ours = [one for one in there if re.fullmatch(f"namespace/(modelops|modelops-prod|{JOBS}-.*)", one)]
-        for one in ours:
-            self.kubectl("-n", one.partition("/")[2], "delete", "pods", "--all", "--grace-period=1", check=False)
         if ours:
-            self.kubectl("delete", "--ignore-not-found", "--timeout=180s", *ours, check=False)
+            self.kubectl("delete", "--wait=false", *ours, check=False)
+        for one in ours:  # their pods first, which else take the time that they may
+            name = one.partition("/")[2]
+            self.kubectl("-n", name, "delete", "pods", "--all", "--grace-period=0", "--force", check=False)
+            self.kubectl("wait", "--for=delete", one, "--timeout=180s", check=False)
         self.kubectl("delete", "persistentvolume", "-l", LABEL, "--timeout=60s", check=False)
         bindings = ["clusterrolebinding/modelops-cluster-modelops", "clusterrole/modelops-cluster"]
         self.kubectl("delete", "--ignore-not-found", *bindings, check=False)
@@ -206,7 +208,7 @@ def image_of(name, wanted):
 def work(client, seconds, **options):
     """Submit a job that takes so long, and return its number once it runs."""
     parameters = {"function": "modelops.testing.tasks:work", "arguments": {"seconds": seconds}}
-    small = Resources(cpus=0.5, memory_mb=512)
+    small = Resources(cpus=1, memory_mb=512)
     job = client.training.submit_job(
         "python-function", "breast-cancer", parameters=parameters, resources=small, **options
     )
@@ -232,6 +234,9 @@ def test_the_manifests_on_a_cluster(place, tmp_path):
         place.kill("agent")
         ended = client.training.wait_for_job(begins_again, within_s=420)
         assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2), place.tell("modelops")
+        place.kill("postgres")
+        place.kubectl("-n", "modelops", "rollout", "status", "statefulset/modelops-postgres", "--timeout=300s")
+        assert client.training.get_job(goes_on).state is JobState.SUCCEEDED
 
     make = ["make", "-s", "-C", str(ROOT), "cluster-rights", "NAMESPACE=modelops"]
     given = {**os.environ, "KUBECONFIG": place.kubeconfig}
