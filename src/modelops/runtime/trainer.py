@@ -22,6 +22,12 @@ from modelops.sdk.client import Client
 
 def main() -> int:
     """Run the job whose files lie in `MODELOPS_WORKDIR`, and return the exit code."""
+    if lacking := [name for name in ("MODELOPS_WORKDIR", "MODELOPS_URL") if name not in os.environ]:
+        sys.stderr.write(
+            f"modelops-runtime: Not set: {', '.join(lacking)}. The platform sets the folder with `job.json` and `token`, and its"
+            " own address.\n"
+        )
+        return 1
     attempt = Attempt.open()
     attempt.end_on_sigterm()
     try:
