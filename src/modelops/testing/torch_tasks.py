@@ -1,8 +1,6 @@
 """Functions for jobs of the recipe `torch-function`, as a test needs them: ones that agree, fail, die, hang and go on."""
 
-import hashlib
 import os
-import sys
 import time
 from typing import Any
 
@@ -36,6 +34,7 @@ def agree(job: Any) -> dict[str, Any]:
 def fail(job: Any, *, rank: int = 1, how: str = "raise", code: int = 3) -> None:
     """Let one process fail while the others wait for it."""
     with job.start_run("fail", {}):
+        job.barrier()
         if job.rank == rank:
             job.log("about to fail")
             if how == "raise":
@@ -64,9 +63,9 @@ def miss(job: Any) -> None:
     job.barrier()
 
 
-def flood(job: Any, *, mebibytes: int = 4) -> dict[str, Any]:
-    """Write much output from each process, the last of it without an end of line."""
-    for number in range(mebibytes * 1024):
-        sys.stdout.write(f"{number:08d}" + "x" * 1014 + "\n")
-    sys.stderr.write("the end")
-    return {"summary": {"digest": hashlib.sha256(b"x").hexdigest()}}
+def hold(job: Any, *, mebibytes: int = 300) -> None:
+    """Hold memory in each process at the same time."""
+    held = bytearray(os.urandom(1024)) * (1024 * mebibytes)
+    job.barrier()
+    time.sleep(60)
+    job.log(str(len(held)))

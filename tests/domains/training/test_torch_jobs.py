@@ -43,10 +43,10 @@ def client(platform):
         yield client
 
 
-def submit(client, task, *, processes=2, patience_s=120, **arguments):
+def submit(client, task, *, processes=2, patience_s=120, memory_mb=None, **arguments):
     function = f"modelops.testing.torch_tasks:{task}"
     parameters = {"function": function, "arguments": arguments, "collective_timeout_s": patience_s}
-    resources = Resources(processes=processes, cpus=2)
+    resources = Resources(processes=processes, cpus=2, memory_mb=memory_mb)
     return client.training.submit_job("torch-function", "iris", parameters=parameters, resources=resources, name=task)
 
 
@@ -151,6 +151,13 @@ def test_a_process_that_never_comes_does_not_hold_the_others_for_ever(client):
     job = ended(client, submit(client, "miss", patience_s=3))
     assert job.state is JobState.FAILED
     assert "process 0 of 2" in job.reason
+    assert processes_of(job, "rank") == []
+
+
+def test_the_memory_limit_is_that_of_all_processes_together(client):
+    job = ended(client, submit(client, "hold", mebibytes=300, memory_mb=700))
+    assert (job.state, job.cause) == (JobState.FAILED, "out_of_memory")
+    assert "memory limit of 700 MiB" in job.reason
     assert processes_of(job, "rank") == []
 
 

@@ -3,12 +3,14 @@
 import os
 import selectors
 import threading
+import time
 from pathlib import Path
 from typing import Self
 
 _READ_BYTES = 65_536
 _LONGEST_LINE = 16_384
 _LOOK_S = 0.1
+_LAST_WORDS_S = 2.0
 
 
 class PrefixedLines:
@@ -46,13 +48,16 @@ class PrefixedLines:
             self.place(rank).unlink()
 
     def _copy(self) -> None:
-        """Copy until everybody has ended and nothing is left."""
+        """Copy until everybody has ended and nothing is left; what a process left behind goes on writing is not waited for."""
+        ends_at = 0.0
         while True:
             ready = self._open.select(_LOOK_S)
             for key, _ in ready:
                 self._take(key.data, os.read(key.fd, _READ_BYTES))
-            if not ready and self._over.is_set():
-                break
+            if self._over.is_set():
+                ends_at = ends_at or time.monotonic() + _LAST_WORDS_S
+                if not ready or time.monotonic() > ends_at:
+                    break
         for rank, rest in self._begun.items():
             if rest:
                 _write(b"[%d] %s\n" % (rank, rest))

@@ -73,9 +73,8 @@ def _group(patience_s: float) -> Iterator[None]:
     if torch.cuda.device_count() >= count and group.is_nccl_available():
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
-    os.environ.setdefault(
-        "GLOO_SOCKET_IFNAME", "lo"
-    )  # all processes are on this machine, whatever its name resolves to
+    # All processes are on this machine, whatever its name resolves to.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     group.init_process_group(backend, timeout=timedelta(seconds=patience_s))
     yield
     group.destroy_process_group()

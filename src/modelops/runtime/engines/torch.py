@@ -112,5 +112,5 @@ def _note_of_stop(endings: Endings) -> Iterator[None]:
     try:
         yield
     finally:
-        if callable(trainers):
+        if signal.getsignal(signal.SIGTERM) is stop:
             signal.signal(signal.SIGTERM, trainers)
