@@ -46,13 +46,16 @@ def table():
 def main(folder):
     data = table()
     pq.write_table(data, folder / "dataset")
-    job = SimpleNamespace(folder=folder, task=SimpleNamespace(cpus=2, memory_mb=None, processes=1), id="job_1", log=print)
+    job = SimpleNamespace(
+        folder=folder, task=SimpleNamespace(cpus=2, memory_mb=None, processes=1), id="job_1", log=print
+    )
     job.file = lambda name: folder / name
     sessions = Sessions(job)
     frame, session = sessions.table("dataset"), sessions.session()
     features = data.column_names[:5]
     two, three = (read_classes(frame, target, features, 2) for target in ("two", "three"))
-    number, plain = read_numbers(frame, "amount", features), read_plain(frame, features)
+    number = read_numbers(frame, "amount", features)
+    plain, numeric = read_plain(frame, features), read_plain(frame, ["Size", "size", "amount"])
 
     def hold(what, task, examples, scaled, estimator):
         preparation = prepare(examples, examples.frame, scaled=scaled)
@@ -63,7 +66,9 @@ def main(folder):
         kept = folder / what
         kept.mkdir()
         flavour.save(model, kept)
-        again = flavour.load(kept).predict({name: np.array(rows[name].to_pylist(), dtype=object) for name in features})
+        again = flavour.load(kept).predict(
+            {name: np.array(rows[name].to_pylist(), dtype=object) for name in examples.names}
+        )
         assert again.tolist() == outputs.tolist()
         print(json.dumps({"what": what, "rows": rows.num_rows, "distinct": len(set(outputs.tolist()))}), flush=True)
 
@@ -79,7 +84,8 @@ def main(folder):
         scaled = name == "linear_regression"
         hold(f"{name}-r", "regression", number, scaled, lambda _, n=name: regression._estimator(n, numbers))
     for name in clustering.Algorithm.__args__:
-        hold(name, "clustering", plain, True, lambda _, n=name: clustering._estimator(n, 3, 1))
+        examples = numeric if name == "gaussian_mixture" else plain
+        hold(name, "clustering", examples, True, lambda _, n=name: clustering._estimator(n, 3, 1))
     sessions.stop()
 
 

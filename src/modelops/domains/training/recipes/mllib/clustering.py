@@ -51,6 +51,11 @@ class SparkClustering:
             raise InvalidInput(
                 f"{examples.rows} rows are too few for {max(parameters.clusters)} clusters.", hint="Ask for fewer."
             )
+        if examples.texts and "gaussian_mixture" in parameters.algorithms:
+            raise InvalidInput(
+                f"A mixture of normal distributions takes numbers, and '{examples.names[examples.texts[0]]}' holds texts.",
+                hint="Name the `features` to use, without it, or leave `gaussian_mixture` out.",
+            )
         job.log(described(examples))
         preparation = prepare(examples, examples.frame, scaled=True)
         rows = preparation.apply(examples.frame).select("features").cache()
