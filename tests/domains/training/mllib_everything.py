@@ -77,8 +77,14 @@ def main(folder):
         for what, examples in (("two", two), ("three", three)):
             if what == "three" and name in classification._OF_TWO:
                 continue
-            estimator = lambda width, n=name, e=examples: classification._estimator(n, width, len(e.classes), tried)
-            hold(f"{name}-{what}", "classification", examples, name in classification._SCALED, estimator)
+            scaled, classes = name in classification._SCALED, len(examples.classes)
+            hold(
+                f"{name}-{what}",
+                "classification",
+                examples,
+                scaled,
+                lambda width, n=name, c=classes: classification._estimator(n, width, c, tried),
+            )
     numbers = regression.recipe.Parameters(target="amount", model="m", trees=4, rounds=3, depth=3)
     for name in regression.Algorithm.__args__:
         scaled = name == "linear_regression"
