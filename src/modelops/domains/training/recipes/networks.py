@@ -46,14 +46,17 @@ class Lesson:
 
     @classmethod
     def of(cls, examples: Examples, test_share: float, validation_share: float, seed: int) -> "Lesson":
-        """Divide examples, each class by the same shares; at least one row of each class is for each purpose."""
+        """Divide examples, each class by the same shares; at least one row of each class is for each purpose.
+
+        Each class has three rows or more.
+        """
         names, classes = np.unique(examples.target.to_numpy(), return_inverse=True)
         random = np.random.default_rng(seed)
         parts: dict[str, list[Any]] = {"test": [], "validation": [], "train": []}
         for number in range(len(names)):
             mixed = random.permutation(np.flatnonzero(classes == number))
-            first = max(1, round(test_share * len(mixed)))
-            second = first + max(1, round(validation_share * len(mixed)))
+            first = min(max(1, round(test_share * len(mixed))), len(mixed) - 2)
+            second = min(first + max(1, round(validation_share * len(mixed))), len(mixed) - 1)
             for name, part in zip(parts, np.split(mixed, [first, second]), strict=True):
                 parts[name].append(part)
         divided = {name: np.sort(np.concatenate(part)) for name, part in parts.items()}
