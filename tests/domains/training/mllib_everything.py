@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from modelops.domains.models.flavours.mllib import flavour
 from modelops.domains.training.recipes.mllib import classification, clustering, regression
+from modelops.domains.training.recipes.mllib.examples import read_classes, read_numbers, read_plain
 from modelops.domains.training.recipes.mllib.exporting import check, exported
 from modelops.domains.training.recipes.mllib.preparing import prepare
-from modelops.domains.training.recipes.mllib.tables import read_classes, read_numbers, read_plain
 from modelops.runtime.engines.spark import Sessions
 
 ROWS = 120
