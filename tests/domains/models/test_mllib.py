@@ -76,7 +76,7 @@ def test_trees_and_what_is_made_of_several():
 
 
 def test_networks_bayes_and_mixtures():
-    net = MLPClassifier((5,), activation="logistic", max_iter=2_000, random_state=0).fit(X, Y)
+    net = MLPClassifier((5,), activation="logistic", solver="lbfgs", alpha=1, max_iter=2_000, random_state=0).fit(X, Y)
     network = Network(weights=[w.T.tolist() for w in net.coefs_], biases=[b.tolist() for b in net.intercepts_])
     np.testing.assert_allclose(network.scores(X), net.predict_proba(X), **CLOSE)
     bayes = GaussianNB().fit(X, Y)

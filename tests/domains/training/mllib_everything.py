@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from modelops.domains.models.flavours.mllib import flavour
 from modelops.domains.training.recipes.mllib import classification, clustering, regression
+from modelops.domains.training.recipes.mllib.examples import read_classes, read_numbers, read_plain
 from modelops.domains.training.recipes.mllib.exporting import check, exported
 from modelops.domains.training.recipes.mllib.preparing import prepare
-from modelops.domains.training.recipes.mllib.tables import read_classes, read_numbers, read_plain
 from modelops.runtime.engines.spark import Sessions
 
 ROWS = 120
@@ -54,7 +54,8 @@ def main(folder):
     frame, session = sessions.table("dataset"), sessions.session()
     features = data.column_names[:5]
     two, three = (read_classes(frame, target, features, 2) for target in ("two", "three"))
-    number, plain = read_numbers(frame, "amount", features), read_plain(frame, features)
+    number = read_numbers(frame, "amount", features)
+    plain, numeric = read_plain(frame, features), read_plain(frame, ["Size", "size", "amount"])
 
     def hold(what, task, examples, scaled, estimator):
         preparation = prepare(examples, examples.frame, scaled=scaled)
@@ -65,7 +66,9 @@ def main(folder):
         kept = folder / what
         kept.mkdir()
         flavour.save(model, kept)
-        again = flavour.load(kept).predict({name: np.array(rows[name].to_pylist(), dtype=object) for name in features})
+        again = flavour.load(kept).predict(
+            {name: np.array(rows[name].to_pylist(), dtype=object) for name in examples.names}
+        )
         assert again.tolist() == outputs.tolist()
         print(json.dumps({"what": what, "rows": rows.num_rows, "distinct": len(set(outputs.tolist()))}), flush=True)
 
@@ -74,14 +77,21 @@ def main(folder):
         for what, examples in (("two", two), ("three", three)):
             if what == "three" and name in classification._OF_TWO:
                 continue
-            estimator = lambda width, n=name, e=examples: classification._estimator(n, width, len(e.classes), tried)
-            hold(f"{name}-{what}", "classification", examples, name in classification._SCALED, estimator)
+            scaled, classes = name in classification._SCALED, len(examples.classes)
+            hold(
+                f"{name}-{what}",
+                "classification",
+                examples,
+                scaled,
+                lambda width, n=name, c=classes: classification._estimator(n, width, c, tried),
+            )
     numbers = regression.recipe.Parameters(target="amount", model="m", trees=4, rounds=3, depth=3)
     for name in regression.Algorithm.__args__:
         scaled = name == "linear_regression"
         hold(f"{name}-r", "regression", number, scaled, lambda _, n=name: regression._estimator(n, numbers))
     for name in clustering.Algorithm.__args__:
-        hold(name, "clustering", plain, True, lambda _, n=name: clustering._estimator(n, 3, 1))
+        examples = numeric if name == "gaussian_mixture" else plain
+        hold(name, "clustering", examples, True, lambda _, n=name: clustering._estimator(n, 3, 1))
     sessions.stop()
 
 

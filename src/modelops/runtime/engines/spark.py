@@ -4,6 +4,7 @@
 has. What Spark writes lies in the attempt's folder.
 """
 
+import logging
 import os
 import shutil
 import socket
@@ -88,6 +89,7 @@ class Sessions:
         session, self._session = self._session, None
         if session is None:
             return
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)  # whoever ends the job may have ended Java, too
         with suppress(Exception):
             session.sparkContext.cancelAllJobs()
         with suppress(Exception):

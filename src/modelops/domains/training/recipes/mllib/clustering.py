@@ -8,10 +8,10 @@ from pydantic import AfterValidator, Field
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.schemas import Name, Schema
 from modelops.domains.training.recipe import JobContext
+from modelops.domains.training.recipes.mllib.examples import read_plain
 from modelops.domains.training.recipes.mllib.exporting import check, exported
 from modelops.domains.training.recipes.mllib.preparing import prepare
 from modelops.domains.training.recipes.mllib.supervised import Features, described, once, source
-from modelops.domains.training.recipes.mllib.tables import read_plain
 from modelops.domains.training.recipes.mllib.trials import Trials, facts_of, lines
 from modelops.domains.training.schemas import Engine, JobResult
 
@@ -50,6 +50,11 @@ class SparkClustering:
         if examples.rows <= max(parameters.clusters):
             raise InvalidInput(
                 f"{examples.rows} rows are too few for {max(parameters.clusters)} clusters.", hint="Ask for fewer."
+            )
+        if examples.texts and "gaussian_mixture" in parameters.algorithms:
+            raise InvalidInput(
+                f"A mixture of normal distributions takes numbers, and '{examples.names[examples.texts[0]]}' holds texts.",
+                hint="Name the `features` to use, without it, or leave `gaussian_mixture` out.",
             )
         job.log(described(examples))
         preparation = prepare(examples, examples.frame, scaled=True)

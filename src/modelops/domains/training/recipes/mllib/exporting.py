@@ -22,8 +22,8 @@ from modelops.domains.models.mllib.learners import (
     Tree,
     Trees,
 )
+from modelops.domains.training.recipes.mllib.examples import Examples
 from modelops.domains.training.recipes.mllib.preparing import Preparation
-from modelops.domains.training.recipes.mllib.tables import Examples
 
 Task = Literal["classification", "regression", "clustering"]
 

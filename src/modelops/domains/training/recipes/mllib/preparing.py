@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelops.domains.models.mllib.inputs import NumberInput, Scaling, TextInput
-from modelops.domains.training.recipes.mllib.tables import Examples
+from modelops.domains.training.recipes.mllib.examples import Examples
 
 MOST_CATEGORIES = 100
 """Of one text column; the rarer ones are taken together."""

@@ -9,10 +9,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from modelops.contracts.schemas import Name, Schema
 from modelops.domains.training.recipe import JobContext
-from modelops.domains.training.recipes.mllib import exporting, preparing, tables
+from modelops.domains.training.recipes.mllib import examples as reading
+from modelops.domains.training.recipes.mllib import exporting, preparing
+from modelops.domains.training.recipes.mllib.examples import Examples
 from modelops.domains.training.recipes.mllib.exporting import Task, check, exported
 from modelops.domains.training.recipes.mllib.preparing import Preparation, prepare
-from modelops.domains.training.recipes.mllib.tables import Examples
 from modelops.domains.training.recipes.mllib.trials import Trials, facts_of, lines, told
 from modelops.domains.training.schemas import JobResult
 
@@ -96,7 +97,7 @@ class Folds:
 def train(job: JobContext[Any], examples: Examples, plan: Plan) -> JobResult:
     """Judge the candidates, register the best one, and return the result."""
     parameters: SupervisedParameters = job.parameters
-    frame = tables.with_folds(
+    frame = reading.with_folds(
         examples, folds=parameters.folds, train_share=parameters.train_share, seed=parameters.seed
     )
     folds = Folds(examples, frame, 1 if parameters.train_share is not None else parameters.folds)
@@ -134,7 +135,7 @@ def train(job: JobContext[Any], examples: Examples, plan: Plan) -> JobResult:
 
 def source() -> bytes:
     """Return the code that trains, for its digest."""
-    return "".join(inspect.getsource(module) for module in (tables, preparing, exporting)).encode()
+    return "".join(inspect.getsource(module) for module in (reading, preparing, exporting)).encode()
 
 
 def described(examples: Examples) -> str:
