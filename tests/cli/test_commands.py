@@ -386,6 +386,7 @@ def test_what_reads_speaks_json_to_programs(world):
         ("mops models set-stage numbers Production", "cannot go to Production"),
         ("mops jobs submit-job nope numbers", "There is no plug-in 'nope'"),
         ("mops jobs submit-job python-function numbers -p function=a:b --queue nope", "There is no queue 'nope'"),
+        ("mops jobs submit-job python-function numbers -p function=a:b --processes 2", "runs in one process"),
         ("mops pools get-pool nope", "There is no pool 'nope'"),
         ("mops queues set-cluster-queue x --quota nope:gpu_shares=1", "There is no flavor 'nope'"),
         ("mops deployments create-deployment x numbers:1 --limit nonsense=1", "nonsense"),

@@ -16,6 +16,7 @@ def submit_function(
     *,
     arguments: Mapping[str, Any] | None = None,
     requirements: Path | str | None = None,
+    recipe: str = "python-function",
     backend: Client | str | None = None,
     name: str | None = None,
     inputs: Mapping[str, str] | None = None,
@@ -36,6 +37,7 @@ def submit_function(
         dataset: The data that `job.table()` returns.
         arguments: Keyword arguments, of JSON.
         requirements: A lock of requirements with hashes, where it needs packages that the platform does not have.
+        recipe: What calls it: `torch-function` does so in each of several processes.
         backend: A client, a platform's address, or None for the one of the settings.
         name: What to call the job; by default, what the function is called.
         inputs: Further inputs by name, such as `{"base": "model:fraud:3"}`.
@@ -52,6 +54,7 @@ def submit_function(
                 dataset,
                 arguments=arguments,
                 requirements=requirements,
+                recipe=recipe,
                 backend=client,
                 name=name,
                 inputs=inputs,
@@ -68,7 +71,7 @@ def submit_function(
     if requirements is not None:
         options["environment"] = upload(Path(requirements), media_type="text/plain").digest
     return backend.training.submit_job(
-        "python-function",
+        recipe,
         dataset,
         parameters={"function": reference, "arguments": dict(arguments or {})},
         inputs={**(inputs or {}), "code": code},
