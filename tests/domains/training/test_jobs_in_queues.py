@@ -25,6 +25,7 @@ from modelops.domains.compute.schemas import (
 from modelops.domains.training.lifecycle import leaks
 from modelops.domains.training.schemas import JobReport, JobResult, JobState, Resources, Retry, RetryCause
 from modelops.domains.training.tables import JobRow
+from modelops.sdk.jobs import submit_function, submit_job
 
 
 def quota(flavor, **amounts):
@@ -354,3 +355,16 @@ def test_what_a_pool_says_reaches_the_pod(stage, tmp_path, spec, asked, resource
         == ("best-effort" in pool_lines([pool])[0]["mode"])
         == pool.best_effort
     )
+
+
+def test_each_way_to_submit_a_job_says_where_it_waits(gpus):
+    gpus.client.compute.set_priority_class("urgent", PriorityClassSpec(value=10))
+    where = {"queue": "main", "pool": "a100", "priority": "urgent", "resources": Resources(gpu_shares=1)}
+    parameters = {"function": "a:b"}
+    jobs = [
+        submit_job("named", "python-function", parameters, "d", backend=gpus.client, **where),
+        submit_function(quota, "d", backend=gpus.client, **where),
+    ]
+    for job in jobs:
+        workload = gpus.client.compute.get_workload(job.id)
+        assert (workload.queue, workload.pool, workload.priority) == ("main", "a100", 10)

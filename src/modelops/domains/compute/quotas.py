@@ -61,7 +61,11 @@ def list_quotas(ctx: Context, page: PageQuery) -> Page[Quota]:
 def get_quota(ctx: Context, scope: QuotaScope, holder: str) -> Quota:
     """Return a quota, and how much of it is used."""
     ctx.require("compute.read")
-    key = identity.get_tenant(ctx, holder).id if scope is QuotaScope.TENANT else _project(ctx, holder).id
+    key = (
+        identity.get_tenant(ctx, holder).id
+        if scope is QuotaScope.TENANT
+        else identity.project_of_tenant(ctx, holder).id
+    )
     row = ctx.session.scalars(select(QuotaRow).where(QuotaRow.holder_id == key, _visible(ctx))).one_or_none()
     if row is None:
         raise _none(scope, holder)
@@ -110,17 +114,13 @@ def _limited_by_caller(ctx: Context, scope: QuotaScope, holder: str) -> tuple[st
         ctx.require(OPERATE)
         return identity.get_tenant(ctx, holder).id, None
     ctx.require("quotas.write")
-    project = _project(ctx, holder)
+    project = identity.project_of_tenant(ctx, holder)
     if not identity.leads_tenant(ctx):
         raise PermissionDenied(
             "Only who leads the tenant limits its projects.",
             hint="An administrator of the tenant's first project, `default`, does: mops --project default quotas set …",
         )
     return project.tenant_id, project.id
-
-
-def _project(ctx: Context, holder: str) -> Any:
-    return identity.project_of_tenant(ctx, holder)
 
 
 def _row_of(ctx: Context, holder_id: str) -> QuotaRow | None:

@@ -11,7 +11,7 @@ from tests.domains.compute.allocator.worlds import workload, world
 from modelops.domains.compute.allocator.assigning import Mode
 from modelops.domains.compute.allocator.checking import violations
 from modelops.domains.compute.allocator.engine import Engine, decide
-from modelops.domains.compute.allocator.model import PreemptionPolicy, ResourceGroup, Workload
+from modelops.domains.compute.allocator.model import Budget, PreemptionPolicy, ResourceGroup, Workload
 from modelops.domains.compute.allocator.nominating import find
 
 randoms = st.integers(0, 2**32).map(Random)
@@ -108,6 +108,21 @@ def test_preemption_comes_to_an_end_and_a_second_pass_changes_nothing(random, fa
     again = engine.settle(1000.0)
     assert not again.admitted
     assert not again.evicted
+
+
+@settings(max_examples=60, deadline=None)
+@given(random=randoms)
+def test_a_budget_lowered_below_what_is_held_admits_nothing_and_ends_nothing(random):
+    snapshot = world(random, devices=random.random() < 0.3, fair=random.random() < 0.5)
+    engine = Engine(snapshot)
+    churn(random, engine, snapshot, 3)
+    now = engine.snapshot()
+    if not now.admitted:
+        return
+    lowered = Budget("lowered", {(None, "jobs"): random.randrange(len(now.admitted)) * 1000})
+    queues = tuple(replace(each, budgets=(*each.budgets, "lowered")) for each in now.local_queues)
+    found = decide(replace(now, budgets=(*now.budgets, lowered), local_queues=queues), 50.0)
+    assert found.admitted == found.evicted == ()
 
 
 @settings(max_examples=60, deadline=None)
