@@ -17,15 +17,23 @@ from hypothesis import strategies as st
 
 from modelops.adapters.kubernetes import names
 from modelops.adapters.kubernetes.access import RIGHTS, cluster_role
-from modelops.adapters.kubernetes.deployer import KubernetesDeployer
 from modelops.adapters.kubernetes.drift import differences
 from modelops.adapters.kubernetes.jobs import KubernetesJobBackend
 from modelops.adapters.kubernetes.logs import GAP, Archive
 from modelops.adapters.kubernetes.observing import PULL_PATIENCE, Verdict, judge
 from modelops.adapters.kubernetes.settings import Site
 from modelops.adapters.kubernetes.tenants import programs, tenant_documents
+from modelops.adapters.kubernetes.workloads import (
+    budget_document,
+    deployment_document,
+    scaler_document,
+    secret_document,
+    service_document,
+    template_document,
+)
 from modelops.contracts.errors import TooLarge
 from modelops.contracts.ports import (
+    ClusterScaling,
     EndedBy,
     JobSpec,
     Limits,
@@ -35,7 +43,6 @@ from modelops.contracts.ports import (
     Toleration,
     WorkloadSpec,
 )
-from modelops.testing.clock import VirtualClock
 from modelops.testing.kubernetes import kept_outputs
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -75,11 +82,11 @@ def job_documents(site):
 
 
 def workload_documents(site):
-    deployer = KubernetesDeployer(None, site, VirtualClock())
-    spec = WorkloadSpec("dep_1-r1", 2, ("serve",), env=SECRETS, limits=Limits(cpus=1), tenant="ten_1")
-    service = deployer.service_document(spec)
-    service["metadata"]["uid"] = "0"
-    return [service, deployer.budget_document(service, 2), deployer.pod_document(spec, service, "secret", 0, 0, 0)]
+    spec = WorkloadSpec("dep_1-r1", 2, ("serve",), env=SECRETS, limits=Limits(cpus=1), tenant="ten_1", grpc=True)
+    deployment = deployment_document(spec, site, template_document(spec, site), 2)
+    owner = {"metadata": {**deployment["metadata"], "uid": "0"}}
+    made = [make(spec, site, owner) for make in (secret_document, service_document, budget_document)]
+    return [*made, deployment, scaler_document(spec, site, owner, ClusterScaling("hpa", 1, 4, 70))]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -87,7 +94,7 @@ def test_newer_clusters_know_every_field(site, version):
     documents = [*job_documents(site), *workload_documents(site), *tenant_documents(site, "ten_1"), cluster_role("m")]
     assert {one["kind"] for one in documents} == {
         *("Namespace", "ServiceAccount", "ConfigMap", "NetworkPolicy", "ResourceQuota", "ClusterRole"),
-        *("Secret", "Job", "Pod", "Service", "PodDisruptionBudget"),
+        *("Secret", "Job", "Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"),
     }
     for document in documents:
         kubernetes_validate.validate(document, version, strict=True)
@@ -97,12 +104,14 @@ def test_what_is_secret_is_in_secrets_alone(site):
     secret, job = job_documents(site)
     assert "swordfish" in json.dumps(secret)
     assert "xyzzy" in json.dumps(secret)
-    for document in (job, *workload_documents(site)):
+    secret_of_workload, *others = workload_documents(site)
+    assert "swordfish" in base64.b64decode(secret_of_workload["data"]["spec.json"]).decode()
+    for document in (job, *others):
         assert "swordfish" not in json.dumps(document)
 
 
 def test_pods_are_as_restricted_as_the_namespace_asks(site):
-    pods = [job_documents(site)[1]["spec"]["template"]["spec"], workload_documents(site)[2]["spec"]]
+    pods = [one["spec"]["template"]["spec"] for one in (job_documents(site)[1], workload_documents(site)[3])]
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -399,6 +408,29 @@ def test_what_a_node_rotated_away_is_said(tmp_path):
 
 
 CODE = "import sys; sys.stdout.buffer.write(bytes.fromhex({!r})); sys.exit(4)"
+
+
+def test_a_keeper_that_serves_begins_anew_with_the_newest_files(tmp_path):
+    """A container that is started again finds the volume of the one before."""
+    for folder in ("bin", "spec", "control", "run"):
+        (tmp_path / folder).mkdir()
+    for name, source in programs().items():
+        (tmp_path / "bin" / name).write_text(source)
+    env = {
+        **os.environ,
+        "MODELOPS_KEEPER": str(tmp_path),
+        "MODELOPS_KEEPER_SERVES": "1",
+        "MODELOPS_KEEPER_MESSAGE": str(tmp_path / "message"),
+    }
+    code = "import os; print(sorted(os.listdir()), open('told').read()); open('left', 'w').close()"
+    spec = {"argv": [sys.executable, "-c", code], "defaults": {}, "env": {}}
+    for told in ("first", "second"):
+        limits = {"memory_bytes": None, "timeout_s": None, "log_bytes": 10**6}
+        (tmp_path / "spec" / "spec.json").write_text(json.dumps({**spec, **limits, "files": {"told": told}}))
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", tmp_path / "bin" / "keeper.py"], env=env, capture_output=True
+        )
+        assert (done.returncode, done.stderr, done.stdout.decode()) == (0, b"", f"['told'] {told}\n")
 
 
 @pytest.mark.parametrize(

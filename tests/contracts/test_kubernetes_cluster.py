@@ -28,7 +28,6 @@ from modelops.adapters.kubernetes.cluster import Cluster
 from modelops.adapters.kubernetes.deployer import KubernetesDeployer
 from modelops.adapters.kubernetes.jobs import KubernetesJobBackend
 from modelops.adapters.kubernetes.tenants import Tenants
-from modelops.contracts.clock import SystemClock
 from modelops.contracts.ports import EndedBy, JobSpec, Limits, Phase, Placement, Toleration, WorkloadSpec
 from modelops.domains.training.rules import cause_of
 from modelops.domains.training.schemas import EndCause, JobState
@@ -403,7 +402,7 @@ def test_the_role_suffices_for_a_job_and_a_deployment(kubernetes, cluster, site,
         backend.stop(NAME, grace_s=0)
         assert finish(backend).ended_by is EndedBy.REQUEST
         backend.remove(NAME)
-        with KubernetesDeployer(Cluster(config), site, SystemClock()) as deployer:
+        with KubernetesDeployer(Cluster(config), site) as deployer:
             spec = WorkloadSpec("dep_role-1", 1, ("python3", "-c", textwrap.dedent(SERVER)), limits=Limits(cpus=1))
 
             def ready():

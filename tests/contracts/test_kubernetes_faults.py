@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelops.adapters.kubernetes import names
-from modelops.adapters.kubernetes.cluster import Refused
 from modelops.adapters.kubernetes.deployer import KubernetesDeployer
-from modelops.contracts.clock import SystemClock
 from modelops.contracts.errors import MLOpsError, Unavailable
 from modelops.contracts.ports import EndedBy, JobSpec, Limits, Phase, Placement, WorkloadSpec
 from modelops.testing.deployer import SERVER
@@ -109,13 +107,13 @@ def test_a_quota_that_refuses_a_pod_is_told(kubernetes, open_backend, cluster, s
     assert waiting.phase is Phase.STARTING
     assert "refuses its pod" in waiting.reason
     assert "exceeded quota" in waiting.reason
-    with (
-        KubernetesDeployer(
-            kubernetes.connect(), replace(site, namespace=namespace, quota={"pods": "0"}), SystemClock()
-        ) as one,
-        pytest.raises(Refused, match="exceeded quota"),
-    ):
+    with KubernetesDeployer(kubernetes.connect(), replace(site, namespace=namespace, quota={"pods": "0"})) as one:
         one.apply(WorkloadSpec("dep_narrow-1", 1, ("true",)))
+        (refused,) = wait_for(lambda: one.observe("dep_narrow-1"), within_s=120)
+        assert (refused.phase, refused.ready) == (Phase.STARTING, False)
+        assert "refuses its pod" in refused.reason
+        assert "exceeded quota" in refused.reason
+        wait_for(lambda: one.remove("dep_narrow-1"), within_s=120)
     cluster.delete("Namespace", namespace)
 
 
@@ -148,17 +146,21 @@ def test_a_namespace_that_is_deleted(open_backend, cluster, site):
 def test_objects_edited_by_hand_are_put_right(kubernetes, cluster, site, monkeypatch):
     monkeypatch.setattr("modelops.adapters.kubernetes.deployer.CORRECT_EVERY_S", 0.0)
     spec = WorkloadSpec("dep_edited-1", 2, ("python3", "-c", textwrap.dedent(SERVER)))
-    with KubernetesDeployer(kubernetes.connect(), site, SystemClock()) as deployer:
+    with KubernetesDeployer(kubernetes.connect(), site) as deployer:
         deployer.apply(spec)
         (service,) = cluster.list("Service", names.labels_of(site.instance, names.WORKLOAD, spec.name))
         about = service["metadata"]
+        deployment = {"kind": "Deployment", "metadata": about}
+        cluster.patch(deployment, {"spec": {"replicas": 5, "strategy": {"rollingUpdate": {"maxSurge": 3}}}})
         cluster.patch({**service, "kind": "Service"}, {"spec": {"selector": {names.INSTANCE: "nobody"}}})
         cluster.delete("PodDisruptionBudget", about["name"], about["namespace"])
         deployer.apply(spec)
         again = cluster.get("Service", about["name"], about["namespace"])
         assert again["spec"]["selector"][names.INSTANCE] == site.instance
         budget = cluster.get("PodDisruptionBudget", about["name"], about["namespace"])
-        assert budget["spec"]["minAvailable"] == 1
+        assert budget["spec"]["maxUnavailable"] == 1
+        found = cluster.get("Deployment", about["name"], about["namespace"])["spec"]
+        assert (found["replicas"], found["strategy"]["rollingUpdate"]["maxSurge"]) == (2, 1)
         wait_for(lambda: deployer.remove(spec.name, grace_s=0), within_s=120)
 
 

@@ -105,7 +105,7 @@ def open_engines(settings: Settings, clock: Clock, database: Database, machines:
     from modelops.adapters.kubernetes.deployer import KubernetesDeployer
     from modelops.adapters.kubernetes.jobs import KubernetesJobBackend
 
-    deployers["kubernetes"] = KubernetesDeployer(cluster, site, clock)
+    deployers["kubernetes"] = KubernetesDeployer(cluster, site)
     is_local = settings.jobs == "local"
     return Engines(
         jobs=machines.jobs if is_local else KubernetesJobBackend(cluster, site),

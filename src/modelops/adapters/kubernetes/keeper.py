@@ -20,6 +20,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -78,8 +79,14 @@ def main() -> int:
 
 
 def prepare(spec: "dict[str, Any]") -> None:
-    """Make the supervisor's folder. A container that is started a second time finds it, and so starts nothing twice."""
+    """Make the supervisor's folder.
+
+    A job's container that is started a second time finds it, and so starts nothing twice; one that serves begins anew, with
+    the files as they are now.
+    """
     run = ROOT + "/run"
+    if os.environ.get("MODELOPS_KEEPER_SERVES"):
+        empty(run)
     os.makedirs(run + "/work", mode=0o700, exist_ok=True)
     os.chdir(run)
     if os.path.exists("spec.json"):
@@ -90,6 +97,15 @@ def prepare(spec: "dict[str, Any]") -> None:
     env = {**spec["defaults"], **inherited, **spec["env"], "MODELOPS_WORKDIR": run + "/work"}
     told = {name: spec[name] for name in ("argv", "memory_bytes", "timeout_s", "log_bytes")}
     write_private("spec.json", json.dumps({**told, "env": env}).encode())
+
+
+def empty(folder: str) -> None:
+    """Delete what is in a folder, which itself stays: it is where a volume is mounted."""
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
 
 
 def write_private(path: str, data: bytes) -> None:
@@ -234,10 +250,11 @@ def emit(data: bytes) -> None:
 
 
 class Relay:
-    """Lets others reach a server that listens on this pod's own addresses alone: the pod's port is passed on to it."""
+    """Lets others reach a server that listens on this pod's own addresses alone: the pod's ports are passed on to it."""
 
     def __init__(self) -> None:
         self.port = int(os.environ["MODELOPS_KEEPER_PORT"])
+        self.grpc_port = int(os.environ["MODELOPS_KEEPER_GRPC_PORT"])
         self.relayed = False
 
     def look(self) -> None:
@@ -246,17 +263,24 @@ class Relay:
             return
         try:
             with open("work/endpoint.json", encoding="utf-8") as file:
-                url = str(json.load(file)["url"])
-        except (OSError, ValueError, KeyError):
+                told = json.load(file)
+            url, grpc = str(told["url"]), told.get("grpc")
+        except (OSError, ValueError, KeyError, AttributeError):
             return
-        host, _, port = url.partition("://")[2].rpartition(":")
-        if host.strip("[]") in ("127.0.0.1", "::1", "localhost"):
-            self.listen(host.strip("[]"), int(port.strip("/")))
         self.relayed = True
+        if grpc is not None:
+            self.pass_to(str(grpc), self.grpc_port)
+        self.pass_to(url.partition("://")[2].strip("/"), self.port)
 
-    def listen(self, host: str, port: int) -> None:
-        """Pass connections to the pod's port on to this address."""
-        server = socket.create_server(("", self.port), backlog=256)
+    def pass_to(self, address: str, own_port: int) -> None:
+        """Pass connections to a port of this pod's on to an address, `host:port`, if only this pod reaches that."""
+        host, _, port = address.rpartition(":")
+        if host.strip("[]") in ("127.0.0.1", "::1", "localhost") and port.isdigit():
+            self.listen(host.strip("[]"), int(port), own_port)
+
+    def listen(self, host: str, port: int, own_port: int) -> None:
+        """Pass connections to a port of this pod's on to this address."""
+        server = socket.create_server(("", own_port), backlog=256)
 
         def accept() -> None:
             while True:

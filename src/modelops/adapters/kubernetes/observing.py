@@ -75,7 +75,7 @@ def judge(pod: Document, now: datetime, *, memory_bytes: int | None = None) -> V
         memory_bytes: The limit of the process.
     """
     status, about = pod.get("status") or {}, pod["metadata"]
-    container = _container(status)
+    container = container_of(status)
     ended = (container.get("state") or {}).get("terminated")
     running = (container.get("state") or {}).get("running")
     began = time_of((running or ended or {}).get("startedAt"))
@@ -104,7 +104,7 @@ def is_ready(pod: Document) -> bool:
 
 def listens(pod: Document) -> bool:
     """Tell whether the pod's server was seen to listen."""
-    return bool(_container(pod.get("status") or {}).get("started"))
+    return bool(container_of(pod.get("status") or {}).get("started"))
 
 
 def time_of(text: str | datetime | None) -> datetime | None:
@@ -115,7 +115,8 @@ def time_of(text: str | datetime | None) -> datetime | None:
     return moment if moment.year > 1970 else None  # the cluster's way to say that it never was
 
 
-def _container(status: Document) -> Document:
+def container_of(status: Document) -> Document:
+    """Return the status of the container that runs the command."""
     found = [one for one in status.get("containerStatuses") or [] if one["name"] == CONTAINER]
     return found[0] if found else {}
 

@@ -83,7 +83,7 @@ def pod_spec(
         grace_s: Seconds from a deletion to the end by force.
         waits: Whether it waits for the annotation that lets it begin.
         env: Variables of the container; nothing secret.
-        serves: Whether it serves HTTP, and so is probed.
+        serves: Whether it serves HTTP, and so is probed, and started again whenever it ends.
     """
     variables: list[Document] = [
         {"name": "MODELOPS_KEEPER", "value": ROOT},
@@ -92,6 +92,9 @@ def pod_spec(
     ]
     if waits:
         variables.append({"name": "MODELOPS_KEEPER_WAITS", "value": "1"})
+    if serves:
+        variables.append({"name": "MODELOPS_KEEPER_SERVES", "value": "1"})
+        variables.append({"name": "MODELOPS_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
     container: Document = {
         "name": CONTAINER,
         "image": site.image,
@@ -116,7 +119,7 @@ def pod_spec(
     if serves:
         container |= _probes()
     spec: Document = {
-        "restartPolicy": "Never",
+        "restartPolicy": "Always" if serves else "Never",
         "serviceAccountName": ACCOUNT,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
