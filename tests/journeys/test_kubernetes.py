@@ -14,7 +14,7 @@ from modelops.testing.kubernetes import platform_mounts
 from modelops.testing.process import PlatformProcess
 from modelops.testing.waiting import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]
 
