@@ -27,6 +27,30 @@ KEDA = ClusterScaling(
         ScalingTrigger("cron", {"timezone": "UTC", "start": "0 8 * * *", "end": "0 18 * * *", "desiredReplicas": "2"}),
     ),
 )
+NUMBER, TEXT = {"type": "integer", "format": "int32"}, {"type": "string"}
+TEXTS = {"type": "object", "additionalProperties": TEXT}
+# The members of KEDA's own definition that are of use here. The API server drops those that it does not know.
+KEDA_SPEC = {
+    "type": "object",
+    "required": ["scaleTargetRef", "triggers"],
+    "properties": {
+        "scaleTargetRef": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {"apiVersion": TEXT, "kind": TEXT, "name": TEXT},
+        },
+        "minReplicaCount": NUMBER,
+        "maxReplicaCount": NUMBER,
+        "triggers": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["metadata", "type"],
+                "properties": {"type": TEXT, "metricType": TEXT, "metadata": TEXTS},
+            },
+        },
+    },
+}
 KEDA_KIND = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
@@ -40,7 +64,7 @@ KEDA_KIND = {
                 "name": "v1alpha1",
                 "served": True,
                 "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": KEDA_SPEC}}},
             }
         ],
     },

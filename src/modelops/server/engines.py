@@ -121,13 +121,15 @@ def check_cluster(cluster: "Cluster", site: "Site") -> HealthCheck:
     from modelops.adapters.kubernetes.access import missing_rights
 
     try:
-        version, missing = cluster.version(), missing_rights(cluster)
+        version, missing, keda = cluster.version(), missing_rights(cluster), cluster.serves("keda.sh")
     except MLOpsError as wrong:
         return HealthCheck(name="cluster", healthy=False, detail=str(wrong))
     where = f"Kubernetes {version} at {cluster.server} answers"
     if missing:
         return HealthCheck(name="cluster", healthy=False, detail=f"{where}, but does not let us {'; '.join(missing)}.")
-    return HealthCheck(name="cluster", healthy=True, detail=f"{where}; namespaces begin with '{site.namespace}'.")
+    scalers = "an HPA and by KEDA" if keda else "an HPA; KEDA is not installed"
+    detail = f"{where}; namespaces begin with '{site.namespace}'; it scales deployments by {scalers}."
+    return HealthCheck(name="cluster", healthy=True, detail=detail)
 
 
 def _cluster(settings: Settings) -> "tuple[Cluster, Site]":
