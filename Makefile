@@ -8,12 +8,13 @@ ENGINE ?= podman
 KUBECTL ?= kubectl
 NAMESPACE ?= modelops
 TAG ?= dev
+URL ?= http://127.0.0.1:8750
 KINDS := api controller agent trainer serving
 KEDA := https://github.com/kedacore/keda/releases/download/v2.17.2/keda-2.17.2.yaml
 SECRETS := deploy/modes/kind/secrets
 
 .PHONY: help setup frameworks demo test test-slow lint lock openapi docs migration bench clean
-.PHONY: images kind-up kind-down deploy seed port-forward prod-deploy keda-install keda-apply compose-env
+.PHONY: images kind-up kind-down deploy seed port-forward prod-deploy cluster-rights rights keda-install keda-apply compose-env
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -28,7 +29,7 @@ $(READY): requirements/dev.txt pyproject.toml
 
 setup: $(READY)  ## make .venv from the lock
 
-frameworks: $(READY)  ## add PyTorch to .venv, for the tests of its flavours (2.6 GB where only builds for GPUs are offered)
+frameworks: $(READY)  ## add PyTorch and Spark to .venv, for their tests (0.5 GB, and 2.6 GB more where only builds for GPUs are offered)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/frameworks.txt
 
 demo: $(READY)  ## run the main job on real data, in a temporary home
@@ -72,6 +73,7 @@ $(SECRETS)/modelops.env:
 	umask 077; sh deploy/modes/kind/make-secrets $(SECRETS)
 
 deploy: $(SECRETS)/modelops.env  ## put the platform into that cluster, with its own PostgreSQL and S3
+	$(KUBECTL) -n modelops delete job modelops-bucket --ignore-not-found  # a job cannot be changed
 	$(KUBECTL) apply -k deploy/modes/kind
 	for one in deployment/modelops-api deployment/modelops-controller statefulset/modelops-agent; do \
 		$(KUBECTL) -n modelops rollout status $$one --timeout=300s || exit 1; done
@@ -80,12 +82,22 @@ port-forward:  ## reach the API of the cluster at http://127.0.0.1:8750
 	$(KUBECTL) -n $(NAMESPACE) port-forward service/modelops-api 8750:8750
 
 seed: $(READY)  ## put a first dataset and a trained model into the cluster, through the port that is forwarded
-	MODELOPS_TOKEN=$$(sed -n 's/^MODELOPS_ADMIN_KEY=//p' $(SECRETS)/modelops.env) $(BIN)/python deploy/seed.py http://127.0.0.1:8750
+	MODELOPS_TOKEN=$$(sed -n 's/^MODELOPS_ADMIN_KEY=//p' $(SECRETS)/modelops.env) $(BIN)/python deploy/seed.py $(URL)
 
 prod-deploy:  ## put the platform into the cluster that kubectl speaks to: make prod-deploy NAMESPACE=mlops
 	$(KUBECTL) -n $(NAMESPACE) get secret modelops-secrets >/dev/null
 	$(KUBECTL) -n $(NAMESPACE) apply -k deploy/modes/prod
 	$(KUBECTL) -n $(NAMESPACE) rollout status deployment/modelops-api --timeout=300s
+
+cluster-rights:  ## let the platform run jobs and deployments in the cluster: make cluster-rights NAMESPACE=mlops
+	$(KUBECTL) apply -f deploy/components/cluster/rights.yaml
+	$(KUBECTL) create clusterrolebinding modelops-cluster-$(NAMESPACE) --clusterrole=modelops-cluster \
+		--serviceaccount=$(NAMESPACE):modelops-cluster --dry-run=client -o yaml | $(KUBECTL) apply -f -
+	$(KUBECTL) label --overwrite namespace $(NAMESPACE) modelops.dev/control-plane=true
+
+rights: $(READY)  ## write those rights from what the code asks for
+	$(BIN)/python -c 'import yaml; from modelops.adapters.kubernetes.access import cluster_role; print(yaml.safe_dump(cluster_role("modelops-cluster"), sort_keys=False), end="")' \
+		> deploy/components/cluster/rights.yaml
 
 keda-install:  ## install KEDA, which scales agents by the jobs that wait
 	$(KUBECTL) apply --server-side -f $(KEDA)
@@ -102,7 +114,7 @@ lock: $(READY)  ## lock the dependencies anew, with hashes and no hosts
 		--extra server --extra sklearn --extra dev --custom-compile-command "make lock" --upgrade \
 		pyproject.toml requirements/build.in -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
-		--extra server --extra s3 --extra sklearn --custom-compile-command "make lock" \
+		--extra server --extra s3 --extra sklearn --extra kubernetes --custom-compile-command "make lock" \
 		pyproject.toml -c requirements/dev.txt -o requirements/platform.txt
 
 clean:  ## remove what the commands made

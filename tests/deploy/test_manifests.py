@@ -1,4 +1,4 @@
-"""The manifests: valid by Kubernetes' own schemas, and as strict as the docs say. None is applied here."""
+"""The manifests: valid by Kubernetes' own schemas, and as strict as the docs say. `test_cluster` applies them."""
 
 import json
 import re
@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from modelops.adapters.kubernetes.access import cluster_role
 from modelops.contracts.settings import Settings, environment_names
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +128,13 @@ def test_settings_that_are_named_exist():
             assert named <= known, file
 
 
+def test_the_rights_in_a_cluster_are_those_that_the_code_asks_for():
+    """`make rights` writes them anew."""
+    written = yaml.safe_load((DEPLOY / "components" / "cluster" / "rights.yaml").read_text())
+    assert written == cluster_role("modelops-cluster")
+    kubernetes_validate.validate(written, "1.33", strict=True)
+
+
 def test_compose_names_what_is_there():
     document = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     targets = set(re.findall(r"^FROM .* AS (\S+)", (DEPLOY / "images" / "Containerfile").read_text(), re.MULTILINE))
@@ -156,7 +164,7 @@ def test_fresh_secrets_are_of_the_form_that_is_asked_for(tmp_path):
 
 @pytest.fixture
 def kustomize(tmp_path):
-    """Renders a mode, where a kustomize is at hand that knows folders among the resources (kubectl 1.21 and newer)."""
+    """Renders a mode and components, where a kustomize is at hand that knows such folders (kubectl 1.21 and newer)."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("there is no kubectl to render with; the objects were checked as they are written")
@@ -166,8 +174,15 @@ def kustomize(tmp_path):
     secrets.mkdir(exist_ok=True)
     subprocess.run(["sh", DEPLOY / "modes" / "kind" / "make-secrets", secrets], check=True)
 
-    def render(mode):
+    def render(mode, *components):
         folder = copy / "modes" / mode
+        if components:
+            folder = copy / "modes" / f"{mode}-more"
+            folder.mkdir()
+            own = yaml.safe_load((copy / "modes" / mode / "kustomization.yaml").read_text())
+            more = {"resources": [f"../{mode}"], "components": [f"../../components/{one}" for one in components]}
+            more |= {key: own[key] for key in ("namespace",) if key in own}
+            (folder / "kustomization.yaml").write_text(yaml.safe_dump(more))
         answer = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
         if answer.returncode and "unknown field" in answer.stderr:
             pytest.skip("this kubectl is older than 1.21")
@@ -195,3 +210,22 @@ def test_what_kustomize_makes_of_them_is_valid(kustomize, mode):
             "modelops-secrets",
             "modelops-objects",
         }
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_what_speaks_to_the_cluster_has_an_account_there(kustomize, mode):
+    rendered = kustomize(mode, "cluster")
+    for one in rendered:
+        kubernetes_validate.validate(one, "1.33", strict=True)
+    settings = {one["metadata"]["name"]: one["data"] for one in rendered if one["kind"] == "ConfigMap"}
+    speaking = set()
+    for name, template in pods(rendered):
+        pod = template["spec"]
+        sources = [one.get("configMapRef", {}).get("name") for one in pod["containers"][0].get("envFrom", [])]
+        told = {key: value for source in sources if source for key, value in settings[source].items()}
+        in_cluster = pod["serviceAccountName"] == "modelops-cluster"
+        assert pod["automountServiceAccountToken"] is in_cluster, name
+        assert (told.get("MODELOPS_JOBS") == "kubernetes") is in_cluster, name
+        if in_cluster:
+            speaking.add(name)
+    assert speaking == {"modelops-api", "modelops-controller"}

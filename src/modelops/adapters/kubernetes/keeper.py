@@ -43,6 +43,7 @@ LINE_BYTES = 8_000
 READ_BYTES = 256 * 1024
 MESSAGE_BYTES = 4_000
 SAMPLES = 40
+LEAVING = "was evicted: its pod was deleted or drained away while it ran"
 LONG_S = 7 * 86_400.0
 """Who ends the pod ends it by force after a grace of its own: the keeper does not add another."""
 
@@ -59,7 +60,7 @@ def main() -> int:
     control = Control()
     if os.environ.get("MODELOPS_KEEPER_WAITS") and not wait_to_begin(control, leaving):
         _, reason = supervisor.read_stop() or (0.0, "it was stopped before it began")
-        return tell({"exit_code": None, "ended_by": "request", "reason": reason})
+        return tell({"exit_code": None, "ended_by": whose(reason), "reason": reason})
     start_supervisor()
     relay = Relay() if os.environ.get("MODELOPS_KEEPER_PORT") else None
     output = Output()
@@ -179,7 +180,7 @@ class Leaving:
         """Tell the command when it is time."""
         if self.at is not None and time.monotonic() >= self.at:
             self.at = float("inf")
-            request_stop(LONG_S, "its pod was deleted or evicted")
+            request_stop(LONG_S, LEAVING)
 
 
 class Control:
@@ -316,6 +317,8 @@ def ending(spec: "dict[str, Any]") -> "dict[str, Any]":
             "lost": True,
             "reason": "was lost: its supervisor was killed, and the process with it",
         }
+    if document.get("ended_by") == "request":
+        document["ended_by"] = whose(document["reason"])
     limit = spec["memory_bytes"]
     if limit and document.get("reason") == supervisor.RAN_OUT:
         used = document.get("peak_memory_bytes") or limit
@@ -324,6 +327,11 @@ def ending(spec: "dict[str, Any]") -> "dict[str, Any]":
             f"exceeded its memory limit of {limit / mib:.0f} MiB (used {max(used, limit) / mib:.0f} MiB)"
         )
     return {**document, "samples": samples()}
+
+
+def whose(reason: str) -> str:
+    """Return who asked for an end, by its reason: the platform, or the cluster, which takes the pod away."""
+    return "eviction" if reason.startswith(LEAVING) else "request"
 
 
 def samples() -> str:

@@ -21,6 +21,13 @@ OVERHEAD_BYTES = 64 * MIB
 """What the keeper and the supervisor may use beyond the limit of what they run."""
 
 SECRET_BYTES = 1000 * 1024
+FOLDERS = {
+    "MODELOPS_CACHE": f"{ROOT}/run/cache",
+    "MODELOPS_ENVIRONMENTS": f"{ROOT}/run/environments",
+    "MODELOPS_SPOOL": f"{ROOT}/run/spool",
+}
+"""Folders that a process is told of: those of the platform's machine are not there, nor could be written, within a pod."""
+
 _NODE_GONE_S = 60
 _BACKSTOP_S = 600
 
@@ -39,7 +46,7 @@ def spec_secret(name: str, namespace: str, labels: Mapping[str, str], site: Site
     document = {
         "argv": site.command(command.argv),
         "defaults": defaults,
-        "env": dict(command.env),
+        "env": {name: FOLDERS.get(name, value) for name, value in command.env.items()},
         "files": dict(command.files),
         "memory_bytes": command.limits.memory_bytes,
         "timeout_s": command.limits.timeout_s,

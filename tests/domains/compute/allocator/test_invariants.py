@@ -10,9 +10,9 @@ from tests.domains.compute.allocator.worlds import workload, world
 
 from modelops.domains.compute.allocator.assigning import Mode
 from modelops.domains.compute.allocator.checking import violations
-from modelops.domains.compute.allocator.cycles import find
 from modelops.domains.compute.allocator.engine import Engine, decide
 from modelops.domains.compute.allocator.model import PreemptionPolicy, ResourceGroup, Workload
+from modelops.domains.compute.allocator.nominating import find
 
 randoms = st.integers(0, 2**32).map(Random)
 ROUNDS = 60
@@ -153,7 +153,7 @@ def test_what_is_lent_can_be_had_back(random):
     work = Workload(
         "mine", chosen.name, (replace(workload(random, snapshot, "x", 0.0).pod_sets[0], count=1, min_count=None),)
     )
-    pods = replace(work.pod_sets[0], requests=free, node_selector={}, tolerations=(), device=None)
+    pods = replace(work.pod_sets[0], requests=free, once={}, node_selector={}, tolerations=(), device=None)
     taints = {each.name: each.taints for each in snapshot.flavors}
     if taints[flavor.flavor] or not free:
         return
