@@ -160,6 +160,30 @@ def test_what_was_deleted_by_hand_comes_back(opened, cluster, site, monkeypatch)
     wait_for(lambda: ready(deployer, spec) and the(cluster, "Service", site), within_s=180)
 
 
+def test_a_template_edited_by_hand_is_rolled_back_with_somebody_ready_all_the_time(opened, cluster, site, monkeypatch):
+    monkeypatch.setattr("modelops.adapters.kubernetes.deployer.CORRECT_EVERY_S", 0.0)
+    deployer, spec = opened(), replace(SPEC, replicas=1)
+    ready(deployer, spec)
+    deployment = the(cluster, "Deployment", site)
+    cluster.patch(deployment, {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 7}}}})
+
+    def edited():
+        pods = cluster.list("Pod", labels_of(SPEC.name, site))
+        return [pod for pod in pods if pod["spec"]["terminationGracePeriodSeconds"] == 7]
+
+    wait_for(edited)
+    looks = []
+
+    def settled():
+        deployer.apply(spec)
+        looks.append(sum(one.ready for one in deployer.observe(spec.name)))
+        return not edited() and len(deployer.observe(spec.name)) == looks[-1] == 1
+
+    wait_for(settled, within_s=180)
+    assert min(looks) >= 1
+    assert [one.index for one in deployer.observe(spec.name)] == [0]
+
+
 def test_a_later_version_of_the_platform_rolls_nothing(opened, kubernetes, cluster, site):
     spec = replace(SPEC, replicas=1)
     before = ready(opened(), spec)
