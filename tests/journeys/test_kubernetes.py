@@ -4,12 +4,15 @@ import json
 import socket
 import sys
 
+import grpc
+import numpy as np
 import pytest
 from tests.journeys.cluster import ADMIN_KEY, Cluster
 
 from modelops.domains.training.schemas import JobState
+from modelops.runtime.serving.rpc import messages
 from modelops.sdk.client import Client
-from modelops.sdk.serving import KubernetesDeployment
+from modelops.sdk.serving import HpaScaling, KubernetesDeployment
 from modelops.testing.kubernetes import platform_mounts
 from modelops.testing.process import PlatformProcess
 from modelops.testing.waiting import wait_for
@@ -55,6 +58,21 @@ def clean(kubernetes, port):
     cluster.close()
 
 
+def predicted_over_grpc(endpoint, client):
+    token = client.identity.issue_token(permissions=["deployments.predict"]).access_token
+    rows = np.asarray(ROWS)
+    request = messages.MESSAGES["ModelInferRequest"](model_name="iris", raw_input_contents=[rows.tobytes()])
+    request.inputs.add(name="input", datatype="FP64", shape=rows.shape)
+    with grpc.insecure_channel(endpoint) as channel:
+        infer = channel.unary_unary(
+            f"/{messages.SERVICE}/ModelInfer",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=messages.MESSAGES["ModelInferResponse"].FromString,
+        )
+        answer = infer(request, metadata=[("authorization", f"Bearer {token}")], timeout=60)
+    return np.frombuffer(answer.raw_output_contents[0], dtype=np.int64).tolist()
+
+
 def submitted(client, folder):
     """Submit a small training."""
     from sklearn.datasets import load_iris
@@ -92,17 +110,25 @@ def test_a_job_and_a_deployment(on_cluster, tmp_path):
         assert (ended.state, ended.reason, ended.attempt) == (JobState.SUCCEEDED, None, 1)
         assert ended.peak_memory_bytes > 2**20
 
-        with KubernetesDeployment("iris:1", replicas=1, name="flowers", client=client) as flowers:
+        resources = {"cpus": 1, "grpc": True}
+        with KubernetesDeployment("iris:1", 1, resources, name="flowers", client=client) as flowers:
             flowers.deploy(timeout_s=300)
             assert [one.phase for one in flowers.status.replica_status] == ["running"]
             assert flowers.status.target == "kubernetes"
             before = flowers.status.replica_status[0]
             assert flowers.predict(ROWS).predictions == [0, 2]
+            assert predicted_over_grpc(before.grpc_endpoint, client) == [0, 2]
             platform.kill()
             platform.start(within_s=300)
             wait_for(lambda: flowers.status.replica_status[0].endpoint == before.endpoint)
             assert flowers.predict(ROWS).predictions == [0, 2]
             assert flowers.status.replica_status[0].started_at == before.started_at
+            scaled = flowers.deploy(autoscaling=HpaScaling(min_replicas=2, max_replicas=3), timeout_s=300)
+            assert scaled.target == "kubernetes"
+            wait_for(lambda: flowers.status.ready_replicas == 2, within_s=300)
+            assert flowers.predict(ROWS).predictions == [0, 2]
+            fixed = flowers.deploy(autoscaling="off", replicas=1, timeout_s=300)
+            assert (fixed.replicas, fixed.autoscaling) == (1, None)
             flowers.delete(timeout_s=300)
 
 

@@ -257,15 +257,17 @@ class KubernetesDeployment(ModelDeployment):
             DeploymentError: it did not become ready, or what runs under its name is in no cluster.
             InvalidInput: the platform has no cluster.
         """
+        said = {"replicas": self.replicas, "limits": self.resources, "autoscaling": self.autoscaling}
         try:
             if self.status.target is not Target.KUBERNETES:
                 raise DeploymentError(
                     f"The deployment '{self.name}' runs on the platform's machine, and stays there.",
                     hint="Choose another name, or delete that deployment first.",
                 )
+            if {**said, **changes}["autoscaling"] not in (None, "off"):
+                said["replicas"] = None  # it has begun, and now follows the policy
         except NotFound:
             changes = {"target": Target.KUBERNETES, **changes}
-        said = {"replicas": self.replicas, "limits": self.resources, "autoscaling": self.autoscaling}
         return super().deploy(model or self.model_version, **{**said, **changes})
 
 

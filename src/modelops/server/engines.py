@@ -124,14 +124,15 @@ def check_cluster(cluster: "Cluster", site: "Site") -> HealthCheck:
     from modelops.adapters.kubernetes.drift import told
 
     try:
-        version, missing = cluster.version(), missing_rights(cluster)
+        version, missing, keda = cluster.version(), missing_rights(cluster), cluster.serves("keda.sh")
         changed = [] if missing else told(cluster, site.instance)
     except MLOpsError as wrong:
         return HealthCheck(name="cluster", healthy=False, detail=str(wrong))
     where = f"Kubernetes {version} at {cluster.server} answers"
     if missing:
         return HealthCheck(name="cluster", healthy=False, detail=f"{where}, but does not let us {'; '.join(missing)}.")
-    detail = f"{where}; namespaces begin with '{site.namespace}'."
+    scalers = "an HPA and by KEDA" if keda else "an HPA; KEDA is not installed"
+    detail = f"{where}; namespaces begin with '{site.namespace}'; it scales deployments by {scalers}."
     if changed:
         detail += f" Of what is ours there, others changed of late: {' '.join(changed[:3])}"
     return HealthCheck(name="cluster", healthy=True, detail=detail)
