@@ -24,7 +24,7 @@ from modelops.sdk.client import Client
 from modelops.sdk.serving import KubernetesDeployment
 from modelops.testing.waiting import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 WORKLOADS = ("deployment/modelops-api", "deployment/modelops-controller", "statefulset/modelops-agent")
 OF_1_20 = {"policy/v1": "policy/v1beta1", "autoscaling/v2": "autoscaling/v2beta2"}
