@@ -248,11 +248,10 @@ def test_the_manifests_on_a_cluster(place, tmp_path):
         checks = {one.name: one for one in client.platform.get_health().checks}
         assert checks["cluster"].healthy, checks["cluster"].detail
         goes_on = work(client, 20)
+        assert place.kubectl("get", "pods", "-A", "-l", "app.kubernetes.io/managed-by=modelops", "-o", "name")
         place.kill("controller")
         ended = client.training.wait_for_job(goes_on, within_s=420)
         assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1), ended
-        pods = place.kubectl("get", "pods", "-A", "-l", "app.kubernetes.io/managed-by=modelops", "-o", "name")
-        assert pods, "the job was no pod"
         row = [[1.0] * 30]
         with KubernetesDeployment("diagnosis:1", replicas=1, name="diagnosis", client=client) as diagnosis:
             diagnosis.deploy(timeout_s=420)
