@@ -64,7 +64,8 @@ class Place:
 
     def set(self, file, **settings):
         path = self.deploy / file
-        path.write_text(path.read_text() + "".join(f"{key}={value}\n" for key, value in settings.items()))
+        kept = [line for line in path.read_text().splitlines() if line.partition("=")[0] not in settings]
+        path.write_text("\n".join([*kept, *(f"{key}={value}" for key, value in settings.items())]) + "\n")
 
     def add_volumes(self, *names):
         """Add what a cluster's provisioner makes: a volume for each claim."""
