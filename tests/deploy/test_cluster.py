@@ -24,7 +24,7 @@ from modelops.sdk.client import Client
 from modelops.sdk.serving import KubernetesDeployment
 from modelops.testing.waiting import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 WORKLOADS = ("deployment/modelops-api", "deployment/modelops-controller", "statefulset/modelops-agent")
 OF_1_20 = {"policy/v1": "policy/v1beta1", "autoscaling/v2": "autoscaling/v2beta2"}
@@ -64,7 +64,8 @@ class Place:
 
     def set(self, file, **settings):
         path = self.deploy / file
-        path.write_text(path.read_text() + "".join(f"{key}={value}\n" for key, value in settings.items()))
+        kept = [line for line in path.read_text().splitlines() if line.partition("=")[0] not in settings]
+        path.write_text("\n".join([*kept, *(f"{key}={value}" for key, value in settings.items())]) + "\n")
 
     def add_volumes(self, *names):
         """Add what a cluster's provisioner makes: a volume for each claim."""
@@ -248,11 +249,10 @@ def test_the_manifests_on_a_cluster(place, tmp_path):
         checks = {one.name: one for one in client.platform.get_health().checks}
         assert checks["cluster"].healthy, checks["cluster"].detail
         goes_on = work(client, 20)
+        assert place.kubectl("get", "pods", "-A", "-l", "app.kubernetes.io/managed-by=modelops", "-o", "name")
         place.kill("controller")
         ended = client.training.wait_for_job(goes_on, within_s=420)
         assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1), ended
-        pods = place.kubectl("get", "pods", "-A", "-l", "app.kubernetes.io/managed-by=modelops", "-o", "name")
-        assert pods, "the job was no pod"
         row = [[1.0] * 30]
         with KubernetesDeployment("diagnosis:1", replicas=1, name="diagnosis", client=client) as diagnosis:
             diagnosis.deploy(timeout_s=420)

@@ -14,7 +14,7 @@ from tests.journeys.cluster import ADMIN_KEY, free_port
 from modelops.sdk.client import Client
 from modelops.testing.waiting import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SEALED = (
     "--read-only",
