@@ -58,7 +58,7 @@ def main(folder):
     plain, numeric = read_plain(frame, features), read_plain(frame, ["Size", "size", "amount"])
 
     def hold(what, task, examples, scaled, estimator):
-        preparation = prepare(examples, examples.frame, scaled=scaled)
+        preparation = prepare(examples, examples.frame, scaled=scaled, centered=task != "clustering")
         ready = preparation.apply(examples.frame).select("features", "label")
         fitted = estimator(preparation.width).fit(ready)
         model = exported(task, fitted, preparation, examples, session)

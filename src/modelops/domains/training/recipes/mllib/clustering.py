@@ -57,7 +57,7 @@ class SparkClustering:
                 hint="Name the `features` to use, without it, or leave `gaussian_mixture` out.",
             )
         job.log(described(examples))
-        preparation = prepare(examples, examples.frame, scaled=True)
+        preparation = prepare(examples, examples.frame, scaled=True, centered=False)
         rows = preparation.apply(examples.frame).select("features").cache()
         candidates = {
             f"{one}-{k}": (one, k) for one in parameters.algorithms for k in dict.fromkeys(parameters.clusters)

@@ -77,7 +77,7 @@ def check(model: MllibModel, fitted: Any, preparation: Preparation, examples: Ex
         apart = _apart(scores[:, 0], found)
     else:
         close = np.sort(scores, axis=1)[:, -2:]
-        undecided = close[:, -1] - close[:, 0] <= TOLERANCE
+        undecided = (close[:, -1] - close[:, 0] <= TOLERANCE) & (scores.shape[1] > 1)
         apart = np.where(undecided, 0.0, scores.argmax(axis=1) != found)
     if shares:
         listed = np.array(table.column("probability").to_pylist(), dtype=np.float64)

@@ -38,7 +38,7 @@ class Preparation:
         return self.stages.transform(_filled(frame, self.fills))
 
 
-def prepare(examples: Examples, frame: Any, *, scaled: bool) -> Preparation:
+def prepare(examples: Examples, frame: Any, *, scaled: bool, centered: bool = True) -> Preparation:
     """Learn how rows become vectors.
 
     Gaps in numbers are filled with the median, to a ten-thousandth of the rows; texts are one-hot encoded, and what is
@@ -47,7 +47,9 @@ def prepare(examples: Examples, frame: Any, *, scaled: bool) -> Preparation:
     Args:
         examples: What the columns are.
         frame: The rows to learn from.
-        scaled: Whether each place of the vectors is to have the mean 0 and the standard deviation 1.
+        scaled: Whether each place of the vectors is to have the standard deviation 1.
+        centered: Whether those are to have the mean 0, too. MLlib cannot bisect what lies around 0: it finds the first two
+            centers by moving the middle of all rows by a part of its length.
     """
     from pyspark.ml import Pipeline, PipelineModel
     from pyspark.ml.feature import OneHotEncoder, StandardScaler, StringIndexerModel, VectorAssembler
@@ -69,13 +71,13 @@ def prepare(examples: Examples, frame: Any, *, scaled: bool) -> Preparation:
     places = [f"n{place}" for place in numbers] + [f"h{place}" for place in texts]
     stages.append(VectorAssembler(inputCols=places, outputCol="vector" if scaled else "features"))
     if scaled:
-        stages.append(StandardScaler(inputCol="vector", outputCol="features", withMean=True, withStd=True))
+        stages.append(StandardScaler(inputCol="vector", outputCol="features", withMean=centered, withStd=True))
     fitted: PipelineModel = Pipeline(stages=stages).fit(filled)
     inputs: list[NumberInput | TextInput] = [
         TextInput(name=name, levels=levels[place]) if place in levels else NumberInput(name=name, fill=fills[place])
         for place, name in enumerate(examples.names)
     ]
-    return Preparation(fills, fitted, inputs, _scaling(fitted.stages[-1]) if scaled else None)
+    return Preparation(fills, fitted, inputs, _scaling(fitted.stages[-1], centered) if scaled else None)
 
 
 def _medians(examples: Examples, frame: Any) -> dict[int, float]:
@@ -116,6 +118,7 @@ def _known(place: int) -> Any:
     return F.when(~F.isnan(number), number)
 
 
-def _scaling(scaler: Any) -> Scaling:
+def _scaling(scaler: Any, centered: bool) -> Scaling:
     spreads = [float(one) for one in scaler.std]
-    return Scaling(center=[float(one) for one in scaler.mean], factor=[1 / one if one else 0.0 for one in spreads])
+    middle = [float(one) if centered else 0.0 for one in scaler.mean]
+    return Scaling(center=middle, factor=[1 / one if one else 0.0 for one in spreads])
