@@ -46,7 +46,9 @@ def table():
 def main(folder):
     data = table()
     pq.write_table(data, folder / "dataset")
-    job = SimpleNamespace(folder=folder, task=SimpleNamespace(cpus=2, memory_mb=None, processes=1), id="job_1", log=print)
+    job = SimpleNamespace(
+        folder=folder, task=SimpleNamespace(cpus=2, memory_mb=None, processes=1), id="job_1", log=print
+    )
     job.file = lambda name: folder / name
     sessions = Sessions(job)
     frame, session = sessions.table("dataset"), sessions.session()
