@@ -466,3 +466,26 @@ def test_a_keeper_runs_a_command_and_frames_its_output(tmp_path, output):
     assert b"".join(line[:-1] if line.endswith(b"\x1e") else line + b"\n" for line in lines) == output
     assert json.loads((tmp_path / "message").read_text())["exit_code"] == 4
     assert (tmp_path / "run" / "work" / "token").stat().st_mode & 0o077 == 0
+
+
+MANY = """
+import sys, threading
+from modelops.adapters.kubernetes.cluster import learn_kinds
+sys.setswitchinterval(1e-6)
+from lightkube.codecs import from_dict
+ready = threading.Barrier(8)
+def decode():
+    ready.wait()
+    learn_kinds()
+    for kind, version in (("Job", "batch/v1"), ("Pod", "v1"), ("Event", "v1"), ("Secret", "v1")):
+        from_dict({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}, "involvedObject": {}})
+threads = [threading.Thread(target=decode) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_threads_that_decode_at_once_do_not_crash_the_process():
+    """Without the lesson they do, nearly every time."""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", MANY], check=True)

@@ -2,17 +2,20 @@
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import httpx2
+import msgspec
 from lightkube import ApiError, Client, KubeConfig
 from lightkube.codecs import from_dict
 from lightkube.core.exceptions import ConfigError
 from lightkube.core.generic_client import ALL_NS
 from lightkube.generic_resource import create_namespaced_resource
+from lightkube.models.meta_v1 import ListMeta, Status
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
 from lightkube.resources.autoscaling_v1 import HorizontalPodAutoscaler
@@ -57,6 +60,18 @@ _NAMESPACED: dict[str, Any] = {
 _OLD_BUDGET = create_namespaced_resource("policy", "v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
 
 
+_learning = threading.Lock()
+
+
+def learn_kinds() -> None:
+    """Have msgspec, which lightkube decodes with, learn every kind while no other thread decodes: it shows what it has half
+    learned of a type to other threads, and they crash the process (seen with msgspec 0.22 and lightkube 1.0)."""
+    with _learning:
+        for kind in (*_GLOBAL.values(), *_NAMESPACED.values(), _OLD_BUDGET, SelfSubjectAccessReview, Status, ListMeta):
+            with suppress(msgspec.ValidationError):  # it has fields that must be there; by then the type is known
+                kind.from_dict({})
+
+
 class Cluster:
     """What an adapter does in a cluster. Thread-safe. Every method raises the platform's errors, `Unavailable` above all
     where the cluster does not answer.
@@ -69,6 +84,7 @@ class Cluster:
 
     def __init__(self, kubeconfig: str | None = None, context: str | None = None) -> None:
         try:
+            learn_kinds()
             found = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
             config = found.get(context_name=context)
             self._client: Any = Client(config=config, field_manager=MANAGER, timeout=httpx2.Timeout(_TIMEOUT_S))
