@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from modelops.adapters.local import LocalDeployer
 from modelops.adapters.local.backoff import LONGEST_S, failures_in_a_row, restart_delay_s
 from modelops.adapters.local.probing import endpoint_of
-from modelops.contracts.ports import Deployer, Phase
+from modelops.contracts.errors import InvalidInput
+from modelops.contracts.ports import ClusterScaling, Deployer, Phase
 from modelops.testing.clock import VirtualClock
 from modelops.testing.deployer import NAME, DeployerContract
 from modelops.testing.waiting import wait_for
@@ -38,6 +40,14 @@ class TestLocalDeployer(DeployerContract):
 
     def test_it_is_a_deployer(self, deployer):
         assert isinstance(deployer, Deployer)
+
+    def test_no_cluster_scales_what_is_in_none(self, deployer, python):
+        spec = self.workload(python)
+        with pytest.raises(InvalidInput, match="No cluster scales"):
+            deployer.apply(replace(spec, scaling=ClusterScaling("hpa", 1, 2, 70)))
+        assert deployer.names() == []
+        deployer.apply(spec)
+        assert deployer.scaled(NAME) is None
 
     def test_a_platform_that_comes_back_finds_everything(self, deployer, root, python):
         spec = self.workload(python, 2)
