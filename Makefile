@@ -29,7 +29,7 @@ $(READY): requirements/dev.txt pyproject.toml
 
 setup: $(READY)  ## make .venv from the lock
 
-frameworks: $(READY)  ## add PyTorch to .venv, for the tests of its flavours (2.6 GB where only builds for GPUs are offered)
+frameworks: $(READY)  ## add PyTorch and Spark to .venv, for their tests (0.5 GB, and 2.6 GB more where only builds for GPUs are offered)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/frameworks.txt
 
 demo: $(READY)  ## run the main job on real data, in a temporary home

@@ -1,6 +1,7 @@
 """What the cluster's adapters put into a cluster, held to the schemas of newer clusters, and how they read what is there."""
 
 import base64
+import dataclasses
 import json
 import os
 import struct
@@ -11,19 +12,28 @@ from datetime import UTC, datetime, timedelta
 
 import kubernetes_validate
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelops.adapters.kubernetes import names
 from modelops.adapters.kubernetes.access import RIGHTS, cluster_role
-from modelops.adapters.kubernetes.deployer import KubernetesDeployer
+from modelops.adapters.kubernetes.drift import differences
 from modelops.adapters.kubernetes.jobs import KubernetesJobBackend
 from modelops.adapters.kubernetes.logs import GAP, Archive
 from modelops.adapters.kubernetes.observing import PULL_PATIENCE, Verdict, judge
 from modelops.adapters.kubernetes.settings import Site
 from modelops.adapters.kubernetes.tenants import programs, tenant_documents
+from modelops.adapters.kubernetes.workloads import (
+    budget_document,
+    deployment_document,
+    scaler_document,
+    secret_document,
+    service_document,
+    template_document,
+)
 from modelops.contracts.errors import TooLarge
 from modelops.contracts.ports import (
+    ClusterScaling,
     EndedBy,
     JobSpec,
     Limits,
@@ -33,7 +43,7 @@ from modelops.contracts.ports import (
     Toleration,
     WorkloadSpec,
 )
-from modelops.testing.clock import VirtualClock
+from modelops.testing.kubernetes import kept_outputs
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 VERSIONS = ["1.25", "1.33", "1.37"]
@@ -52,7 +62,7 @@ def site(tmp_path):
         image="registry/modelops:1",
         instance="one",
         namespace="modelops",
-        logs=tmp_path,
+        logs=kept_outputs(tmp_path),
         pull_secret="registry",
         quota={"pods": "10"},
     )
@@ -72,11 +82,11 @@ def job_documents(site):
 
 
 def workload_documents(site):
-    deployer = KubernetesDeployer(None, site, VirtualClock())
-    spec = WorkloadSpec("dep_1-r1", 2, ("serve",), env=SECRETS, limits=Limits(cpus=1), tenant="ten_1")
-    service = deployer.service_document(spec)
-    service["metadata"]["uid"] = "0"
-    return [service, deployer.budget_document(service, 2), deployer.pod_document(spec, service, "secret", 0, 0, 0)]
+    spec = WorkloadSpec("dep_1-r1", 2, ("serve",), env=SECRETS, limits=Limits(cpus=1), tenant="ten_1", grpc=True)
+    deployment = deployment_document(spec, site, template_document(spec, site), 2)
+    owner = {"metadata": {**deployment["metadata"], "uid": "0"}}
+    made = [make(spec, site, owner) for make in (secret_document, service_document, budget_document)]
+    return [*made, deployment, scaler_document(spec, site, owner, ClusterScaling("hpa", 1, 4, 70))]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -84,7 +94,7 @@ def test_newer_clusters_know_every_field(site, version):
     documents = [*job_documents(site), *workload_documents(site), *tenant_documents(site, "ten_1"), cluster_role("m")]
     assert {one["kind"] for one in documents} == {
         *("Namespace", "ServiceAccount", "ConfigMap", "NetworkPolicy", "ResourceQuota", "ClusterRole"),
-        *("Secret", "Job", "Pod", "Service", "PodDisruptionBudget"),
+        *("Secret", "Job", "Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"),
     }
     for document in documents:
         kubernetes_validate.validate(document, version, strict=True)
@@ -94,12 +104,14 @@ def test_what_is_secret_is_in_secrets_alone(site):
     secret, job = job_documents(site)
     assert "swordfish" in json.dumps(secret)
     assert "xyzzy" in json.dumps(secret)
-    for document in (job, *workload_documents(site)):
+    secret_of_workload, *others = workload_documents(site)
+    assert "swordfish" in base64.b64decode(secret_of_workload["data"]["spec.json"]).decode()
+    for document in (job, *others):
         assert "swordfish" not in json.dumps(document)
 
 
 def test_pods_are_as_restricted_as_the_namespace_asks(site):
-    pods = [job_documents(site)[1]["spec"]["template"]["spec"], workload_documents(site)[2]["spec"]]
+    pods = [one["spec"]["template"]["spec"] for one in (job_documents(site)[1], workload_documents(site)[3])]
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -112,6 +124,78 @@ def test_pods_are_as_restricted_as_the_namespace_asks(site):
             }
         assert not any("hostPath" in volume for volume in pod["volumes"])
     assert tenant_documents(site, None)[0]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def selects(selector, labels):
+    """Tell whether a label selector of a cluster takes these labels."""
+    wanted = selector.get("matchLabels") or {}
+    assert {one["operator"] for one in selector.get("matchExpressions") or []} <= {"Exists"}
+    keys = {one["key"] for one in selector.get("matchExpressions") or []}
+    return wanted.items() <= labels.items() and keys <= labels.keys()
+
+
+def lets_in(policy, to_labels, *, same_namespace, namespace_labels, from_labels):
+    """Tell whether a pod may be reached, as the reference of NetworkPolicy says: what no policy selects is open."""
+    spec = policy["spec"]
+    if not selects(spec["podSelector"], to_labels):
+        return True
+    assert spec["policyTypes"] == ["Ingress"]  # what pods reach is not narrowed: the platform may be anywhere
+    for peer in (peer for rule in spec["ingress"] for peer in rule["from"]):
+        near = selects(peer["namespaceSelector"], namespace_labels) if "namespaceSelector" in peer else same_namespace
+        if near and selects(peer.get("podSelector", {}), from_labels):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("same_namespace", "namespace_labels", "admitted"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (False, {"modelops.dev/control-plane": "true"}, True),
+        (False, {"modelops.dev/control-plane": "false"}, False),
+        (False, {"app.kubernetes.io/managed-by": "modelops"}, False),  # another tenant's
+    ],
+)
+def test_who_may_reach_a_tenants_pods(site, same_namespace, namespace_labels, admitted):
+    (policy,) = (one for one in tenant_documents(site, "ten_1") if one["kind"] == "NetworkPolicy")
+    ours = job_documents(site)[1]["spec"]["template"]["metadata"]["labels"]
+    others = {"app": "anything"}
+    asked = {"same_namespace": same_namespace, "namespace_labels": namespace_labels, "from_labels": others}
+    assert lets_in(policy, ours, **asked) is admitted
+    assert lets_in(policy, others, **asked)  # what is not ours is not ours to close
+    closed = dataclasses.replace(site, tenant_policies=False)
+    assert not [one for one in tenant_documents(closed, "ten_1") if one["kind"] == "NetworkPolicy"]
+
+
+def test_a_pod_has_folders_of_its_own(site):
+    told = {
+        "MODELOPS_CACHE": "/root/.modelops/cache",
+        "MODELOPS_ENVIRONMENTS": "/root/.modelops/environments",
+        "A": "b",
+    }
+    spec = JobSpec("job_1-1", ("true",), env=told)
+    env = json.loads(KubernetesJobBackend(None, site).documents(spec)[0]["stringData"]["spec.json"])["env"]
+    assert env == {
+        "MODELOPS_CACHE": "/modelops/run/cache",
+        "MODELOPS_ENVIRONMENTS": "/modelops/run/environments",
+        "A": "b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "places"),
+    [
+        ({"spec": {"a": 1}}, {"spec": {"a": 1, "b": 2}, "status": {}}, []),
+        ({"spec": {"a": 1}}, {"spec": {"a": 2}}, ["spec.a"]),
+        ({"spec": {"a": 1}}, {}, ["spec.a"]),
+        ({"spec": {"a": [{"b": {}}]}}, {"spec": {"a": [{}]}}, []),
+        ({"spec": {"a": [{"b": 1}]}}, {"spec": {"a": [{"b": 1}, {"c": 2}]}}, ["spec.a"]),
+        ({"spec": {"a": [{"b": 1}]}}, {"spec": {"a": [{"b": 2}]}}, ["spec.a"]),
+    ],
+)
+def test_what_was_changed_is_named(wanted, found, places):
+    assert differences(wanted, found) == places
 
 
 def test_a_job_runs_where_it_was_placed(site):
@@ -161,6 +245,16 @@ def terminated(**members):
     return pod(phase="Failed", **container(terminated={"finishedAt": NOW.isoformat(), **members}))
 
 
+def leaving(seen):
+    return {**seen, "metadata": {**seen["metadata"], "deletionTimestamp": NOW.isoformat()}}
+
+
+def disrupted(seen):
+    told = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drained"}
+    return {**seen, "status": {**seen["status"], "conditions": [told]}}
+
+
+MOVED = json.dumps({"exit_code": None, "reason": "was evicted: its pod went", "ended_by": "eviction"})
 TOLD = json.dumps({"exit_code": 3, "reason": "ended with exit code 3", "ended_by": None})
 
 
@@ -208,6 +302,11 @@ TOLD = json.dumps({"exit_code": 3, "reason": "ended with exit code 3", "ended_by
             EndedBy.EVICTION,
             "low on memory",
         ),
+        (leaving(terminated(exitCode=1)), Phase.LOST, EndedBy.EVICTION, "its pod was deleted"),
+        (leaving(terminated(exitCode=137, reason="OOMKilled")), Phase.EXITED, EndedBy.MEMORY, "memory limit"),
+        (leaving(terminated(exitCode=3, message=TOLD)), Phase.EXITED, None, "exit code 3"),
+        (disrupted(terminated(exitCode=1, message=MOVED)), Phase.LOST, EndedBy.EVICTION, "was evicted: drained"),
+        (terminated(exitCode=1, message=MOVED), Phase.LOST, EndedBy.EVICTION, "was evicted"),
         (pod(phase="Failed", reason="DeadlineExceeded"), Phase.EXITED, EndedBy.TIME, "time limit"),
         (pod(phase="Failed", reason="NodeLost"), Phase.LOST, EndedBy.EVICTION, "NodeLost"),
         (pod(phase="Failed", reason="UnexpectedAdmissionError"), Phase.EXITED, None, "UnexpectedAdmissionError"),
@@ -273,6 +372,7 @@ class Node:
         return b"".join(found)[:limit]
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.0, 0.3, 1.5]), st.binary(max_size=30).map(lambda b: b.replace(b"\n", b""))),
@@ -282,7 +382,7 @@ class Node:
 )
 def test_output_is_kept_once_and_whole(tmp_path_factory, written, data):
     node, now, said = Node(), 0.0, b""
-    archive = Archive(tmp_path_factory.mktemp("logs"), node)
+    archive = Archive(kept_outputs(tmp_path_factory.mktemp("logs")), node)
     for wait, text in written:
         now += wait
         joined = data.draw(st.booleans())
@@ -297,8 +397,8 @@ def test_output_is_kept_once_and_whole(tmp_path_factory, written, data):
 
 
 def test_what_a_node_rotated_away_is_said(tmp_path):
-    node, archive = Node(), None
-    archive = Archive(tmp_path, node)
+    node = Node()
+    archive = Archive(kept_outputs(tmp_path), node)
     node.write(0, b"first\n")
     archive.follow("a", "pod", "space")
     node.lines.clear()
@@ -308,6 +408,29 @@ def test_what_a_node_rotated_away_is_said(tmp_path):
 
 
 CODE = "import sys; sys.stdout.buffer.write(bytes.fromhex({!r})); sys.exit(4)"
+
+
+def test_a_keeper_that_serves_begins_anew_with_the_newest_files(tmp_path):
+    """A container that is started again finds the volume of the one before."""
+    for folder in ("bin", "spec", "control", "run"):
+        (tmp_path / folder).mkdir()
+    for name, source in programs().items():
+        (tmp_path / "bin" / name).write_text(source)
+    env = {
+        **os.environ,
+        "MODELOPS_KEEPER": str(tmp_path),
+        "MODELOPS_KEEPER_SERVES": "1",
+        "MODELOPS_KEEPER_MESSAGE": str(tmp_path / "message"),
+    }
+    code = "import os; print(sorted(os.listdir()), open('told').read()); open('left', 'w').close()"
+    spec = {"argv": [sys.executable, "-c", code], "defaults": {}, "env": {}}
+    for told in ("first", "second"):
+        limits = {"memory_bytes": None, "timeout_s": None, "log_bytes": 10**6}
+        (tmp_path / "spec" / "spec.json").write_text(json.dumps({**spec, **limits, "files": {"told": told}}))
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", tmp_path / "bin" / "keeper.py"], env=env, capture_output=True
+        )
+        assert (done.returncode, done.stderr, done.stdout.decode()) == (0, b"", f"['told'] {told}\n")
 
 
 @pytest.mark.parametrize(

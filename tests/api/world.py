@@ -14,6 +14,8 @@ from modelops.domains.compute.schemas import (
     PoolSpec,
     PriorityClassSpec,
     QueueSpec,
+    QuotaLimit,
+    QuotaLimits,
     QuotaSpec,
     ResourceGroup,
 )
@@ -111,6 +113,8 @@ def _fill(admin):
         "cohort": "everyone",
         "cluster_queue": "fair",
         "queue": "shared",
+        "scope": "project",
+        "holder": me.project_id,
         "priority_class": "urgent",
         "deployment": deployment.id,
         "index": "0",
@@ -140,6 +144,7 @@ def _pools(admin, tenant):
     compute.set_cohort("everyone", CohortSpec())
     compute.set_cluster_queue("fair", ClusterQueueSpec(groups=groups, cohort="everyone", tenant=tenant))
     compute.set_queue("shared", QueueSpec(cluster_queue="fair", limits={"cpus": 4}, stop_policy="Hold"))
+    compute.set_quota("project", "default", QuotaLimits(limits=[QuotaLimit(resource="gpu_shares", limit=4)]))
     compute.set_priority_class("urgent", PriorityClassSpec(value=100))
 
 

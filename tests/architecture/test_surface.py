@@ -57,7 +57,7 @@ GROUPS_OF = {
     "training": ("jobs",),
     "serving": ("deployments",),
     "tuning": ("studies",),
-    "compute": ("pools", "flavors", "cohorts", "queues", "workloads"),
+    "compute": ("pools", "flavors", "cohorts", "queues", "quotas", "workloads"),
 }
 
 

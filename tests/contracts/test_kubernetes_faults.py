@@ -9,15 +9,11 @@ from pathlib import Path
 import pytest
 
 from modelops.adapters.kubernetes import names
-from modelops.adapters.kubernetes.cluster import Refused
 from modelops.adapters.kubernetes.deployer import KubernetesDeployer
-from modelops.adapters.kubernetes.jobs import KubernetesJobBackend
-from modelops.contracts.clock import SystemClock
 from modelops.contracts.errors import MLOpsError, Unavailable
 from modelops.contracts.ports import EndedBy, JobSpec, Limits, Phase, Placement, WorkloadSpec
 from modelops.testing.deployer import SERVER
 from modelops.testing.job_backend import SLEEP
-from modelops.testing.kubernetes import end_jobs
 from modelops.testing.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -27,32 +23,6 @@ NAME = "job_fault-1"
 
 def job(code, name=NAME, **members):
     return JobSpec(name, ("python3", "-c", textwrap.dedent(code)), **members)
-
-
-@pytest.fixture
-def site(kubernetes, tmp_path):
-    return kubernetes.site(tmp_path / "logs")
-
-
-@pytest.fixture
-def open_backend(kubernetes):
-    opened = []
-
-    def make(site):
-        opened.append(KubernetesJobBackend(kubernetes.connect(), site))
-        return opened[-1]
-
-    yield make
-    for backend in opened:
-        end_jobs(backend)
-        backend.close()
-
-
-@pytest.fixture
-def cluster(kubernetes):
-    cluster = kubernetes.connect()
-    yield cluster
-    cluster.close()
 
 
 @pytest.fixture
@@ -108,8 +78,7 @@ def test_a_pod_that_is_deleted_is_lost_and_never_runs_again(backend, cluster, si
     (pod,) = pods_of(cluster, site)
     cluster.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_s=1)
     ended = finish(backend)
-    assert ended.phase in (Phase.LOST, Phase.EXITED)
-    assert ended.exit_code is None
+    assert (ended.phase, ended.ended_by, ended.exit_code) == (Phase.LOST, EndedBy.EVICTION, None)
     wait_for(lambda: not [one for one in pods_of(cluster, site) if one["status"]["phase"] in ("Pending", "Running")])
     backend.start(job(SLEEP))
     assert open_backend(site).observe(NAME) == ended
@@ -138,13 +107,13 @@ def test_a_quota_that_refuses_a_pod_is_told(kubernetes, open_backend, cluster, s
     assert waiting.phase is Phase.STARTING
     assert "refuses its pod" in waiting.reason
     assert "exceeded quota" in waiting.reason
-    with (
-        KubernetesDeployer(
-            kubernetes.connect(), replace(site, namespace=namespace, quota={"pods": "0"}), SystemClock()
-        ) as one,
-        pytest.raises(Refused, match="exceeded quota"),
-    ):
+    with KubernetesDeployer(kubernetes.connect(), replace(site, namespace=namespace, quota={"pods": "0"})) as one:
         one.apply(WorkloadSpec("dep_narrow-1", 1, ("true",)))
+        (refused,) = wait_for(lambda: one.observe("dep_narrow-1"), within_s=120)
+        assert (refused.phase, refused.ready) == (Phase.STARTING, False)
+        assert "refuses its pod" in refused.reason
+        assert "exceeded quota" in refused.reason
+        wait_for(lambda: one.remove("dep_narrow-1"), within_s=120)
     cluster.delete("Namespace", namespace)
 
 
@@ -154,9 +123,12 @@ def test_a_namespace_that_is_deleted(open_backend, cluster, site):
     started(backend, job(SLEEP, tenant="ten-a"))
     namespace = the_job(cluster, site)["metadata"]["namespace"]
     cluster.delete("Namespace", namespace)
-    wait_for(lambda: backend.observe(NAME).phase in (Phase.ABSENT, Phase.LOST, Phase.EXITED), within_s=180)
     wait_for(lambda: cluster.get("Namespace", namespace) is None, within_s=180)
-    assert backend.observe(NAME).phase is Phase.ABSENT
+    lost = backend.observe(NAME)
+    assert (lost.phase, lost.ended_by) == (Phase.LOST, EndedBy.EVICTION)
+    backend.start(job(SLEEP, tenant="ten-a"))
+    assert cluster.get("Namespace", namespace) is None  # what had begun is not begun anew
+    assert backend.log(NAME).count(b"up") == 1
 
     def again():
         try:
@@ -174,17 +146,21 @@ def test_a_namespace_that_is_deleted(open_backend, cluster, site):
 def test_objects_edited_by_hand_are_put_right(kubernetes, cluster, site, monkeypatch):
     monkeypatch.setattr("modelops.adapters.kubernetes.deployer.CORRECT_EVERY_S", 0.0)
     spec = WorkloadSpec("dep_edited-1", 2, ("python3", "-c", textwrap.dedent(SERVER)))
-    with KubernetesDeployer(kubernetes.connect(), site, SystemClock()) as deployer:
+    with KubernetesDeployer(kubernetes.connect(), site) as deployer:
         deployer.apply(spec)
         (service,) = cluster.list("Service", names.labels_of(site.instance, names.WORKLOAD, spec.name))
         about = service["metadata"]
+        deployment = {"kind": "Deployment", "metadata": about}
+        cluster.patch(deployment, {"spec": {"replicas": 5, "strategy": {"rollingUpdate": {"maxSurge": 3}}}})
         cluster.patch({**service, "kind": "Service"}, {"spec": {"selector": {names.INSTANCE: "nobody"}}})
         cluster.delete("PodDisruptionBudget", about["name"], about["namespace"])
         deployer.apply(spec)
         again = cluster.get("Service", about["name"], about["namespace"])
         assert again["spec"]["selector"][names.INSTANCE] == site.instance
         budget = cluster.get("PodDisruptionBudget", about["name"], about["namespace"])
-        assert budget["spec"]["minAvailable"] == 1
+        assert budget["spec"]["maxUnavailable"] == 1
+        found = cluster.get("Deployment", about["name"], about["namespace"])["spec"]
+        assert (found["replicas"], found["strategy"]["rollingUpdate"]["maxSurge"]) == (2, 1)
         wait_for(lambda: deployer.remove(spec.name, grace_s=0), within_s=120)
 
 
@@ -215,7 +191,7 @@ def needs_lab(kubernetes):
         pytest.skip("the parts of another cluster are not ours to stop")
 
 
-def test_an_api_server_that_does_not_answer_for_a_while(kubernetes, backend):
+def test_an_api_server_that_does_not_answer_for_a_while(kubernetes, backend, cluster, site):
     needs_lab(kubernetes)
     started(backend, job("import time; print('up', flush=True); time.sleep(15); print('done')"))
     (server,) = parts(kubernetes, "kube-apiserver")
@@ -234,7 +210,8 @@ def test_an_api_server_that_does_not_answer_for_a_while(kubernetes, backend):
 
     wait_for(seen, within_s=120)
     assert backend.observe(NAME).exit_code == 0
-    assert b"done" in backend.log(NAME)
+    assert backend.log(NAME) == b"up\ndone\n"
+    assert len(pods_of(cluster, site)) == 1
 
 
 def test_a_node_that_vanishes(kubernetes, backend, cluster, site):
@@ -249,5 +226,6 @@ def test_a_node_that_vanishes(kubernetes, backend, cluster, site):
         lost = finish(backend, within_s=180)
         assert lost.phase is Phase.LOST
         assert "does not answer" in lost.reason
+        assert backend.log(NAME) == b"up\n"  # it was read before
     finally:
         os.kill(kubelet, signal.SIGCONT)

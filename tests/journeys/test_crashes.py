@@ -144,7 +144,7 @@ class Scribe(threading.Thread):
     def stop(self):
         self._end.set()
         self.join(timeout=60)
-        assert len(self.acknowledged["runs"]) > 20
+        assert len(self.acknowledged["runs"]) > 5, "it was hardly ever answered"
         return self.acknowledged
 
 

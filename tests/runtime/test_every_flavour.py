@@ -12,6 +12,9 @@ from tests.runtime.test_flavours import needed
 
 from modelops.contracts import plugins
 from modelops.domains.models.flavours import GROUP
+from modelops.domains.models.mllib import MllibModel
+from modelops.domains.models.mllib.inputs import NumberInput, Scaling
+from modelops.domains.models.mllib.learners import Linear
 from modelops.sdk.chains import ModelChain
 from modelops.sdk.ensembles import ModelEnsemble
 from modelops.sdk.registry import ModelRegistry
@@ -84,6 +87,22 @@ def transformer():
     return scaler, scaler.transform(FRAME), None
 
 
+def mllib():
+    model = line().fit(X, Y)
+    scaler, sums = model[0], model[1]
+    made = MllibModel(
+        task="classification",
+        algorithm="LogisticRegression",
+        spark="4.1.4",
+        inputs=[NumberInput(name=name, fill=0.0) for name in NAMES],
+        scaling=Scaling(center=scaler.mean_.tolist(), factor=(1 / scaler.scale_).tolist()),
+        learner=Linear(weights=sums.coef_.tolist(), intercepts=sums.intercept_.tolist(), link="logistic"),
+        classes=[0, 1],
+        calibrated=True,
+    )
+    return made, model.predict(X), model.predict_proba(X)
+
+
 MODELS = {
     "sklearn": lambda _: classifier(line()),
     "pyod": lambda _: classifier(needed("pyod.models.iforest").IForest(random_state=0).fit(FRAME)),
@@ -92,6 +111,7 @@ MODELS = {
     "xgboost": lambda _: classifier(needed("xgboost").XGBClassifier(n_estimators=5).fit(FRAME, Y)),
     "lightgbm": lambda _: classifier(needed("lightgbm").LGBMClassifier(n_estimators=5, verbose=-1).fit(FRAME, Y)),
     "onnx": lambda _: onnx(),
+    "mllib": lambda _: mllib(),
     "callable": lambda _: (sums, X.sum(axis=1), None),
     "mlflow": mlflow,
     "transformer": lambda _: transformer(),

@@ -16,7 +16,9 @@ from modelops.contracts.schemas import Schema
 from modelops.domains.identity import service as identity
 from modelops.domains.training.lifecycle import TRAINER_PERMISSIONS
 from modelops.domains.training.schemas import JobState
-from modelops.runtime.trainer import Task, run_task, sentence_of
+from modelops.runtime.attempt import sentence_of
+from modelops.runtime.job import Task
+from modelops.runtime.trainer import run_task
 from modelops.runtime.transfers import PatientData
 from modelops.sdk.jobs import submit_job
 from modelops.server.listener import Listener

@@ -34,6 +34,10 @@ class DeployerByTarget:
         """Return what is seen of the workload's replicas, wherever it is."""
         return self._of(name).observe(name)
 
+    def scaled(self, name: str) -> int | None:
+        """Return how many replicas the world itself wants of the workload, if it does."""
+        return self._of(name).scaled(name)
+
     def log(self, name: str, index: int, *, offset: int = 0, limit: int = 65_536) -> bytes:
         """Return up to `limit` bytes of a replica's output from `offset`."""
         return self._of(name).log(name, index, offset=offset, limit=limit)

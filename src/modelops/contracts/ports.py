@@ -298,6 +298,31 @@ class JobBackend(Protocol):
 
 
 @dataclass(frozen=True)
+class ScalingTrigger:
+    """What a cluster's own scaler goes by: `kind` and `settings` in KEDA's terms, such as `cpu` and `{"value": "70"}`."""
+
+    kind: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClusterScaling:
+    """Has a cluster decide how many replicas a workload has, from `min_replicas` (at least 1) to `max_replicas`.
+
+    Attributes:
+        by: `hpa`, a HorizontalPodAutoscaler, which goes by `cpu_percent` alone, or `keda`, a ScaledObject.
+        cpu_percent: The share of the CPUs in use, of those reserved for the replicas, that it keeps to.
+        triggers: What a ScaledObject goes by besides.
+    """
+
+    by: str
+    min_replicas: int
+    max_replicas: int
+    cpu_percent: int | None = None
+    triggers: tuple[ScalingTrigger, ...] = ()
+
+
+@dataclass(frozen=True)
 class WorkloadSpec:
     """A set of equal long-running processes that serve HTTP, as they should be.
 
@@ -307,7 +332,10 @@ class WorkloadSpec:
 
     `files` lie in the working directory of each process that starts; they may change under a name, and processes that
     run keep those that they started with. `tenant` is whose it is, for deployers that keep tenants apart; `target` names
-    the deployer, where there are several.
+    the deployer, where there are several. `grpc` tells that the processes have a port for gRPC.
+
+    With `scaling`, which may come and go under a name, `replicas` is how many there are at first: from then on the cluster
+    decides, and `scaled` tells what. Deployers without a cluster refuse it.
     """
 
     name: str
@@ -319,6 +347,8 @@ class WorkloadSpec:
     placement: Placement | None = None
     tenant: str | None = None
     target: str | None = None
+    grpc: bool = False
+    scaling: ClusterScaling | None = None
 
 
 @dataclass(frozen=True)
@@ -347,6 +377,10 @@ class Deployer(Protocol):
 
     def observe(self, name: str) -> list[ReplicaObservation]:
         """Return what is seen of the workload's replicas by index, readiness included; empty where there is none."""
+        ...
+
+    def scaled(self, name: str) -> int | None:
+        """Return how many replicas the world itself wants of the workload; None where who applies it decides."""
         ...
 
     def log(self, name: str, index: int, *, offset: int = 0, limit: int = 65_536) -> bytes:

@@ -146,6 +146,11 @@ class Settings(BaseSettings):
         None, description="The URL of the index that packages of environments come from; none means where uv looks."
     )
     container_command: str = Field("podman", description="What runs the containers of jobs, with options of its own.")
+    spark_master_url: str | None = Field(
+        None,
+        validation_alias=_also("SPARK_MASTER_URL"),
+        description="The master that jobs of Spark's engine use; none means that Spark runs inside the job.",
+    )
     container_options: str = Field("", description="Further options of its `run`, as a shell would read them.")
     compute_price_per_cpu_hour: float | None = Field(
         None, ge=0, description="What a CPU costs an hour, for estimates of trainings; none means that it is not known."

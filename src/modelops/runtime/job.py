@@ -7,7 +7,7 @@ import tarfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelops.contracts.errors import ArtifactCorrupted, InvalidInput, MLOpsError, NotFound, StorageFull
 from modelops.contracts.rest import Rest
@@ -31,6 +31,7 @@ from modelops.sdk.tracking import ExperimentTracker
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
 
     from modelops.domains.models.schemas import ModelVersion
 
@@ -52,6 +53,22 @@ class Task(Schema):
     attempt: int = 1
     environment: str | None = None
     experiment: str
+    processes: int = 1
+    cpus: int | None = None
+    memory_mb: int | None = None
+    gpu_shares: int = 0
+
+
+class SparkSource(Protocol):
+    """What opens a session of Spark for a job."""
+
+    def session(self) -> "SparkSession":
+        """Return the session."""
+        ...
+
+    def table(self, name: str) -> "DataFrame":
+        """Return an input that is a dataset."""
+        ...
 
 
 class Job:
@@ -65,6 +82,7 @@ class Job:
         self._tracker = ExperimentTracker(client, experiment=task.experiment, offline=False, spool=folder / "runs")
         self._runs: list[ActiveRun] = []
         self._report_at = 0.0
+        self.sessions: SparkSource | None = None
 
     @property
     def dataset_version_id(self) -> str:
@@ -86,11 +104,43 @@ class Job:
         """Return which attempt at the job this is, from 1 on."""
         return self.task.attempt
 
+    @property
+    def rank(self) -> int:
+        """Return 0: there is one process."""
+        return 0
+
+    @property
+    def world_size(self) -> int:
+        """Return 1: there is one process."""
+        return 1
+
+    @property
+    def gpu_shares(self) -> int:
+        """Return how many GPUs, turns of time-sliced ones or MIG instances this attempt has."""
+        return self.task.gpu_shares
+
     def table(self, name: str = "dataset") -> "pa.Table":
         """Load an input that is a dataset."""
+        return self._client.data.load_table(self.dataset_id(name))
+
+    def dataset_id(self, name: str) -> str:
+        """Return the id of an input that is a dataset."""
         if name == "dataset" and self.task.dataset_version_id is not None:
-            return self._client.data.load_table(self.task.dataset_version_id)
-        return self._client.data.load_table(self._input(name, InputKind.DATASET).id)
+            return self.task.dataset_version_id
+        return self._input(name, InputKind.DATASET).id
+
+    def barrier(self) -> None:
+        """Return at once: there is one process."""
+
+    @property
+    def spark(self) -> "SparkSession":
+        """Return the job's session of Spark."""
+        return self._spark().session()
+
+    def spark_table(self, name: str = "dataset") -> "DataFrame":
+        """Return an input that is a dataset as Spark's DataFrame."""
+        self._input(name, InputKind.DATASET)
+        return self._spark().table(name)
 
     def file(self, name: str) -> Path:
         """Download an input: a file as it is, a dataset as a Parquet file, a model's package as a folder."""
@@ -235,6 +285,14 @@ class Job:
         artifact = self._client.data.upload_artifact(source)
         body = JobArtifactCreate(role=role, name=name, digest=artifact.digest, step=step)
         return self._client.training.save_job_artifact(self.task.job_id, body)
+
+    def _spark(self) -> SparkSource:
+        if self.sessions is None:
+            raise InvalidInput(
+                f"The recipe '{self.task.recipe}' has no session of Spark.",
+                hint="Take `spark-function`, or let the recipe say `engine = Engine.SPARK`.",
+            )
+        return self.sessions
 
     def _input(self, name: str, kind: InputKind | None = None) -> JobInput:
         found = self.task.inputs.get(name)

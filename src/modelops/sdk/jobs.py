@@ -16,6 +16,7 @@ def submit_function(
     *,
     arguments: Mapping[str, Any] | None = None,
     requirements: Path | str | None = None,
+    recipe: str = "python-function",
     backend: Client | str | None = None,
     name: str | None = None,
     inputs: Mapping[str, str] | None = None,
@@ -36,6 +37,7 @@ def submit_function(
         dataset: The data that `job.table()` returns.
         arguments: Keyword arguments, of JSON.
         requirements: A lock of requirements with hashes, where it needs packages that the platform does not have.
+        recipe: What calls it: `torch-function` does so in each of several processes.
         backend: A client, a platform's address, or None for the one of the settings.
         name: What to call the job; by default, what the function is called.
         inputs: Further inputs by name, such as `{"base": "model:fraud:3"}`.
@@ -52,6 +54,7 @@ def submit_function(
                 dataset,
                 arguments=arguments,
                 requirements=requirements,
+                recipe=recipe,
                 backend=client,
                 name=name,
                 inputs=inputs,
@@ -68,7 +71,7 @@ def submit_function(
     if requirements is not None:
         options["environment"] = upload(Path(requirements), media_type="text/plain").digest
     return backend.training.submit_job(
-        "python-function",
+        recipe,
         dataset,
         parameters={"function": reference, "arguments": dict(arguments or {})},
         inputs={**(inputs or {}), "code": code},
@@ -87,6 +90,9 @@ def submit_job(
     resources: Resources | None = None,
     experiment: str | None = None,
     tags: Mapping[str, str] | None = None,
+    queue: str | None = None,
+    pool: str | None = None,
+    priority: str | None = None,
 ) -> Job:
     """Queue a job. `client.training` has what follows: `get_job`, `follow_log`, `wait_for_job`, `cancel_job`.
 
@@ -97,9 +103,12 @@ def submit_job(
         dataset_id: The data: a dataset version (`name`, `name:3`, `dsv_…`); by default, the dataset of the job's name.
         backend: A client, a platform's address, or None for the one of the settings. A platform in this process runs jobs
             only as long as a client of it is open.
-        resources: Threads, memory and time that it may use.
+        resources: Threads, memory, time and shares of GPUs that it may use.
         experiment: Where its runs are tracked; by default, under the job's name.
         tags: Labels.
+        queue: A queue of the project; by default the one that gives what is asked for, if a queue's is asked for.
+        pool: The pool whose devices it wants; by default any that its queue has a quota of.
+        priority: A priority class, for its place in the queue.
 
     Raises:
         NotFound: there is no such recipe or dataset.
@@ -116,6 +125,9 @@ def submit_job(
                 resources=resources,
                 experiment=experiment,
                 tags=tags,
+                queue=queue,
+                pool=pool,
+                priority=priority,
             )
     return backend.training.submit_job(
         job_type,
@@ -125,4 +137,7 @@ def submit_job(
         name=name,
         experiment=experiment,
         tags=tags,
+        queue=queue,
+        pool=pool,
+        priority=priority,
     )

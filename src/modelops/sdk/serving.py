@@ -24,7 +24,13 @@ from modelops.domains.serving.courses.strategies import ErrorRate as ErrorRate
 from modelops.domains.serving.courses.strategies import Latency as Latency
 from modelops.domains.serving.courses.strategies import PredictionShift as PredictionShift
 from modelops.domains.serving.courses.strategies import Rolling as Rolling
-from modelops.domains.serving.policies.autoscaling import Autoscaling, Off
+from modelops.domains.serving.policies.autoscaling import Autoscaling as Autoscaling
+from modelops.domains.serving.policies.autoscaling import Off
+from modelops.domains.serving.policies.clusterscaling import CronTrigger as CronTrigger
+from modelops.domains.serving.policies.clusterscaling import HpaScaling as HpaScaling
+from modelops.domains.serving.policies.clusterscaling import KedaScaling as KedaScaling
+from modelops.domains.serving.policies.clusterscaling import PrometheusTrigger as PrometheusTrigger
+from modelops.domains.serving.policies.clusterscaling import ScalingPolicy
 from modelops.domains.serving.rollouts import Rollout
 from modelops.domains.serving.schemas import (
     Challenger,
@@ -85,7 +91,7 @@ class ModelDeployment(_WithClient):
         model: str,
         *,
         replicas: int | None = None,
-        autoscaling: Autoscaling | Off | None = None,
+        autoscaling: ScalingPolicy | Off | None = None,
         limits: ServingLimits | None = None,
         traffic: TrafficPolicy | None = None,
         strategy: Strategy | None = None,
@@ -222,7 +228,8 @@ class KubernetesDeployment(ModelDeployment):
         model_version: The model version: `name`, `name:3` or `name@alias`.
         replicas: How many pods; with `autoscaling`, how many it begins with.
         resources: What each may use, `ServingLimits` or a mapping of its fields, such as `cpus` and `memory_mb`.
-        autoscaling: What their number follows: the platform changes it, down to none where the policy says so.
+        autoscaling: What their number follows: with `Autoscaling` the platform changes it, down to none where the policy says
+            so; with `HpaScaling` or `KedaScaling` the cluster does.
         name: The deployment's name; by default that of the model.
         client: The connection; by default one of its own, as the settings say.
     """
@@ -232,7 +239,7 @@ class KubernetesDeployment(ModelDeployment):
         model_version: str,
         replicas: int = 1,
         resources: ServingLimits | Mapping[str, Any] | None = None,
-        autoscaling: Autoscaling | None = None,
+        autoscaling: ScalingPolicy | None = None,
         *,
         name: str | None = None,
         client: Client | None = None,
@@ -250,15 +257,17 @@ class KubernetesDeployment(ModelDeployment):
             DeploymentError: it did not become ready, or what runs under its name is in no cluster.
             InvalidInput: the platform has no cluster.
         """
+        said = {"replicas": self.replicas, "limits": self.resources, "autoscaling": self.autoscaling}
         try:
             if self.status.target is not Target.KUBERNETES:
                 raise DeploymentError(
                     f"The deployment '{self.name}' runs on the platform's machine, and stays there.",
                     hint="Choose another name, or delete that deployment first.",
                 )
+            if {**said, **changes}["autoscaling"] not in (None, "off"):
+                said["replicas"] = None  # it has begun, and now follows the policy
         except NotFound:
             changes = {"target": Target.KUBERNETES, **changes}
-        said = {"replicas": self.replicas, "limits": self.resources, "autoscaling": self.autoscaling}
         return super().deploy(model or self.model_version, **{**said, **changes})
 
 
@@ -340,7 +349,7 @@ def deploy_model(
     name: str,
     *,
     replicas: int | None = None,
-    autoscaling: Autoscaling | Off | None = None,
+    autoscaling: ScalingPolicy | Off | None = None,
     limits: ServingLimits | None = None,
     challengers: Mapping[str, tuple[str, float]] | None = None,
     shadows: Mapping[str, str | tuple[str, float]] | None = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from modelops.adapters.agents.door import AgentDoor
 from modelops.adapters.agents.forwarding import AgentDeployer, AgentJobBackend
 from modelops.adapters.agents.registry import Registry, free_room
+from modelops.adapters.kubernetes.outputs import Outputs
 from modelops.adapters.local.deployer import LocalDeployer
 from modelops.adapters.local.jobs import LocalJobBackend
 from modelops.adapters.targets import DeployerByTarget
@@ -17,6 +18,7 @@ from modelops.contracts.errors import InvalidInput, MissingExtra, MLOpsError
 from modelops.contracts.platform import HealthCheck
 from modelops.contracts.ports import Deployer, JobBackend
 from modelops.contracts.settings import Settings
+from modelops.kernel.database import Database
 from modelops.kernel.secrets import SecretBox
 from modelops.kernel.work import JobRoom, Workplace
 
@@ -87,7 +89,7 @@ def own_address(settings: Settings) -> str | None:
     return None if ipaddress.ip_address(address).is_loopback else address
 
 
-def open_engines(settings: Settings, clock: Clock, machines: Machines) -> Engines:
+def open_engines(settings: Settings, clock: Clock, database: Database, machines: Machines) -> Engines:
     """Return the adapters for jobs and deployments.
 
     Raises:
@@ -99,11 +101,11 @@ def open_engines(settings: Settings, clock: Clock, machines: Machines) -> Engine
     if "kubernetes" not in (settings.jobs, settings.deployments) and settings.kubernetes_image is None:
         jobs, deployer = machines.jobs, machines.deployer
         return Engines(jobs, deployer, jobs, deployer, machines.room, closers=[machines.close])
-    cluster, site = _cluster(settings)
+    cluster, site = _cluster(settings, Outputs(database, clock))
     from modelops.adapters.kubernetes.deployer import KubernetesDeployer
     from modelops.adapters.kubernetes.jobs import KubernetesJobBackend
 
-    deployers["kubernetes"] = KubernetesDeployer(cluster, site, clock)
+    deployers["kubernetes"] = KubernetesDeployer(cluster, site)
     is_local = settings.jobs == "local"
     return Engines(
         jobs=machines.jobs if is_local else KubernetesJobBackend(cluster, site),
@@ -119,18 +121,24 @@ def open_engines(settings: Settings, clock: Clock, machines: Machines) -> Engine
 def check_cluster(cluster: "Cluster", site: "Site") -> HealthCheck:
     """Tell whether the cluster answers, and whether the platform may do there what it has to. Talks to the world."""
     from modelops.adapters.kubernetes.access import missing_rights
+    from modelops.adapters.kubernetes.drift import told
 
     try:
-        version, missing = cluster.version(), missing_rights(cluster)
+        version, missing, keda = cluster.version(), missing_rights(cluster), cluster.serves("keda.sh")
+        changed = [] if missing else told(cluster, site.instance)
     except MLOpsError as wrong:
         return HealthCheck(name="cluster", healthy=False, detail=str(wrong))
     where = f"Kubernetes {version} at {cluster.server} answers"
     if missing:
         return HealthCheck(name="cluster", healthy=False, detail=f"{where}, but does not let us {'; '.join(missing)}.")
-    return HealthCheck(name="cluster", healthy=True, detail=f"{where}; namespaces begin with '{site.namespace}'.")
+    scalers = "an HPA and by KEDA" if keda else "an HPA; KEDA is not installed"
+    detail = f"{where}; namespaces begin with '{site.namespace}'; it scales deployments by {scalers}."
+    if changed:
+        detail += f" Of what is ours there, others changed of late: {' '.join(changed[:3])}"
+    return HealthCheck(name="cluster", healthy=True, detail=detail)
 
 
-def _cluster(settings: Settings) -> "tuple[Cluster, Site]":
+def _cluster(settings: Settings, outputs: Outputs) -> "tuple[Cluster, Site]":
     if settings.kubernetes_image is None:
         raise InvalidInput(
             "Jobs or deployments are to run in a cluster, and no image is set for them.",
@@ -149,7 +157,7 @@ def _cluster(settings: Settings) -> "tuple[Cluster, Site]":
         image=settings.kubernetes_image,
         instance=settings.kubernetes_instance,
         namespace=settings.kubernetes_namespace,
-        logs=settings.home / "cluster-logs",
+        logs=outputs,
         python=settings.kubernetes_python,
         pull_secret=settings.kubernetes_pull_secret,
         quota=dict(settings.kubernetes_quota),

@@ -125,7 +125,7 @@ def open_platform(settings: Settings, *, clock: Clock | None = None, by_agents: 
         ports[Tracing] = tracing
     place = Workplace(database, ports, clock, settings)
     machines = machines_of_agents(place) if by_agents else this_machine(settings, clock)
-    engines = open_engines(settings, clock, machines)
+    engines = open_engines(settings, clock, database, machines)
     ports.update({JobBackend: engines.jobs, Deployer: engines.deployer, Engines: engines})
     if engines.room is not None:
         ports[JobRoom] = engines.room

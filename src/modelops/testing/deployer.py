@@ -17,15 +17,22 @@ SERVER = """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
+            if self.path == '/end':
+                os._exit(7)
             ready = self.path != '/readyz' or not os.path.exists('unready')
             self.send_response(200 if ready else 503)
             self.end_headers()
             self.wfile.write(str(os.getpid()).encode())
 
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    other = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    told = {'url': f'http://127.0.0.1:{server.server_port}'}
+    if os.path.exists('grpc'):
+        told['grpc'] = f'127.0.0.1:{other.server_port}'
     with open('endpoint.new', 'w') as file:
-        json.dump({'url': f'http://127.0.0.1:{server.server_port}'}, file)
+        json.dump(told, file)
     os.rename('endpoint.new', 'endpoint.json')
     print('up', flush=True)
     server.serve_forever()
@@ -35,7 +42,17 @@ NAME = "dep_0193c4-3"
 
 
 class DeployerContract:
-    """Derive from it and give the fixture `deployer`, on the clock of the fixture `clock`."""
+    """Derive from it and give the fixture `deployer`, on the clock of the fixture `clock`.
+
+    Attributes:
+        restart_delays_s: How long a replica that ended for the first time, the second, … waits to be started again.
+        patience_s: How long anything may take: starting and ending take a cluster longer than a machine.
+        first_end_is_fleeting: The first restart comes so soon that nobody may see the end before it.
+    """
+
+    restart_delays_s: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
+    first_end_is_fleeting = False
+    patience_s = 60.0
 
     @pytest.fixture
     def clock(self) -> VirtualClock:
@@ -64,11 +81,32 @@ class DeployerContract:
             seen = deployer.observe(spec.name)
             return seen if len(seen) == spec.replicas and all(one.ready for one in seen) else None
 
-        return wait_for(step)
+        return wait_for(step, within_s=self.patience_s)
+
+    def ended(self, deployer: Deployer) -> list[ReplicaObservation]:
+        """Wait until a replica has ended, and return what is seen of it."""
+        return wait_for(
+            lambda: [one for one in deployer.observe(NAME) if one.phase is Phase.EXITED], within_s=self.patience_s
+        )
+
+    def wait_for_restart(
+        self, deployer: Deployer, spec: WorkloadSpec, clock: VirtualClock, restarts: int, delay_s: float
+    ) -> None:
+        """Pass the time until a replica that has ended is started again, and see that it is not before, nor much after.
+
+        This is for deployers that start replicas again themselves, by their clock.
+        """
+        deployer.apply(spec)
+        if delay_s:
+            clock.advance(delay_s - 0.01)
+            deployer.apply(spec)
+            assert deployer.observe(NAME)[0].restarts == restarts
+            clock.advance(0.02)
+            deployer.apply(spec)
 
     def removed(self, deployer: Deployer, grace_s: float = 30.0) -> None:
         """Remove the workload until nothing is left of it."""
-        wait_for(lambda: deployer.remove(NAME, grace_s=grace_s))
+        wait_for(lambda: deployer.remove(NAME, grace_s=grace_s), within_s=self.patience_s)
 
     def test_replicas_become_ready_and_serve(self, deployer: Deployer, python: str) -> None:
         """Each replica is a process of its own with an endpoint of its own."""
@@ -132,20 +170,23 @@ class DeployerContract:
     def test_a_replica_that_ends_is_started_again(self, deployer: Deployer, clock: VirtualClock, python: str) -> None:
         """At once the first time, then later and later; the restarts are counted, the reason is told."""
         spec = self.workload(python, code="raise SystemExit(4)")
-        delays = (0.0, 1.0, 2.0, 4.0)
         deployer.apply(spec)
-        for restarts, delay in enumerate(delays):
-            ended = wait_for(lambda: [one for one in deployer.observe(NAME) if one.phase is Phase.EXITED])
-            assert ended[0].restarts == restarts
-            assert "4" in (ended[0].reason or "")
-            deployer.apply(spec)
-            if delay:
-                clock.advance(delay - 0.01)
-                deployer.apply(spec)
-                assert deployer.observe(NAME)[0].restarts == restarts
-                clock.advance(0.02)
-                deployer.apply(spec)
+        for restarts, delay in enumerate(self.restart_delays_s):
+            if restarts or not self.first_end_is_fleeting:
+                ended = self.ended(deployer)
+                assert ended[0].restarts == restarts
+                assert "4" in (ended[0].reason or "")
+            self.wait_for_restart(deployer, spec, clock, restarts, delay)
             assert deployer.observe(NAME)[0].restarts == restarts + 1
+
+    def test_a_port_for_grpc_is_told(self, deployer: Deployer, python: str) -> None:
+        """Where a replica has one, it is reached there."""
+        spec = replace(self.workload(python), files={"grpc": ""}, grpc=True)
+        (seen,) = self.ready(deployer, spec)
+        assert seen.grpc_endpoint is not None
+        assert f"http://{seen.grpc_endpoint}" != seen.endpoint
+        with urllib.request.urlopen(f"http://{seen.grpc_endpoint}/", timeout=10) as answer:
+            assert answer.status == 200
 
     def test_a_replica_that_is_not_ready(self, deployer: Deployer, python: str) -> None:
         """It runs, has an endpoint, and answers `/readyz` with something else than 200."""

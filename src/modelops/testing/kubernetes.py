@@ -5,15 +5,23 @@ import hashlib
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
+
+from sqlalchemy import Table
 
 from modelops.adapters.kubernetes.cluster import Cluster
 from modelops.adapters.kubernetes.jobs import KubernetesJobBackend
+from modelops.adapters.kubernetes.outputs import Outputs
 from modelops.adapters.kubernetes.settings import Site
+from modelops.adapters.kubernetes.tables import ClusterOutputPieceRow, ClusterOutputRow
+from modelops.contracts.clock import SystemClock
+from modelops.kernel.database import Base, Database, sqlite_url
 from modelops.testing.waiting import wait_for
 
 
@@ -30,12 +38,17 @@ class ClusterUnderTest:
         return Cluster(self.kubeconfig)
 
     def site(self, logs: Path, **changes: object) -> Site:
-        """Return a place that nobody else uses, in a namespace that is kept from one test to the next."""
+        """Return a place that nobody else uses, in a namespace that is kept from one test to the next.
+
+        Args:
+            logs: The folder of the database that keeps what is read there.
+            changes: What else of the site is to be otherwise.
+        """
         known = {
             "image": self.image,
             "instance": f"test-{uuid4().hex[:12]}",
             "namespace": "modelops-test",
-            "logs": logs,
+            "logs": kept_outputs(logs),
         }
         # A request of all CPUs that a test names would find no room on a small node.
         return Site(**{**known, "cpu_reserved": 0.05, **changes})  # type: ignore[arg-type]
@@ -89,6 +102,16 @@ def _image(lab: Path, home: Path) -> str:
         subprocess.run([base, "-m", "venv", "--without-pip", home / "test-venv"], check=True)
         subprocess.run([lab, "python-image", name, home / "test-venv"], check=True, stdout=subprocess.DEVNULL)
     return name
+
+
+def kept_outputs(folder: Path) -> Outputs:
+    """Return a place for output in a database of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    database = Database(sqlite_url(folder / "outputs.db"))
+    weakref.finalize(outputs := Outputs(database, SystemClock()), database.close)
+    tables = [ClusterOutputRow.__table__, ClusterOutputPieceRow.__table__]
+    Base.metadata.create_all(database.engine, tables=cast(list[Table], tables))
+    return outputs
 
 
 def end_jobs(backend: KubernetesJobBackend) -> None:

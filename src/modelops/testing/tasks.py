@@ -87,3 +87,10 @@ def parabola(trial: Any) -> float:
     """Be an objective that a job finds by its name; its least value is 0, where `x` is 1."""
     value: float = (trial["x"] - 1) ** 2
     return value
+
+
+def compute_on_spark(job: Any) -> None:
+    """Have Spark compute what takes hours, on the rows of the job's dataset."""
+    rows = job.spark_table().count()
+    job.log(f"computing with {rows} rows")
+    job.spark.range(10**14).selectExpr("sum(id * id % 7)").collect()

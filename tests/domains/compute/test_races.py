@@ -19,7 +19,11 @@ from modelops.domains.compute.schemas import (
     ClusterQueueSpec,
     FlavorQuotas,
     PoolSpec,
+    PreemptionSpec,
+    PriorityClassSpec,
     QueueSpec,
+    QuotaLimit,
+    QuotaLimits,
     QuotaSpec,
     ResourceGroup,
     WorkloadRequest,
@@ -28,24 +32,38 @@ from modelops.domains.compute.tables import AllocationRow, WorkloadRow
 from modelops.kernel.work import Workplace
 from modelops.server.platform import open_platform
 
-GPUS, JOBS = 3, 24
+GPUS, JOBS, MOST = 3, 24, 7
+"""`MOST`: the project's quota of jobs, over both of its queues."""
 
 
 @pytest.fixture
 def queue(platform):
-    """A platform with a MIG pool of few GPUs behind the queue `main`, and many jobs that want parts of it."""
+    """A platform with a MIG pool of few GPUs behind two queues, and many jobs that want parts of it."""
     compute = platform.client().compute
     compute.set_pool("mig", PoolSpec(mode="MIG", gpu_count=GPUS, gpu_model="A100-80GB"))
     quotas = FlavorQuotas(flavor="mig", quotas={"gpu_shares": QuotaSpec(nominal=GPUS * 7 - 2)})
-    compute.set_cluster_queue("cluster", ClusterQueueSpec(groups=[ResourceGroup(flavors=[quotas])]))
+    gives_way = PreemptionSpec(within_cluster_queue="LowerPriority")
+    spec = ClusterQueueSpec(groups=[ResourceGroup(flavors=[quotas])], preemption=gives_way)
+    for name in ("cluster", "other"):
+        compute.set_cluster_queue(name, spec)
     compute.set_queue("main", QueueSpec(cluster_queue="cluster"))
+    compute.set_queue("second", QueueSpec(cluster_queue="other"))
+    compute.set_priority_class("urgent", PriorityClassSpec(value=1))
+    compute.set_quota("project", "default", QuotaLimits(limits=[QuotaLimit(resource="jobs", limit=MOST)]))
     project = platform.client().identity.get_me().project_id
     chance = random.Random(3)
     with platform.place.work() as ctx:
         inside = ctx.within(project)
         for number in range(JOBS):
             profile = chance.choice(["1g.10gb", "2g.20gb", "3g.40gb"])
-            service.enqueue(inside, f"job_{number:03}", WorkloadRequest(gpu_shares=1, mig_profile=profile))
+            asked = WorkloadRequest(
+                queue=chance.choice(["main", "second"]),
+                priority=chance.choice([None, None, "urgent"]),
+                gpu_shares=2 if profile == "1g.10gb" else 1,
+                min_gpu_shares=1,
+                mig_profile=profile,
+            )
+            service.enqueue(inside, f"job_{number:03}", asked)
     return platform
 
 
@@ -79,9 +97,14 @@ def check(place: Workplace) -> Counter[str]:
     assert all(count == 1 for count in taken.values())
     assert all(0 <= device < GPUS and 0 <= slice_ < 8 for device, slice_ in taken)
     assert all(one.shares == sizes[one.profile][0] for one in held)
-    assert sum(one.shares for one in held) <= GPUS * 7 - 2
+    used = Counter()
+    for one in held:
+        used[rows[one.workload_id].cluster_queue] += one.shares
+    assert max(used.values(), default=0) <= GPUS * 7 - 2
     assert {one.workload_id for one in held} == {key for key, row in rows.items() if row.state == "admitted"}
-    assert len(held) == len({one.workload_id for one in held})
+    got = Counter(one.workload_id for one in held)
+    assert all(1 <= count <= rows[key].device_count for key, count in got.items())
+    assert len(got) <= MOST
     return Counter(row.state for row in rows.values())
 
 

@@ -3,6 +3,15 @@
 from tests.domains.pipelines.theatre import function, output
 
 from modelops.contracts.ports import Observation, Phase
+from modelops.domains.compute.schemas import (
+    ClusterQueueSpec,
+    FlavorQuotas,
+    FlavorSpec,
+    PriorityClassSpec,
+    QueueSpec,
+    QuotaSpec,
+    ResourceGroup,
+)
 from modelops.domains.pipelines.document import ValueType
 from modelops.domains.pipelines.schemas import ValueRef
 from modelops.domains.pipelines.watching import JobSeen, job_model
@@ -51,6 +60,23 @@ def test_a_job_is_submitted_once_and_its_result_is_the_steps_outputs(theatre):
     worker.succeed(task, result=1)
     assert theatre.until(run, "succeeded")
     assert theatre.pipelines.get_step(run.id, "train").cpu_seconds == 1.5
+
+
+def test_a_steps_job_waits_where_the_step_says_and_all_that_is_started_is_its_tenants(sqlite_theatre):
+    theatre = sqlite_theatre
+    compute, me = theatre.client.compute, theatre.client.identity.get_me()
+    compute.set_flavor("nodes", FlavorSpec())
+    quotas = FlavorQuotas(flavor="nodes", quotas={"cpus": QuotaSpec(nominal=2)})
+    compute.set_cluster_queue("all", ClusterQueueSpec(groups=[ResourceGroup(flavors=[quotas])]))
+    compute.set_queue("main", QueueSpec(cluster_queue="all"))
+    compute.set_priority_class("urgent", PriorityClassSpec(value=9))
+    run, worker = with_job(theatre, queue="main", priority="urgent", resources={"cpus": 2}, timeout_s=60)
+    assert {spec.tenant for spec in theatre.backend.specs.values()} == {me.tenant_id}
+    worker.succeed(worker.take(), result={})
+    step = theatre.until_step(run, "train", "running")
+    job = theatre.client.training.get_job(step.job_id)
+    assert (job.queue, job.priority, job.resources.cpus, job.resources.timeout_s) == ("main", "urgent", 2, 60)
+    assert compute.get_workload(job.id).requests == {"cpus": 2}
 
 
 def test_a_job_that_cannot_be_submitted_fails_its_step(sqlite_theatre):

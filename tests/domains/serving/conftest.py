@@ -32,6 +32,7 @@ class ScriptedDeployer:
         self.workloads: dict[str, Workload] = {}
         self.obedient = True
         self.refusal = None
+        self.unscaled = self.scales = None
         self.history = []
         self.endpoint = "http://127.0.0.1:9/{name}/{index}"
 
@@ -39,10 +40,13 @@ class ScriptedDeployer:
         if self.refusal:
             raise self.refusal
         found = self.workloads.setdefault(spec.name, Workload(spec))
-        if replace(found.spec, replicas=0, files={}) != replace(spec, replicas=0, files={}):
+        if replace(found.spec, replicas=0, files={}, scaling=None) != replace(spec, replicas=0, files={}, scaling=None):
             raise Conflict(f"The workload {spec.name} exists with another spec.")
+        if spec.scaling is not None and self.unscaled:
+            raise self.unscaled
         found.spec = spec
-        for index in range(spec.replicas):
+        replicas = self.scales if spec.scaling is not None and self.scales is not None else spec.replicas
+        for index in range(replicas):
             now = found.replicas.get(index)
             if now is None:
                 found.replicas[index] = ReplicaObservation(index, Phase.RUNNING, False, None, 1, 0, None, None)
@@ -51,7 +55,7 @@ class ScriptedDeployer:
             elif now.phase is Phase.EXITED:
                 found.begun[index] = spec.files.get("revision.json")
                 found.replicas[index] = replace(now, phase=Phase.RUNNING, restarts=now.restarts + 1, reason=None)
-        for index in [index for index in found.replicas if index >= spec.replicas]:
+        for index in [index for index in found.replicas if index >= replicas]:
             del found.replicas[index]
             self.history.append(("end", spec.name, index))
         if self.obedient:
@@ -60,6 +64,12 @@ class ScriptedDeployer:
     def observe(self, name):
         found = self.workloads.get(name)
         return [found.replicas[index] for index in sorted(found.replicas)] if found else []
+
+    def scaled(self, name):
+        found = self.workloads[name]
+        if found.spec.scaling is None:
+            return None
+        return found.spec.replicas if self.scales is None else self.scales
 
     def log(self, name, index, *, offset=0, limit=65_536):
         found = self.workloads.get(name)

@@ -54,6 +54,19 @@ def test_what_is_wrong_is_named_at_submission(sqlite_stage):
     assert sqlite_stage.training.list_jobs().total == 0
 
 
+def test_several_processes_are_for_recipes_whose_engine_runs_them(sqlite_stage):
+    training = sqlite_stage.training
+    with pytest.raises(InvalidInput, match="'python-function' runs in one process, and 2 are asked for"):
+        training.submit_job("python-function", parameters={"function": "a:b"}, resources=Resources(processes=2))
+    resources = Resources(processes=2)
+    job = training.submit_job("torch-function", parameters={"function": "a:b"}, resources=resources)
+    assert job.resources == resources
+    engines = {recipe.name: recipe.engine for recipe in training.list_recipes().items}
+    assert (engines["python-function"], engines["torch-function"]) == ("local", "torch")
+    sqlite_stage.turn(2)
+    assert json.loads(sqlite_stage.backend.specs[f"{job.id}-1"].files["job.json"])["processes"] == 2
+
+
 BODY = '{"recipe": "python-function", "dataset": "d", "parameters": {"function": "a:b", "arguments": {"x": %s}}%s}'
 
 

@@ -5,8 +5,11 @@ import random
 
 import pytest
 
+from modelops.adapters.kubernetes.pods import pod_spec
+from modelops.adapters.kubernetes.settings import Site
 from modelops.contracts.errors import InvalidInput, NotFound
 from modelops.contracts.ports import Phase
+from modelops.domains.compute.drawing import pool_lines
 from modelops.domains.compute.schemas import (
     ClusterQueueSpec,
     FlavorQuotas,
@@ -14,12 +17,15 @@ from modelops.domains.compute.schemas import (
     PreemptionSpec,
     PriorityClassSpec,
     QueueSpec,
+    QuotaLimit,
+    QuotaLimits,
     QuotaSpec,
     ResourceGroup,
 )
 from modelops.domains.training.lifecycle import leaks
 from modelops.domains.training.schemas import JobReport, JobResult, JobState, Resources, Retry, RetryCause
 from modelops.domains.training.tables import JobRow
+from modelops.sdk.jobs import submit_function, submit_job
 
 
 def quota(flavor, **amounts):
@@ -269,3 +275,96 @@ def test_nothing_leaks_however_jobs_end(gpus):
     assert all(gpus.training.get_job(job.id).state.final for job in jobs)
     assert not allocations(gpus)
     assert gpus.client.compute.get_queue("main").used == {}
+
+
+def test_a_job_that_may_do_with_fewer_is_told_what_it_got(gpus):
+    one = submit(gpus)
+    job = gpus.submit(resources=Resources(gpu_shares=2, min_gpu_shares=1))
+    gpus.turn(3)
+    spec = gpus.backend.specs[f"{job.id}-1"]
+    assert (spec.env["MODELOPS_GPU_SHARES"], spec.placement.gpu_count) == ("1", 1)
+    assert spec.env["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+    assert json.loads(spec.files["job.json"])["gpu_shares"] == 1
+    workload = gpus.client.compute.get_workload(job.id)
+    assert (workload.requests["gpu_shares"], workload.device_count, workload.min_device_count) == (1, 2, 1)
+    assert gpus.client.compute.get_workload(one.id).min_device_count is None
+    assert gpus.training.get_job(job.id).resources.min_gpu_shares == 1
+    with pytest.raises(InvalidInput, match="are asked for"):
+        gpus.submit(resources=Resources(min_gpu_shares=1))
+
+
+def test_a_quota_of_jobs_counts_each_and_why_tells_it(gpus):
+    compute, me = gpus.client.compute, gpus.client.identity.get_me()
+    compute.set_quota("tenant", me.tenant, QuotaLimits(limits=[QuotaLimit(resource="jobs", limit=1)]))
+    with pytest.raises(InvalidInput, match="quota of anything"):
+        gpus.submit()  # nobody would count it outside of a queue, and no queue of the project counts CPUs
+    first, second = submit(gpus), submit(gpus)
+    gpus.turn(3)
+    assert [gpus.state(job)[0] for job in (first, second)] == ["running", "queued"]
+    told = gpus.training.explain_job(second.id)
+    assert f"By its quota the tenant {me.tenant} may hold 1 jobs and holds 1; 1 are asked for." in told.reasons
+    assert told.remedies == [
+        f"Raise the quota of the tenant {me.tenant} for jobs, or wait until its own workloads end."
+    ]
+    report(gpus, f"{first.id}-1")
+    gpus.backend.end(f"{first.id}-1")
+    gpus.turn(3)
+    assert gpus.state(second)[0] == "running"
+    compute.delete_quota("tenant", me.tenant)
+    gpus.submit()
+
+
+@pytest.mark.parametrize(
+    ("spec", "asked", "resource", "count"),
+    [
+        (PoolSpec(mode="WHOLE", gpu_count=2), Resources(gpu_shares=2), "nvidia.com/gpu", 2),
+        (PoolSpec(mode="TIME_SLICE", gpu_count=1, timeslice_replicas=3), Resources(gpu_shares=2), "nvidia.com/gpu", 2),
+        (
+            PoolSpec(mode="MIG", gpu_count=1, gpu_model="A30"),
+            Resources(mig_profile="1g.6gb", gpu_shares=2),
+            "nvidia.com/mig-1g.6gb",
+            2,
+        ),
+        (
+            PoolSpec(mode="TIME_SLICE", gpu_count=1, timeslice_replicas=2, gpu_resource_name="nvidia.com/gpu.shared"),
+            Resources(gpu_shares=1),
+            "nvidia.com/gpu.shared",
+            1,
+        ),
+    ],
+)
+def test_what_a_pool_says_reaches_the_pod(stage, tmp_path, spec, asked, resource, count):
+    """From the pool to the document that a cluster is sent: selectors, tolerations, and what it calls the devices."""
+    where = {"node_selector": {"gpu": "big"}, "tolerations": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}
+    compute = stage.client.compute
+    pool = compute.set_pool("pool", PoolSpec.model_validate({**spec.model_dump(), **where}))
+    compute.set_cluster_queue("all", ClusterQueueSpec(groups=[quota("pool", gpu_shares=pool.capacity_shares)]))
+    compute.set_queue("main", QueueSpec(cluster_queue="all"))
+    job = stage.submit(resources=asked)
+    stage.turn(3)
+    started = stage.backend.specs[f"{job.id}-1"]
+    site = Site(image="registry.example.org/modelops:1", instance="one", namespace="modelops", logs=tmp_path)
+    pod = pod_spec("secret", site, started.limits, started.placement, grace_s=30, waits=True)
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"][resource] == container["resources"]["requests"][resource] == str(count)
+    assert pod["nodeSelector"] == {"gpu": "big"}
+    assert {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"} in pod["tolerations"]
+    assert started.placement.best_effort == pool.best_effort == (spec.mode == "TIME_SLICE")
+    assert (
+        ("MODELOPS_GPU_BEST_EFFORT" in started.env)
+        == ("best-effort" in pool_lines([pool])[0]["mode"])
+        == pool.best_effort
+    )
+
+
+def test_each_way_to_submit_a_job_says_where_it_waits(gpus):
+    gpus.client.compute.set_priority_class("urgent", PriorityClassSpec(value=10))
+    where = {"queue": "main", "pool": "a100", "priority": "urgent", "resources": Resources(gpu_shares=1)}
+    parameters = {"function": "a:b"}
+    jobs = [
+        submit_job("named", "python-function", parameters, "d", backend=gpus.client, **where),
+        submit_function(quota, "d", backend=gpus.client, **where),
+    ]
+    for job in jobs:
+        workload = gpus.client.compute.get_workload(job.id)
+        assert (workload.queue, workload.pool, workload.priority) == ("main", "a100", 10)

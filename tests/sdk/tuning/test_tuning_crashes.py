@@ -111,11 +111,14 @@ def test_a_study_survives_kills_of_workers_and_of_the_platform(served, tmp_path)
 @pytest.mark.slow
 def test_worker_processes_share_a_study(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
-    from objectives import bowl, broken
+    from objectives import broken, shared_bowl
 
+    held = tmp_path / "held"
+    held.mkdir()
+    monkeypatch.setenv("TRIALS_HELD", str(held))
     with platform_process(tmp_path / "home") as platform, platform.client() as client:
         options = {"backend": client, "workers": "processes", "n_jobs": 2}
-        tuning = HyperparameterTuning("s", bowl, {"x": (-5.0, 5.0)}, n_trials=16, **options)
+        tuning = HyperparameterTuning("s", shared_bowl, {"x": (-5.0, 5.0)}, n_trials=16, **options)
         tuning.optimize(progress=False)
         assert tuning.study.trials.complete == 16
         assert len({trial.holder for trial in tuning.trials}) == 2
@@ -132,7 +135,7 @@ def test_training_jobs_share_a_study(tmp_path):
             "by jobs",
             "json:dumps",  # what a job finds by its name alone
             {"x": (-5.0, 5.0)},
-            n_trials=8,
+            n_trials=12,  # so that one of the jobs has five that fail, however they are shared
             n_jobs=2,
             workers="jobs",
             dataset="nothing",

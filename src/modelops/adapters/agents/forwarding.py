@@ -14,6 +14,7 @@ from modelops.adapters.agents.registry import Registry
 from modelops.adapters.agents.tables import AgentProcessRow, AgentRow
 from modelops.adapters.local.commands import Command
 from modelops.adapters.local.processes import checked_name
+from modelops.adapters.local.scaling import refuse_scaling
 from modelops.contracts.clock import Clock
 from modelops.contracts.errors import Conflict, InvalidInput, Unavailable
 from modelops.contracts.ports import (
@@ -179,6 +180,7 @@ class AgentDeployer(_Forwarding):
         """Have its agent move one step towards `spec`."""
         if spec.replicas < 0:
             raise InvalidInput(f"A workload cannot have {spec.replicas} replicas.")
+        refuse_scaling(spec)
         Command(spec.argv, spec.env, spec.files, spec.limits).check()
         is_new = True
         document, fixed = wire.WORKLOADS.dump_json(spec), wire.fixed(spec)
@@ -216,6 +218,10 @@ class AgentDeployer(_Forwarding):
         if row is None or row.seen is None or self._registry.is_gone(agent):
             return []
         return wire.REPLICAS.validate_python(row.seen)
+
+    def scaled(self, name: str) -> int | None:
+        """Return None: nobody else scales processes of machines."""
+        return None
 
     def log(self, name: str, index: int, *, offset: int = 0, limit: int = 65_536) -> bytes:
         """Return a piece of the output of a replica's last incarnation, from the machine where it is."""

@@ -10,9 +10,12 @@ RIGHTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("", ("resourcequotas",), ("get", "create", "patch")),
     ("", ("pods",), ("get", "list", "create", "patch", "delete")),
     ("", ("pods/log",), ("get",)),
-    ("", ("events",), ("list",)),
+    ("", ("events",), ("list", "create")),
+    ("apps", ("deployments",), ("get", "list", "create", "patch", "delete")),
+    ("autoscaling", ("horizontalpodautoscalers",), ("get", "create", "patch", "delete")),
     ("batch", ("jobs",), ("get", "list", "create", "patch", "delete")),
     ("networking.k8s.io", ("networkpolicies",), ("get", "create", "patch")),
+    ("keda.sh", ("scaledobjects",), ("get", "create", "patch", "delete")),
     ("policy", ("poddisruptionbudgets",), ("get", "create", "patch", "delete")),
 )
 """API group, resources, verbs."""

@@ -13,7 +13,9 @@ from lightkube.codecs import from_dict
 from lightkube.core.exceptions import ConfigError
 from lightkube.core.generic_client import ALL_NS
 from lightkube.generic_resource import create_namespaced_resource
+from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
+from lightkube.resources.autoscaling_v1 import HorizontalPodAutoscaler
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import (
     ConfigMap,
@@ -39,12 +41,15 @@ _TIMEOUT_S = 10.0
 _GLOBAL = {"Namespace": Namespace}
 _NAMESPACED: dict[str, Any] = {
     "ConfigMap": ConfigMap,
+    "Deployment": Deployment,
     "Event": Event,
+    "HorizontalPodAutoscaler": HorizontalPodAutoscaler,
     "Job": Job,
     "NetworkPolicy": NetworkPolicy,
     "Pod": Pod,
     "PodDisruptionBudget": PodDisruptionBudget,
     "ResourceQuota": ResourceQuota,
+    "ScaledObject": create_namespaced_resource("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
     "Secret": Secret,
     "Service": Service,
     "ServiceAccount": ServiceAccount,
@@ -121,11 +126,32 @@ class Cluster:
         except _Exists:
             return None
 
-    def apply(self, document: Document) -> Document:
+    def apply(self, document: Document, *, manager: str = MANAGER) -> Document:
         """Make an object what the document says, as the owner of the fields that it names (server-side apply)."""
+        about = document["metadata"]
+        namespace = {} if document["kind"] in _GLOBAL else {"namespace": about["namespace"]}
+        if document["kind"] == "PodDisruptionBudget" and self.minor() < 21:
+            document = {**document, "apiVersion": "policy/v1beta1"}
         with _as_our_errors(_title(document)):
-            applied = self._client.apply(self._typed(document), field_manager=MANAGER, force=True)
+            applied = self._client.patch(
+                _GLOBAL.get(document["kind"]) or self._kind(document["kind"]),
+                about["name"],
+                document,
+                patch_type=PatchType.APPLY,
+                field_manager=manager,
+                force=True,
+                **namespace,
+            )
             return dict(applied.to_dict())
+
+    def serves(self, group: str) -> bool:
+        """Tell whether the cluster has an API group, such as `keda.sh`."""
+        with _as_our_errors(f"/apis/{group}"):
+            answer = self._client._client._client.get(f"/apis/{group}")
+            if answer.status_code == 404:
+                return False
+            answer.raise_for_status()
+            return True
 
     def annotate(self, document: Document, annotations: dict[str, str | None], *, unchanged: bool = False) -> Document:
         """Set annotations of an object.
@@ -154,9 +180,22 @@ class Cluster:
             )
             return dict(found.to_dict())
 
-    def delete(self, kind: str, name: str, namespace: str | None = None, *, grace_s: int | None = None) -> None:
-        """Delete an object and what belongs to it, in the background; one that is not there is no error."""
-        options: Document = {"grace_period": grace_s, "cascade": CascadeType.BACKGROUND}
+    def delete(
+        self,
+        kind: str,
+        name: str,
+        namespace: str | None = None,
+        *,
+        grace_s: int | None = None,
+        after_its_own: bool = False,
+    ) -> None:
+        """Delete an object and what belongs to it; one that is not there is no error.
+
+        Args:
+            after_its_own: It stays until what belongs to it is gone; otherwise it goes at once, and that after it.
+        """
+        cascade = CascadeType.FOREGROUND if after_its_own else CascadeType.BACKGROUND
+        options: Document = {"grace_period": grace_s, "cascade": cascade}
         try:
             with _as_our_errors(f"{kind} {name}"):
                 if kind in _GLOBAL:
@@ -233,6 +272,10 @@ def _as_our_errors(what: str) -> Iterator[None]:
     except ApiError as wrong:
         raise _translated(what, wrong) from wrong
     except httpx2.HTTPError as wrong:
+        if (
+            isinstance(wrong, httpx2.HTTPStatusError) and wrong.response.status_code == 404
+        ):  # the kind itself is unknown
+            raise NotFound(f"{what}: the cluster does not have this kind of object.") from wrong
         raise Unavailable(
             f"The cluster did not answer about {what}: {str(wrong) or type(wrong).__name__}.",
             hint="It is asked again; `mops doctor` tells whether it can be reached.",

@@ -3,7 +3,7 @@
 A Job makes another pod where its pod was deleted or its node vanished; an attempt runs at most once. So a pod's keeper
 waits until it is told to begin, and only the pod is told whose number was written into the Job first. How an attempt
 ended is written into the Job, too, as soon as it was seen, with its output read before: it stays known when the pod is
-gone.
+gone. That it began is noted in the database before it does: when the Job is gone, too, it is lost, and not begun anew.
 """
 
 import json
@@ -16,8 +16,9 @@ from typing import Any, Self
 
 from modelops.adapters.kubernetes import names
 from modelops.adapters.kubernetes.cluster import Cluster, Document
+from modelops.adapters.kubernetes.drift import tell
 from modelops.adapters.kubernetes.logs import Archive
-from modelops.adapters.kubernetes.observing import Verdict, judge
+from modelops.adapters.kubernetes.observing import Verdict, judge, time_of
 from modelops.adapters.kubernetes.pods import pod_spec, spec_secret
 from modelops.adapters.kubernetes.settings import Site
 from modelops.adapters.kubernetes.tenants import Tenants
@@ -28,6 +29,9 @@ from modelops.contracts.ports import EndedBy, JobSpec, Observation, Phase, Usage
 
 DELETION_GRACE_S = 30
 FOLLOW_EVERY_S = 5.0
+ASK_EVERY_S = 10.0
+"""How often a cluster that refuses a pod is asked again: by itself it waits longer each time, up to six minutes."""
+
 _STOP_SLACK = timedelta(seconds=15)
 _OUTPUT_PATIENCE = timedelta(seconds=60)
 _REASON_CHARACTERS = 600
@@ -48,6 +52,7 @@ class KubernetesJobBackend:
         self._cluster = cluster
         self._site = site
         self._tenants = Tenants(cluster, site)
+        self._outputs = site.logs
         self._archive = Archive(site.logs, cluster)
         self._namespaces: dict[str, str] = {}
         self._followed: dict[str, float] = {}
@@ -71,7 +76,7 @@ class KubernetesJobBackend:
             Refused: the cluster does not admit it.
             Unavailable: the cluster does not answer, or the namespace is being deleted.
         """
-        if self._job(spec.name) is not None:
+        if self._job(spec.name) is not None or self._began(spec.name):
             return
         secret, job = self.documents(spec)
         self._tenants.ensure(spec.tenant)
@@ -88,7 +93,12 @@ class KubernetesJobBackend:
     def observe(self, name: str) -> Observation:
         """Return what is seen of the attempt. The one that sees its pod first lets it begin."""
         job = self._job(name)
-        return Observation(Phase.ABSENT) if job is None else self._look(job).observation
+        if job is not None:
+            return self._look(job).observation
+        if not self._began(name):
+            return Observation(Phase.ABSENT)
+        why = "was lost: its Job is gone from the cluster, deleted by somebody else"
+        return Observation(Phase.LOST, reason=why, ended_by=EndedBy.EVICTION)
 
     def stop(self, name: str, *, grace_s: float = 10.0, reason: str = "stopped on request") -> None:
         """Ask the attempt to end: its keeper reads the request from its pod."""
@@ -109,14 +119,12 @@ class KubernetesJobBackend:
     def log(self, name: str, *, offset: int = 0, limit: int = 65_536) -> bytes:
         """Return a piece of the attempt's output, as far as it was read; what is new is read first."""
         job = self._job(name)
-        if job is None:
-            return b""
-        if not self._look(job).observation.ended:
+        if job is not None and not self._look(job).observation.ended:
             pod = self._pod(job)
             if pod is not None:
                 with suppress(Unavailable):  # its node does not answer; what was read before is there
                     self._follow(job, pod, every_s=0.0)
-        return self._archive.read(job["metadata"]["name"], offset, limit)
+        return self._archive.read(self._key(name), offset, limit)
 
     def usage(self, name: str) -> list[UsageSample]:
         """Return samples of an attempt that has ended; of one that runs there are none yet."""
@@ -125,16 +133,18 @@ class KubernetesJobBackend:
         return Verdict.read(kept).usage() if kept else []
 
     def names(self) -> list[str]:
-        """Return every attempt that is still kept, sorted."""
+        """Return every attempt that is still kept, sorted: those whose Job is gone, too, as long as their output is there."""
         labels = names.labels_of(self._site.instance, names.ATTEMPT, "")
         del labels[names.NAME]
         jobs = [job for job in self._cluster.list("Job", labels) if "deletionTimestamp" not in job["metadata"]]
-        return sorted(name for job in jobs if (name := _annotation(job, names.FULL_NAME)))
+        found = {name for job in jobs if (name := _annotation(job, names.FULL_NAME))}
+        return sorted(found.union(self._outputs.attempts()))
 
     def remove(self, name: str) -> None:
         """Delete the attempt's Job, and with it pod, Secret and output. Raises Conflict while it has not ended."""
         job = self._job(name)
         if job is None:
+            self._archive.remove(self._key(name))
             return
         phase = self._look(job).observation.phase
         if phase in (Phase.STARTING, Phase.RUNNING):
@@ -174,9 +184,16 @@ class KubernetesJobBackend:
         }
         return secret, job
 
+    def _key(self, name: str) -> str:
+        return names.object_name(checked_name(name), self._site.instance)
+
+    def _began(self, name: str) -> bool:
+        """Tell whether the attempt was told to begin once, whatever became of its Job."""
+        return self._outputs.mark(self._key(name)) is not None
+
     def _job(self, name: str) -> Document | None:
         """Return the attempt's Job, wherever its namespace is."""
-        key = names.object_name(checked_name(name), self._site.instance)
+        key = self._key(name)
         if key in self._namespaces:
             found = self._cluster.get("Job", key, self._namespaces[key])
         else:
@@ -203,6 +220,8 @@ class KubernetesJobBackend:
             seen = judge(pod, datetime.now(UTC), memory_bytes=_memory_of(job))
             if not seen.observation.ended:
                 seen = self._steer(pod, seen, stop)
+            elif stop is not None and seen.observation.ended_by is EndedBy.EVICTION:  # its pod was deleted to end it
+                seen = Verdict(_requested(stop, seen.observation.finished_at))
             if seen.observation.phase is not Phase.STARTING:
                 self._read_output(job, pod, seen.observation)
         return self._keep(job, seen) if seen.observation.ended else seen
@@ -247,6 +266,9 @@ class KubernetesJobBackend:
         else:
             wanted[names.BEGIN] = uid
         if any(_annotation(pod, name) != value for name, value in wanted.items()):
+            full_name = _annotation(pod, names.FULL_NAME)
+            if names.BEGIN in wanted and full_name:
+                self._outputs.begin(self._key(full_name), full_name)
             try:
                 self._cluster.annotate(pod, wanted)
             except NotFound:
@@ -270,11 +292,23 @@ class KubernetesJobBackend:
         return Verdict(Observation(Phase.STARTING, reason=self._why_no_pod(job)))
 
     def _why_no_pod(self, job: Document) -> str | None:
-        """Return why the Job has no pod: what the cluster noted about it."""
-        about = job["metadata"]
+        """Return why the Job has no pod, and see to it that the cluster tries again: by what it noted, or by what was changed."""
+        about, spec = job["metadata"], job.get("spec") or {}
+        if spec.get("suspend"):
+            return "its Job is suspended in the cluster, and waits for whoever suspended it"
+        if spec.get("parallelism") == 0:
+            self._cluster.patch(job, {"spec": {"parallelism": 1}})
+            tell(self._cluster, self._site.instance, job, ["spec.parallelism"])
+            return "its Job was changed by hand to have no pod; that was put right"
         events = self._cluster.list("Event", {}, about["namespace"], fields={"involvedObject.name": about["name"]})
         refused = [one for one in events if one.get("type") == "Warning" and one.get("reason") == "FailedCreate"]
-        return f"the cluster refuses its pod: {refused[-1].get('message')}" if refused else None
+        if not refused:
+            return None
+        asked, now = time_of(_annotation(job, names.ASKED)), datetime.now(UTC)
+        if asked is None or now > asked + timedelta(seconds=ASK_EVERY_S):
+            self._cluster.annotate(job, {names.ASKED: now.isoformat()})
+        last = max(refused, key=lambda one: str(one.get("lastTimestamp") or ""))
+        return f"the cluster refuses its pod: {last.get('message')}"
 
     def _keep(self, job: Document, seen: Verdict) -> Verdict:
         """Write how the attempt ended into its Job, and see that no further pod is made for it; the first word counts."""

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -42,6 +43,7 @@ LINE_BYTES = 8_000
 READ_BYTES = 256 * 1024
 MESSAGE_BYTES = 4_000
 SAMPLES = 40
+LEAVING = "was evicted: its pod was deleted or drained away while it ran"
 LONG_S = 7 * 86_400.0
 """Who ends the pod ends it by force after a grace of its own: the keeper does not add another."""
 
@@ -58,7 +60,7 @@ def main() -> int:
     control = Control()
     if os.environ.get("MODELOPS_KEEPER_WAITS") and not wait_to_begin(control, leaving):
         _, reason = supervisor.read_stop() or (0.0, "it was stopped before it began")
-        return tell({"exit_code": None, "ended_by": "request", "reason": reason})
+        return tell({"exit_code": None, "ended_by": whose(reason), "reason": reason})
     start_supervisor()
     relay = Relay() if os.environ.get("MODELOPS_KEEPER_PORT") else None
     output = Output()
@@ -77,8 +79,14 @@ def main() -> int:
 
 
 def prepare(spec: "dict[str, Any]") -> None:
-    """Make the supervisor's folder. A container that is started a second time finds it, and so starts nothing twice."""
+    """Make the supervisor's folder.
+
+    A job's container that is started a second time finds it, and so starts nothing twice; one that serves begins anew, with
+    the files as they are now.
+    """
     run = ROOT + "/run"
+    if os.environ.get("MODELOPS_KEEPER_SERVES"):
+        empty(run)
     os.makedirs(run + "/work", mode=0o700, exist_ok=True)
     os.chdir(run)
     if os.path.exists("spec.json"):
@@ -89,6 +97,15 @@ def prepare(spec: "dict[str, Any]") -> None:
     env = {**spec["defaults"], **inherited, **spec["env"], "MODELOPS_WORKDIR": run + "/work"}
     told = {name: spec[name] for name in ("argv", "memory_bytes", "timeout_s", "log_bytes")}
     write_private("spec.json", json.dumps({**told, "env": env}).encode())
+
+
+def empty(folder: str) -> None:
+    """Delete what is in a folder, which itself stays: it is where a volume is mounted."""
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
 
 
 def write_private(path: str, data: bytes) -> None:
@@ -163,7 +180,7 @@ class Leaving:
         """Tell the command when it is time."""
         if self.at is not None and time.monotonic() >= self.at:
             self.at = float("inf")
-            request_stop(LONG_S, "its pod was deleted or evicted")
+            request_stop(LONG_S, LEAVING)
 
 
 class Control:
@@ -233,10 +250,11 @@ def emit(data: bytes) -> None:
 
 
 class Relay:
-    """Lets others reach a server that listens on this pod's own addresses alone: the pod's port is passed on to it."""
+    """Lets others reach a server that listens on this pod's own addresses alone: the pod's ports are passed on to it."""
 
     def __init__(self) -> None:
         self.port = int(os.environ["MODELOPS_KEEPER_PORT"])
+        self.grpc_port = int(os.environ["MODELOPS_KEEPER_GRPC_PORT"])
         self.relayed = False
 
     def look(self) -> None:
@@ -245,17 +263,24 @@ class Relay:
             return
         try:
             with open("work/endpoint.json", encoding="utf-8") as file:
-                url = str(json.load(file)["url"])
-        except (OSError, ValueError, KeyError):
+                told = json.load(file)
+            url, grpc = str(told["url"]), told.get("grpc")
+        except (OSError, ValueError, KeyError, AttributeError):
             return
-        host, _, port = url.partition("://")[2].rpartition(":")
-        if host.strip("[]") in ("127.0.0.1", "::1", "localhost"):
-            self.listen(host.strip("[]"), int(port.strip("/")))
         self.relayed = True
+        if grpc is not None:
+            self.pass_to(str(grpc), self.grpc_port)
+        self.pass_to(url.partition("://")[2].strip("/"), self.port)
 
-    def listen(self, host: str, port: int) -> None:
-        """Pass connections to the pod's port on to this address."""
-        server = socket.create_server(("", self.port), backlog=256)
+    def pass_to(self, address: str, own_port: int) -> None:
+        """Pass connections to a port of this pod's on to an address, `host:port`, if only this pod reaches that."""
+        host, _, port = address.rpartition(":")
+        if host.strip("[]") in ("127.0.0.1", "::1", "localhost") and port.isdigit():
+            self.listen(host.strip("[]"), int(port), own_port)
+
+    def listen(self, host: str, port: int, own_port: int) -> None:
+        """Pass connections to a port of this pod's on to this address."""
+        server = socket.create_server(("", own_port), backlog=256)
 
         def accept() -> None:
             while True:
@@ -292,6 +317,8 @@ def ending(spec: "dict[str, Any]") -> "dict[str, Any]":
             "lost": True,
             "reason": "was lost: its supervisor was killed, and the process with it",
         }
+    if document.get("ended_by") == "request":
+        document["ended_by"] = whose(document["reason"])
     limit = spec["memory_bytes"]
     if limit and document.get("reason") == supervisor.RAN_OUT:
         used = document.get("peak_memory_bytes") or limit
@@ -300,6 +327,11 @@ def ending(spec: "dict[str, Any]") -> "dict[str, Any]":
             f"exceeded its memory limit of {limit / mib:.0f} MiB (used {max(used, limit) / mib:.0f} MiB)"
         )
     return {**document, "samples": samples()}
+
+
+def whose(reason: str) -> str:
+    """Return who asked for an end, by its reason: the platform, or the cluster, which takes the pod away."""
+    return "eviction" if reason.startswith(LEAVING) else "request"
 
 
 def samples() -> str:

@@ -5,7 +5,7 @@ import json
 import signal
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -75,12 +75,12 @@ def judge(pod: Document, now: datetime, *, memory_bytes: int | None = None) -> V
         memory_bytes: The limit of the process.
     """
     status, about = pod.get("status") or {}, pod["metadata"]
-    container = _container(status)
+    container = container_of(status)
     ended = (container.get("state") or {}).get("terminated")
     running = (container.get("state") or {}).get("running")
     began = time_of((running or ended or {}).get("startedAt"))
     if ended or status.get("phase") in ("Succeeded", "Failed"):
-        return _ended(status, ended, began, memory_bytes)
+        return _with_the_clusters_words(_ended(pod, ended, began, memory_bytes), status)
     if (gone := _node_is_gone(pod, now)) is not None:
         return Verdict(Observation(Phase.LOST, reason=gone, started_at=began, finished_at=now))
     if running:
@@ -104,7 +104,7 @@ def is_ready(pod: Document) -> bool:
 
 def listens(pod: Document) -> bool:
     """Tell whether the pod's server was seen to listen."""
-    return bool(_container(pod.get("status") or {}).get("started"))
+    return bool(container_of(pod.get("status") or {}).get("started"))
 
 
 def time_of(text: str | datetime | None) -> datetime | None:
@@ -115,7 +115,8 @@ def time_of(text: str | datetime | None) -> datetime | None:
     return moment if moment.year > 1970 else None  # the cluster's way to say that it never was
 
 
-def _container(status: Document) -> Document:
+def container_of(status: Document) -> Document:
+    """Return the status of the container that runs the command."""
     found = [one for one in status.get("containerStatuses") or [] if one["name"] == CONTAINER]
     return found[0] if found else {}
 
@@ -124,10 +125,11 @@ def _created(about: Document) -> datetime:
     return time_of(about.get("creationTimestamp")) or datetime.now(UTC)
 
 
-def _ended(status: Document, ended: Document | None, began: datetime | None, memory_bytes: int | None) -> Verdict:
+def _ended(pod: Document, ended: Document | None, began: datetime | None, memory_bytes: int | None) -> Verdict:
     told = _told(ended)
     if told is not None:
         return told
+    status = pod["status"]
     finished = time_of((ended or {}).get("finishedAt")) or datetime.now(UTC)
     moved = status.get("reason")
     said = (status.get("message") or "").strip().rstrip(".")
@@ -137,18 +139,31 @@ def _ended(status: Document, ended: Document | None, began: datetime | None, mem
     if moved in _MOVED:
         text = f"was evicted: {said or moved}"
         return Verdict(Observation(Phase.LOST, None, None, text, began, finished, ended_by=EndedBy.EVICTION))
+    if "deletionTimestamp" in pod["metadata"] and (ended or {}).get("reason") != "OOMKilled":
+        text = "was evicted: its pod was deleted while it ran"
+        return Verdict(Observation(Phase.LOST, None, None, text, began, finished, ended_by=EndedBy.EVICTION))
     if ended is None:
         text = f"could not be run: {moved or 'the cluster says no more'}{': ' + said if said else ''}"
         return Verdict(_exited(text, began, finished, None))
     return Verdict(_without_words(ended, began, finished, memory_bytes))
 
 
+def _with_the_clusters_words(seen: Verdict, status: Document) -> Verdict:
+    """Return an eviction with why it was, where the cluster tells it (from 1.26 on); any other end as it is."""
+    if seen.observation.ended_by is EndedBy.EVICTION:
+        for one in status.get("conditions") or []:
+            if one["type"] == "DisruptionTarget" and one["status"] == "True":
+                text = f"was evicted: {one.get('message') or one.get('reason')}"
+                return replace(seen, observation=replace(seen.observation, reason=text))
+    return seen
+
+
 def _told(ended: Document | None) -> Verdict | None:
     """Return what the keeper told before it ended, if it could."""
     try:
         told: dict[str, Any] = json.loads((ended or {}).get("message") or "")
-        phase = Phase.LOST if told.get("lost") else Phase.EXITED
         ended_by = EndedBy(told["ended_by"]) if told.get("ended_by") else None
+        phase = Phase.LOST if told.get("lost") or ended_by is EndedBy.EVICTION else Phase.EXITED
         seen = Observation(
             phase,
             exit_code=told["exit_code"],

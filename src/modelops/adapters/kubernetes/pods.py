@@ -21,6 +21,13 @@ OVERHEAD_BYTES = 64 * MIB
 """What the keeper and the supervisor may use beyond the limit of what they run."""
 
 SECRET_BYTES = 1000 * 1024
+FOLDERS = {
+    "MODELOPS_CACHE": f"{ROOT}/run/cache",
+    "MODELOPS_ENVIRONMENTS": f"{ROOT}/run/environments",
+    "MODELOPS_SPOOL": f"{ROOT}/run/spool",
+}
+"""Folders that a process is told of: those of the platform's machine are not there, nor could be written, within a pod."""
+
 _NODE_GONE_S = 60
 _BACKSTOP_S = 600
 
@@ -39,7 +46,7 @@ def spec_secret(name: str, namespace: str, labels: Mapping[str, str], site: Site
     document = {
         "argv": site.command(command.argv),
         "defaults": defaults,
-        "env": dict(command.env),
+        "env": {name: FOLDERS.get(name, value) for name, value in command.env.items()},
         "files": dict(command.files),
         "memory_bytes": command.limits.memory_bytes,
         "timeout_s": command.limits.timeout_s,
@@ -76,7 +83,7 @@ def pod_spec(
         grace_s: Seconds from a deletion to the end by force.
         waits: Whether it waits for the annotation that lets it begin.
         env: Variables of the container; nothing secret.
-        serves: Whether it serves HTTP, and so is probed.
+        serves: Whether it serves HTTP, and so is probed, and started again whenever it ends.
     """
     variables: list[Document] = [
         {"name": "MODELOPS_KEEPER", "value": ROOT},
@@ -85,6 +92,9 @@ def pod_spec(
     ]
     if waits:
         variables.append({"name": "MODELOPS_KEEPER_WAITS", "value": "1"})
+    if serves:
+        variables.append({"name": "MODELOPS_KEEPER_SERVES", "value": "1"})
+        variables.append({"name": "MODELOPS_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
     container: Document = {
         "name": CONTAINER,
         "image": site.image,
@@ -109,7 +119,7 @@ def pod_spec(
     if serves:
         container |= _probes()
     spec: Document = {
-        "restartPolicy": "Never",
+        "restartPolicy": "Always" if serves else "Never",
         "serviceAccountName": ACCOUNT,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

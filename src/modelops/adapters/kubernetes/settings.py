@@ -2,7 +2,8 @@
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from modelops.adapters.kubernetes.outputs import Outputs
 
 MIB = 1024 * 1024
 
@@ -16,7 +17,7 @@ class Site:
         instance: Tells platforms that share a cluster apart: a label's value.
         namespace: The namespace, and what those of tenants begin with.
         python: The interpreter within the image, for commands that name the platform's own.
-        logs: The folder where output is kept that was read from the cluster.
+        logs: Where output is kept that was read from the cluster.
         pull_secret: The secret of each namespace with credentials for the registry of the image.
         quota: The hard limits of each tenant's namespace, as a ResourceQuota has them; empty for none.
         read_only_root: Whether the images' own files cannot be written.
@@ -29,7 +30,7 @@ class Site:
     image: str
     instance: str
     namespace: str
-    logs: Path
+    logs: Outputs
     python: str = "python3"
     pull_secret: str | None = None
     quota: dict[str, str] = field(default_factory=dict)

@@ -2,14 +2,19 @@
 
 import hashlib
 import threading
+import time
 from pathlib import Path
 
 from modelops.adapters.kubernetes.cluster import Cluster, Document
+from modelops.adapters.kubernetes.drift import put_right
 from modelops.adapters.kubernetes.names import DOMAIN, INSTANCE, MANAGED_BY, MANAGER, TENANT, namespace_of
 from modelops.adapters.kubernetes.settings import Site
 from modelops.adapters.local import nvml, supervisor
 
 ACCOUNT = "modelops-runner"
+CHECK_EVERY_S = 60.0
+"""How often a namespace that is used is compared with what it should be."""
+
 CONTROL_PLANE = f"{DOMAIN}/control-plane"
 """The label of namespaces whose pods may reach those of tenants: where the platform runs, and what stands before it."""
 
@@ -95,12 +100,12 @@ class Tenants:
     def __init__(self, cluster: Cluster, site: Site) -> None:
         self._cluster = cluster
         self._site = site
-        self._made: dict[str, str] = {}
+        self._made: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
 
     def ensure(self, tenant: str | None) -> str:
-        """Make a tenant's namespace what it should be, and return its name. What was edited by hand is put right the
-        first time that this process needs it, and again when the namespace was made anew meanwhile.
+        """Make a tenant's namespace what it should be, and return its name. What was edited by hand is told and put right
+        when this process needs the namespace, at most once a minute, and when the namespace was made anew meanwhile.
 
         Raises:
             Unavailable: the namespace is being deleted.
@@ -108,9 +113,13 @@ class Tenants:
         name = namespace_of(self._site.namespace, tenant)
         with self._lock:
             found = self._cluster.get("Namespace", name)
-            if found is None or self._made.get(name) != found["metadata"]["uid"]:
+            uid = None if found is None else found["metadata"]["uid"]
+            made, checked_at = self._made.get(name, (None, 0.0))
+            if uid is None or made != uid or time.monotonic() > checked_at + CHECK_EVERY_S:
                 for document in tenant_documents(self._site, tenant):
-                    applied = self._cluster.apply(document)
+                    was_there = made is not None and made == uid
+                    applied = put_right(self._cluster, self._site.instance, document, was_there=was_there)
                     if document["kind"] == "Namespace":
-                        self._made[name] = applied["metadata"]["uid"]
+                        uid = applied["metadata"]["uid"]
+                self._made[name] = (str(uid), time.monotonic())
         return name

@@ -10,7 +10,10 @@ from modelops.adapters.local import leftovers
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.ports import Limits
 
-_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
+_INHERITED = (
+    *("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH"),
+    *("JAVA_HOME", "SPARK_CONF_DIR"),  # where Spark looks
+)
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 

@@ -15,6 +15,7 @@ from modelops.adapters.local.commands import Command
 from modelops.adapters.local.probing import Prober, endpoint_of, grpc_endpoint_of
 from modelops.adapters.local.processes import checked_name, folders
 from modelops.adapters.local.replicas import Incarnation, Replicas
+from modelops.adapters.local.scaling import refuse_scaling
 from modelops.contracts.clock import Clock
 from modelops.contracts.errors import Conflict, InvalidInput
 from modelops.contracts.ports import Phase, ReplicaObservation, WorkloadSpec
@@ -64,6 +65,7 @@ class LocalDeployer:
         """Move one step towards `spec`. Raises Conflict when more than `replicas` and `files` differ from when it was made."""
         if spec.replicas < 0:
             raise InvalidInput(f"A workload cannot have {spec.replicas} replicas.")
+        refuse_scaling(spec)
         command = Command(spec.argv, spec.env, spec.files, spec.limits)
         with self._lock:
             folder = self._root / checked_name(spec.name)
@@ -86,6 +88,10 @@ class LocalDeployer:
             return [self._look(one) for one in latest]
         with ThreadPoolExecutor(min(len(latest), _PROBES_AT_ONCE)) as pool:
             return list(pool.map(self._look, latest))
+
+    def scaled(self, name: str) -> int | None:
+        """Return None: nobody else scales processes of this machine."""
+        return None
 
     def log(self, name: str, index: int, *, offset: int = 0, limit: int = 65_536) -> bytes:
         """Return a piece of the output of a replica's last incarnation."""

@@ -8,9 +8,10 @@ from sqlalchemy import delete, func, select
 
 from modelops.domains.compute.allocator.decisions import Decisions, Eviction, EvictionReason
 from modelops.domains.compute.allocator.engine import decide
-from modelops.domains.compute.allocator.model import Admission, FairStrategy, Snapshot
+from modelops.domains.compute.allocator.model import Admission, Budget, FairStrategy, LocalQueue, Snapshot
 from modelops.domains.compute.converting import (
     as_admitted,
+    as_budget,
     as_cluster_queue,
     as_cohort,
     as_flavor,
@@ -31,9 +32,11 @@ from modelops.domains.compute.tables import (
     LedgerRow,
     PoolRow,
     QueueRow,
+    QuotaRow,
     WorkloadRow,
 )
 from modelops.domains.compute.usage import HOLDING
+from modelops.domains.identity import service as identity
 from modelops.kernel.context import Context
 
 MOST_CONSIDERED = 1_000
@@ -85,12 +88,13 @@ def load_snapshot(ctx: Context, *, also: str | None = None) -> tuple[Snapshot, d
     counted = {name: counted_by(row) for name, row in queues.items()}
     holding = session.scalars(_fresh(select(WorkloadRow).where(WorkloadRow.state.in_(HOLDING)))).all()
     pending = _pending(ctx, also)
+    local_queues, budgets = _budgeted(ctx)
     fair = (FairStrategy.LESS_THAN_OR_EQUAL_TO_FINAL_SHARE, FairStrategy.LESS_THAN_INITIAL_SHARE)
     snapshot = Snapshot(
         flavors=tuple(as_flavor(row) for row in session.scalars(select(FlavorRow))),
         cluster_queues=tuple(as_cluster_queue(row) for row in queues.values()),
         cohorts=tuple(as_cohort(row) for row in session.scalars(select(CohortRow))),
-        local_queues=tuple(as_local_queue(row) for row in session.scalars(select(QueueRow))),
+        local_queues=local_queues,
         pools=tuple(as_pool(row.name, row) for row in session.scalars(select(PoolRow))),
         pending=tuple(as_workload(row, counted.get(row.cluster_queue, frozenset())) for row in pending),
         admitted=tuple(
@@ -98,8 +102,26 @@ def load_snapshot(ctx: Context, *, also: str | None = None) -> tuple[Snapshot, d
             for row in holding
         ),
         fair_strategies=fair if ctx.settings.fair_sharing else (),
+        budgets=budgets,
     )
     return snapshot, {row.id: row for row in (*holding, *pending)}
+
+
+def _budgeted(ctx: Context) -> tuple[tuple[LocalQueue, ...], tuple[Budget, ...]]:
+    """Return the projects' queues, and the quotas of tenants and projects that they are charged to."""
+    queues = ctx.session.scalars(select(QueueRow)).all()
+    quotas = {row.holder_id: row for row in ctx.session.scalars(select(QuotaRow))}
+    if not quotas:
+        return tuple(as_local_queue(row, ()) for row in queues), ()
+    tenants = identity.tenants_of(ctx, {row.project_id for row in queues})
+    names = identity.names_of(ctx, list(quotas))
+    return tuple(
+        as_local_queue(
+            row,
+            tuple(quotas[key].id for key in (row.project_id, tenants.get(row.project_id, "")) if key in quotas),
+        )
+        for row in queues
+    ), tuple(as_budget(row, names.get(key, key)) for key, row in quotas.items())
 
 
 def free(ctx: Context, row: WorkloadRow) -> None:

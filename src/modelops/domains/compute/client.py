@@ -19,6 +19,9 @@ from modelops.domains.compute.schemas import (
     PriorityClassSpec,
     Queue,
     QueueSpec,
+    Quota,
+    QuotaLimits,
+    QuotaScope,
     Workload,
 )
 
@@ -117,6 +120,24 @@ class Compute(Group):
     def delete_queue(self, queue: str) -> None:
         """Remove a queue that nothing waits or runs in."""
         self._delete(f"/queues/{queue}")
+
+    def set_quota(
+        self, scope: QuotaScope | str, holder: str, limits: QuotaLimits, *, revision: int | None = None
+    ) -> Quota:
+        """Limit what a tenant (`scope` "tenant"), over all its projects, or a project ("project") holds at a time."""
+        return self._put(Quota, f"/quotas/{scope}/{holder}", limits, headers=_if_match(revision))
+
+    def list_quotas(self, **page: Any) -> Page[Quota]:
+        """List the quotas of your tenant and project, and how much of them is used."""
+        return self._list(Quota, "/quotas", **page)
+
+    def get_quota(self, scope: QuotaScope | str, holder: str) -> Quota:
+        """Return the quota of a tenant or project, and how much of it is used."""
+        return self._get(Quota, f"/quotas/{scope}/{holder}")
+
+    def delete_quota(self, scope: QuotaScope | str, holder: str) -> None:
+        """Limit a tenant or project no more."""
+        self._delete(f"/quotas/{scope}/{holder}")
 
     def set_priority_class(
         self, priority_class: str, spec: PriorityClassSpec, *, revision: int | None = None

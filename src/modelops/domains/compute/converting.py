@@ -7,8 +7,16 @@ from typing import Any
 from modelops.domains.compute.allocator import model
 from modelops.domains.compute.allocator.model import Admission
 from modelops.domains.compute.rules import POOL_LABEL, covered, thousandths
-from modelops.domains.compute.schemas import PoolSpec, Resource, ResourceGroup
-from modelops.domains.compute.tables import ClusterQueueRow, CohortRow, FlavorRow, PoolRow, QueueRow, WorkloadRow
+from modelops.domains.compute.schemas import PoolSpec, QuotaLimit, QuotaResource, Resource, ResourceGroup
+from modelops.domains.compute.tables import (
+    ClusterQueueRow,
+    CohortRow,
+    FlavorRow,
+    PoolRow,
+    QueueRow,
+    QuotaRow,
+    WorkloadRow,
+)
 
 POD_SET = "main"
 """The one pod set that a job is."""
@@ -70,28 +78,45 @@ def as_cohort(row: CohortRow) -> model.Cohort:
     return model.Cohort(row.name, row.parent, as_groups(row.groups), thousandths(row.fair_weight))
 
 
-def as_local_queue(row: QueueRow) -> model.LocalQueue:
-    """Return a project's queue, which the allocator knows by its id."""
+def as_local_queue(row: QueueRow, budgets: tuple[str, ...]) -> model.LocalQueue:
+    """Return a project's queue, which the allocator knows by its id, charged to the quotas of its project and tenant."""
     limits = {resource: thousandths(limit) for resource, limit in row.limits.items()}
-    return model.LocalQueue(row.id, row.cluster_queue, limits, model.StopPolicy(row.stop_policy))
+    return model.LocalQueue(row.id, row.cluster_queue, limits, model.StopPolicy(row.stop_policy), budgets)
+
+
+def as_budget(row: QuotaRow, holder: str) -> model.Budget:
+    """Return a quota of a tenant or project, which is called `holder`."""
+    limits = [QuotaLimit.model_validate(one) for one in row.limits]
+    found = {(one.flavor, one.resource.value): thousandths(one.limit) for one in limits}
+    return model.Budget(row.id, found, f"the {row.scope} {holder}")
 
 
 def as_workload(row: WorkloadRow, counted: frozenset[Resource]) -> model.Workload:
-    """Return a workload; of CPUs and memory it asks for what its queue has quotas of."""
+    """Return a workload. Of CPUs and memory it asks for what its queue has quotas of; the rest counts in those of its project
+    and tenant alone. One that may do with fewer devices has as many pods as devices; what else it asks for is theirs together."""
     asked = {
         resource: wanted
         for resource, wanted in row.requests.items()
         if wanted and (resource == Resource.GPU_SHARES or resource in counted)
     }
+    beside = {resource: wanted for resource, wanted in row.requests.items() if wanted and resource not in asked}
+    shares, least = asked.get(Resource.GPU_SHARES.value, 0), row.min_device_count
+    once: dict[str, int] = {}
+    if least is not None:
+        once = {resource: wanted for resource, wanted in asked.items() if resource != Resource.GPU_SHARES}
+        asked = {Resource.GPU_SHARES.value: shares // row.device_count}
     device = None
     if row.device_count:
-        device = model.DeviceRequest(Resource.GPU_SHARES.value, row.mig_profile or "", row.device_count)
+        each = row.device_count if least is None else 1
+        device = model.DeviceRequest(Resource.GPU_SHARES.value, row.mig_profile or "", each)
     pods = model.PodSet(
         name=POD_SET,
-        count=1,
+        count=1 if least is None else row.device_count,
         requests=asked,
         node_selector={POOL_LABEL: row.pool} if row.pool else {},
+        min_count=least,
         device=device,
+        once=once,
     )
     return model.Workload(
         key=row.id,
@@ -100,6 +125,7 @@ def as_workload(row: WorkloadRow, counted: frozenset[Resource]) -> model.Workloa
         priority=row.priority,
         created_at=row.created_at.timestamp(),
         local_queue=row.queue_id,
+        beside={**beside, QuotaResource.JOBS.value: model.UNIT},
     )
 
 

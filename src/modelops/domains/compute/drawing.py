@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from modelops.domains.compute.schemas import ClusterQueue, Pool, Queue
+from modelops.domains.compute.schemas import ClusterQueue, Pool, PoolAllocation, Queue, Quota
 
 _WIDTH = 16
+_DRAWN = 64
+"""So many GPUs of a pool are drawn."""
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def bar(used: float, of: float) -> str:
@@ -31,6 +35,26 @@ def pool_lines(pools: Sequence[Pool]) -> list[dict[str, Any]]:
     ]
 
 
+def device_lines(pool: Pool, held: Sequence[PoolAllocation]) -> list[dict[str, Any]]:
+    """Return the GPUs of a pool as the lines of a table: a letter for each share that a job holds, a dot for what is free
+    or another tenant's."""
+    width = pool.capacity_shares // pool.gpu_count
+    letters = {job: _LETTERS[at % len(_LETTERS)] for at, job in enumerate(dict.fromkeys(one.job_id for one in held))}
+    on: dict[int, list[PoolAllocation]] = {}
+    for one in held:
+        on.setdefault(one.device, []).append(one)
+    lines = []
+    for device in range(min(pool.gpu_count, _DRAWN)):
+        lying = sorted(on.get(device, []), key=lambda one: one.position)
+        drawn = "".join(letters[one.job_id] * one.shares for one in lying)
+        told = [f"{letters[one.job_id]} {one.job_id}{f' ({one.profile})' if one.profile else ''}" for one in lying]
+        state = "cordoned" if device in pool.cordoned else None
+        lines.append(
+            {"gpu": device, "shares": f"{drawn}{'·' * (width - len(drawn))}", "jobs": "\n".join(told) or state}
+        )
+    return lines
+
+
 def cluster_queue_lines(queues: Sequence[ClusterQueue]) -> list[dict[str, Any]]:
     """Return cluster queues as the lines of a table."""
     return [
@@ -44,6 +68,21 @@ def cluster_queue_lines(queues: Sequence[ClusterQueue]) -> list[dict[str, Any]]:
             "stopped": None if queue.stop_policy == "None" else str(queue.stop_policy),
         }
         for queue in queues
+    ]
+
+
+def quota_lines(quotas: Sequence[Quota]) -> list[dict[str, Any]]:
+    """Return quotas as the lines of a table."""
+    return [
+        {
+            "scope": str(quota.scope),
+            "holder": f"{quota.tenant}/{quota.project}" if quota.project else quota.tenant,
+            "used": "\n".join(
+                f"{one.flavor + ' ' if one.flavor else ''}{one.resource}: {bar(one.used, one.limit)}"
+                for one in quota.limits
+            ),
+        }
+        for quota in quotas
     ]
 
 

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from sqlalchemy import select
 
 from modelops.domains.compute.allocator.model import PoolMode
-from modelops.domains.compute.tables import LedgerRow, PoolRow
+from modelops.domains.compute.quotas import usage_of
+from modelops.domains.compute.tables import LedgerRow, PoolRow, QuotaRow
 from modelops.domains.compute.usage import allocated_shares, pending_by_pool
 from modelops.domains.identity import service as identity
 from modelops.kernel.context import Context
 
-Series = list[tuple[Mapping[str, str], int]]
+Series = list[tuple[Mapping[str, str], float]]
 
 
 def pool_metrics(ctx: Context) -> str:
@@ -20,6 +21,7 @@ def pool_metrics(ctx: Context) -> str:
     held, waiting = allocated_shares(ctx), pending_by_pool(ctx)
     tenants = {tenant: identity.get_tenant(ctx, tenant).name for _, tenant in (*held, *waiting)}
     ledger = ctx.session.scalars(select(LedgerRow)).one_or_none()
+    limits, used = _quotas(ctx)
     capacity: Series = [
         (
             {"pool": row.name, "mode": row.mode, "best_effort": str(row.mode == PoolMode.TIME_SLICE).lower()},
@@ -34,6 +36,8 @@ def pool_metrics(ctx: Context) -> str:
             _family(
                 "modelops_pool_pending", "gauge", "Jobs that wait and could run there.", _by_tenant(waiting, tenants)
             ),
+            _family("modelops_quota_limit", "gauge", "The most that a tenant or project may hold.", limits),
+            _family("modelops_quota_used", "gauge", "What a tenant or project with a quota holds.", used),
             _family(
                 "modelops_pool_repaired_total",
                 "counter",
@@ -44,6 +48,22 @@ def pool_metrics(ctx: Context) -> str:
     )
 
 
+def _quotas(ctx: Context) -> tuple[Series, Series]:
+    """Return the limits of quotas, and what is used of each."""
+    rows = ctx.session.scalars(select(QuotaRow).order_by(QuotaRow.tenant_id, QuotaRow.project_id)).all()
+    names = identity.names_of(ctx, {key for row in rows for key in (row.tenant_id, row.holder_id)})
+    usage = usage_of(ctx, rows)
+    limits: Series = []
+    used: Series = []
+    for row in rows:
+        holder = {"tenant": names[row.tenant_id], "project": names[row.project_id] if row.project_id else ""}
+        for one in usage.get(row.id, []):
+            labels = {**holder, "resource": one.resource.value, "flavor": one.flavor or ""}
+            limits.append((labels, one.limit))
+            used.append((labels, one.used))
+    return limits, used
+
+
 def _by_tenant(found: Mapping[tuple[str, str], int], tenants: Mapping[str, str]) -> Series:
     return [({"pool": pool, "tenant": tenants[tenant]}, count) for (pool, tenant), count in sorted(found.items())]
 
@@ -52,7 +72,8 @@ def _family(name: str, kind: str, told: str, series: Series) -> str:
     lines = [f"# HELP {name} {told}", f"# TYPE {name} {kind}"]
     for labels, value in series:
         inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-        lines.append(f"{name}{{{inside}}} {value}" if inside else f"{name} {value}")
+        number = f"{value:.15g}"
+        lines.append(f"{name}{{{inside}}} {number}" if inside else f"{name} {number}")
     return "\n".join(lines) + "\n"
 
 

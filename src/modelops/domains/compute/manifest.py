@@ -11,6 +11,7 @@ manifest = Manifest(
     permissions={
         "compute.read": Role.VIEWER,
         "compute.write": Role.PLATFORM_ADMIN,
+        "quotas.write": Role.PROJECT_ADMIN,
         "metrics.read": Role.PLATFORM_ADMIN,
     },
     reconcilers=(Admission(),),

@@ -49,6 +49,18 @@ def read_limits(options: Sequence[str] | None) -> dict[Resource, float]:
     return limits
 
 
+def read_quota_limits(options: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Read `[FLAVOR:]RESOURCE=AMOUNT`; without a flavor, in all together."""
+    found: list[dict[str, Any]] = []
+    for option in options or []:
+        what, equals, amount = option.rpartition("=")
+        flavor, colon, resource = what.rpartition(":")
+        if not equals or (colon and not flavor):
+            raise typer.BadParameter(f"'{option}' is no limit: [FLAVOR:]RESOURCE=AMOUNT, such as jobs=10.")
+        found.append({"resource": resource, "flavor": flavor or None, "limit": amount})
+    return found
+
+
 def read_tolerations(options: Sequence[str] | None) -> list[TolerationSpec]:
     """Read `KEY[=VALUE][:EFFECT]`; without a value, any is tolerated."""
     found = []

@@ -20,6 +20,9 @@ from modelops.domains.compute.schemas import (
     PriorityClassSpec,
     Queue,
     QueueSpec,
+    Quota,
+    QuotaLimits,
+    QuotaScope,
     Workload,
 )
 from modelops.kernel.context import Context
@@ -154,6 +157,30 @@ def get_queue(ctx: Context, queue: Ref) -> Queue:
 def delete_queue(ctx: Context, queue: Ref) -> None:
     """Remove a queue that nothing waits or runs in."""
     return service.delete_queue(ctx, queue)
+
+
+@router.put("/quotas/{scope}/{holder}")
+def set_quota(ctx: Context, scope: QuotaScope, holder: Ref, body: QuotaLimits) -> Quota:
+    """Limit what a tenant, over all its projects, or one project holds at a time."""
+    return service.set_quota(ctx, scope, holder, body)
+
+
+@router.get("/quotas")
+def list_quotas(ctx: Context, page: Listing) -> Page[Quota]:
+    """List the quotas of your tenant and project, and how much of them is used."""
+    return service.list_quotas(ctx, page)
+
+
+@router.get("/quotas/{scope}/{holder}")
+def get_quota(ctx: Context, scope: QuotaScope, holder: Ref) -> Quota:
+    """Return the quota of a tenant or project, and how much of it is used."""
+    return service.get_quota(ctx, scope, holder)
+
+
+@router.delete("/quotas/{scope}/{holder}", status_code=204)
+def delete_quota(ctx: Context, scope: QuotaScope, holder: Ref) -> None:
+    """Limit a tenant or project no more."""
+    return service.delete_quota(ctx, scope, holder)
 
 
 @router.put("/priority-classes/{priority_class}")

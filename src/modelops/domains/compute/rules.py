@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from modelops.contracts.errors import Conflict, InvalidInput, MLOpsError
 from modelops.domains.compute.allocator.model import UNIT, PoolMode
-from modelops.domains.compute.schemas import PoolSpec, Resource, ResourceGroup
+from modelops.domains.compute.schemas import (
+    PoolSpec,
+    QuotaLimit,
+    QuotaResource,
+    Resource,
+    ResourceGroup,
+    WorkloadRequest,
+)
 
 POOL_LABEL = "modelops/pool"
 """The label that a pool's flavor has, by which a job is kept to the pool."""
@@ -39,6 +46,21 @@ def slices_of(profile: str) -> int:
     return int(profile.partition("g")[0])
 
 
+def least_of(asked: WorkloadRequest) -> int | None:
+    """Return with how few devices work may begin; None where it needs all.
+
+    Raises:
+        InvalidInput: that is more than it asks for.
+    """
+    least = asked.min_gpu_shares
+    if least is not None and least > asked.gpu_shares:
+        raise InvalidInput(
+            f"`min_gpu_shares` is {least}, and {asked.gpu_shares} are asked for.",
+            hint="Ask for the most that it can use in `gpu_shares`, and for the least that will do in `min_gpu_shares`.",
+        )
+    return None if least == asked.gpu_shares else least
+
+
 def covered(groups: Sequence[ResourceGroup]) -> frozenset[Resource]:
     """Return the resources that groups have quotas of."""
     return frozenset(resource for group in groups for resource in group.flavors[0].quotas)
@@ -71,6 +93,23 @@ def check_groups(groups: Sequence[ResourceGroup], flavors: frozenset[str]) -> No
         if both := resources & seen:
             raise InvalidInput(f"Two groups have quotas of '{min(both)}'; a resource belongs to one.")
         seen |= resources
+
+
+def check_limits(limits: Sequence[QuotaLimit], flavors: frozenset[str]) -> None:
+    """Refuse limits of a quota that contradict each other.
+
+    Raises:
+        InvalidInput: a flavor is unknown, jobs are limited in one, or something is limited twice.
+    """
+    seen: set[tuple[str, str | None]] = set()
+    for one in limits:
+        if one.flavor is not None and one.resource is QuotaResource.JOBS:
+            raise InvalidInput("Jobs are counted whatever flavors they hold: leave the flavor out.")
+        if one.flavor is not None and one.flavor not in flavors:
+            raise InvalidInput(f"There is no flavor '{one.flavor}'.", hint="mops pools list; mops flavors list")
+        if (one.resource, one.flavor) in seen:
+            raise InvalidInput(f"'{one.resource}' is limited twice; once is enough.")
+        seen.add((one.resource, one.flavor))
 
 
 def check_tree(name: str, parent: str | None, parents: Mapping[str, str | None]) -> None:

@@ -264,6 +264,60 @@ class Queue(Schema):
     revision: int
 
 
+class QuotaScope(StrEnum):
+    """Whose a quota is: a tenant's, over all its projects and queues, or one project's."""
+
+    TENANT = "tenant"
+    PROJECT = "project"
+
+
+class QuotaResource(StrEnum):
+    """What a tenant's or project's quota limits: how many jobs run at a time, and what they hold together."""
+
+    JOBS = "jobs"
+    CPUS = "cpus"
+    MEMORY_MB = "memory_mb"
+    GPU_SHARES = "gpu_shares"
+
+
+class QuotaLimit(Schema):
+    """The most of a resource: of one flavor (a pool's has its name), or in all together."""
+
+    resource: QuotaResource
+    flavor: Name | None = None
+    limit: Amount
+
+
+class QuotaLimits(Schema):
+    """What a tenant or a project holds at most at a time. What is not named is not limited."""
+
+    limits: Annotated[list[QuotaLimit], Field(min_length=1, max_length=100)]
+
+
+class QuotaUsage(Schema):
+    """A limit, and how much of it jobs hold. More than the limit where it was lowered: nothing is ended for it."""
+
+    resource: QuotaResource
+    flavor: str | None
+    limit: float
+    used: float
+
+
+class Quota(Schema):
+    """What a tenant, or with a `project` one of its projects, holds at most at a time, over all its queues."""
+
+    id: str
+    scope: QuotaScope
+    tenant_id: str
+    tenant: str
+    project_id: str | None
+    project: str | None
+    limits: list[QuotaUsage]
+    created_at: UtcTime
+    created_by: str
+    revision: int
+
+
 class PriorityClassSpec(Schema):
     """What a priority is called. Higher values go first; without a class, a workload has 0."""
 
@@ -301,12 +355,14 @@ class WorkloadRequest(Schema):
     cpus: float | None = None
     memory_mb: float | None = None
     gpu_shares: int = 0
+    min_gpu_shares: int | None = None
     mig_profile: str | None = None
 
 
 class Workload(Schema):
-    """A job in a queue. `requests` is what it counts for; `flavors` where from, once it is admitted. `preemptions` counts how
-    often it gave way."""
+    """A job in a queue. `requests` is what it counts for; `flavors` where from, once it is admitted. With `min_device_count`,
+    so few of its `device_count` GPUs, turns or MIG instances will do, and `requests` are of those that it got. `preemptions`
+    counts how often it gave way."""
 
     id: str
     project_id: str
@@ -318,6 +374,8 @@ class Workload(Schema):
     priority: int
     requests: dict[Resource, float]
     mig_profile: str | None
+    device_count: int
+    min_device_count: int | None
     state: WorkloadState
     reason: str | None
     flavors: dict[Resource, str]

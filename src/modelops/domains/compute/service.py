@@ -27,6 +27,7 @@ from modelops.domains.compute.queues import (
     set_cohort,
     set_queue,
 )
+from modelops.domains.compute.quotas import counts_all_jobs, delete_quota, get_quota, list_quotas, set_quota
 from modelops.domains.compute.waiting import explain, waits_of
 from modelops.domains.compute.workloads import (
     admitted_jobs,
@@ -44,12 +45,14 @@ from modelops.domains.compute.workloads import (
 
 __all__ = [
     "admitted_jobs",
+    "counts_all_jobs",
     "delete_cluster_queue",
     "delete_cohort",
     "delete_flavor",
     "delete_pool",
     "delete_priority_class",
     "delete_queue",
+    "delete_quota",
     "enqueue",
     "explain",
     "finish",
@@ -58,6 +61,7 @@ __all__ = [
     "get_flavor",
     "get_pool",
     "get_queue",
+    "get_quota",
     "get_workload",
     "list_cluster_queues",
     "list_cohorts",
@@ -66,6 +70,7 @@ __all__ = [
     "list_pools",
     "list_priority_classes",
     "list_queues",
+    "list_quotas",
     "list_workloads",
     "placement_of",
     "pool_metrics",
@@ -78,6 +83,7 @@ __all__ = [
     "set_pool",
     "set_priority_class",
     "set_queue",
+    "set_quota",
     "take_up",
     "unfinished_jobs",
     "waits_of",

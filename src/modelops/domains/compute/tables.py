@@ -95,6 +95,19 @@ class QueueRow(Tracked, Revised, InProject, Base):
     stop_policy: Mapped[str] = mapped_column(String(20))
 
 
+class QuotaRow(Tracked, Revised, Base):
+    """What a tenant, or one of its projects, holds at most at a time; `holder_id` is whose it is."""
+
+    __tablename__ = "compute_quotas"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    scope: Mapped[str] = mapped_column(String(20))
+    holder_id: Mapped[str] = mapped_column(String(40), unique=True)
+    tenant_id: Mapped[str] = mapped_column(String(40), index=True)
+    project_id: Mapped[str | None] = mapped_column(String(40))
+    limits: Mapped[list[dict[str, Any]]] = mapped_column(JsonColumn)
+
+
 class PriorityClassRow(Tracked, Revised, Base):
     __tablename__ = "compute_priority_classes"
 
@@ -105,8 +118,9 @@ class PriorityClassRow(Tracked, Revised, Base):
 
 
 class WorkloadRow(Tracked, Revised, InProject, Base):
-    """A job in a queue. `requests` are in thousandths, by resource, as asked for; `admission` is what the allocator decided,
-    there while quota is held; `started_at` is when its job took it up."""
+    """A job in a queue. `requests` are in thousandths, by resource, as asked for, with `device_count` devices; with
+    `min_device_count`, so few will do. `admission` is what the allocator decided, there while quota is held; `started_at` is
+    when its job took it up."""
 
     __tablename__ = "compute_workloads"
     __table_args__ = (Index("ix_compute_workloads_queue", "cluster_queue", "state"),)
@@ -123,6 +137,7 @@ class WorkloadRow(Tracked, Revised, InProject, Base):
     requests: Mapped[dict[str, int]] = mapped_column(JsonColumn)
     mig_profile: Mapped[str | None] = mapped_column(String(40))
     device_count: Mapped[int]
+    min_device_count: Mapped[int | None]
     state: Mapped[str] = mapped_column(String(20), index=True)
     reason: Mapped[str | None] = mapped_column(Text)
     admission: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)

@@ -4,9 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
-from modelops.domains.compute.schemas import WorkloadState
+from modelops.domains.compute.allocator.model import UNIT
+from modelops.domains.compute.schemas import QuotaResource, Resource, WorkloadState
 from modelops.domains.compute.tables import AllocationRow, ClusterQueueRow, WorkloadRow
 from modelops.kernel.context import Context
 
@@ -24,12 +25,22 @@ def flavors_of(admission: Mapping[str, Any] | None) -> dict[str, str]:
     return {resource: flavor for one in admission["assignments"] for resource, flavor in one["flavors"].items()}
 
 
+def granted(row: WorkloadRow) -> dict[str, int]:
+    """Return what a workload counts for, in thousandths by resource: as asked for, or as many of its devices as it got."""
+    found = dict(row.requests)
+    if row.min_device_count is not None and row.admission is not None:
+        got = row.admission["assignments"][0]["count"]
+        found[Resource.GPU_SHARES.value] = found[Resource.GPU_SHARES.value] * got // row.device_count
+    return found
+
+
 def held_by(rows: Iterable[WorkloadRow]) -> Held:
     """Return what workloads hold together."""
     held: Counter[tuple[str, str]] = Counter()
     for row in rows:
+        counted = granted(row)
         for resource, flavor in flavors_of(row.admission).items():
-            held[flavor, resource] += row.requests.get(resource, 0)
+            held[flavor, resource] += counted.get(resource, 0)
     return held
 
 
@@ -50,6 +61,24 @@ def held_of_queues(ctx: Context, ids: Iterable[str]) -> dict[str, dict[str, int]
         for (_, resource), held in held_by([row]).items():
             found[row.queue_id][resource] += held
     return {queue: dict(held) for queue, held in found.items()}
+
+
+def held_of_holders(ctx: Context, ids: Iterable[str]) -> dict[str, dict[tuple[str | None, str], int]]:
+    """Return what workloads hold together of tenants and projects, by flavor and resource; without a flavor in all of them,
+    and how many `jobs` they are."""
+    wanted = set(ids)
+    of_them = or_(WorkloadRow.tenant_id.in_(wanted), WorkloadRow.project_id.in_(wanted))
+    found: defaultdict[str, Counter[tuple[str | None, str]]] = defaultdict(Counter)
+    for row in ctx.session.scalars(select(WorkloadRow).where(of_them, WorkloadRow.state.in_(HOLDING))):
+        counted, flavors = granted(row), flavors_of(row.admission)
+        for holder in wanted & {row.tenant_id, row.project_id}:
+            held = found[holder]
+            held[None, QuotaResource.JOBS.value] += UNIT
+            for resource, amount in counted.items():
+                held[None, resource] += amount
+                if resource in flavors:
+                    held[flavors[resource], resource] += amount
+    return {holder: dict(held) for holder, held in found.items()}
 
 
 def counts(ctx: Context, column: Any, keys: Iterable[str]) -> dict[str, tuple[int, int]]:

@@ -15,9 +15,11 @@ from modelops.domains.compute.allocator.devices import offers
 from modelops.domains.compute.allocator.model import PoolMode
 from modelops.domains.compute.converting import as_pool, counted_by
 from modelops.domains.compute.ledger import hold_ledger, note_change
-from modelops.domains.compute.rules import amount, slices_of, thousandths
+from modelops.domains.compute.quotas import limited_in_all
+from modelops.domains.compute.rules import amount, least_of, slices_of, thousandths
 from modelops.domains.compute.schemas import (
     PoolAllocation,
+    QuotaResource,
     Resource,
     Workload,
     WorkloadRequest,
@@ -32,7 +34,7 @@ from modelops.domains.compute.tables import (
     QueueRow,
     WorkloadRow,
 )
-from modelops.domains.compute.usage import HOLDING, flavors_of
+from modelops.domains.compute.usage import HOLDING, flavors_of, granted
 from modelops.domains.identity import service as identity
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
@@ -68,9 +70,13 @@ def enqueue(ctx: Context, job_id: str, asked: WorkloadRequest) -> str:
     Raises:
         InvalidInput: no queue of the project gives what is asked for; the error says what would.
     """
+    least = least_of(asked)
     queue, cluster_queue = _choose(ctx, asked)
     counted = counted_by(cluster_queue)
-    _check_said(asked, counted, queue.name)
+    tenant_id = identity.tenant_of(ctx, ctx.project_id)
+    _check_said(asked, counted, f"The queue '{queue.name}' has")
+    limited = limited_in_all(ctx, tenant_id) & {QuotaResource.CPUS, QuotaResource.MEMORY_MB}
+    _check_said(asked, frozenset(Resource(one) for one in limited), "The project or its tenant has")
     priority = _priority(ctx, asked.priority)
     note_change(ctx)
     before = delete(WorkloadRow).where(WorkloadRow.job_id == job_id, WorkloadRow.state == WorkloadState.FINISHED)
@@ -85,7 +91,7 @@ def enqueue(ctx: Context, job_id: str, asked: WorkloadRequest) -> str:
     row = WorkloadRow(
         id=new_id("wkl"),
         project_id=ctx.project_id,
-        tenant_id=identity.tenant_of(ctx, ctx.project_id),
+        tenant_id=tenant_id,
         job_id=job_id,
         queue_id=queue.id,
         queue=queue.name,
@@ -96,6 +102,7 @@ def enqueue(ctx: Context, job_id: str, asked: WorkloadRequest) -> str:
         requests={resource: wanted for resource, wanted in requests.items() if wanted},
         mig_profile=asked.mig_profile,
         device_count=devices,
+        min_device_count=least,
         state=WorkloadState.PENDING,
         preemptions=0,
         revision=1,
@@ -259,11 +266,11 @@ def _misfit(ctx: Context, queue: ClusterQueueRow, asked: WorkloadRequest) -> str
     return "has no quota of a pool whose GPUs are given out whole or in turns"
 
 
-def _check_said(asked: WorkloadRequest, counted: frozenset[Resource], queue: str) -> None:
+def _check_said(asked: WorkloadRequest, counted: frozenset[Resource], who: str) -> None:
     for resource, wanted in ((Resource.CPUS, asked.cpus), (Resource.MEMORY_MB, asked.memory_mb)):
         if resource in counted and wanted is None:
             raise InvalidInput(
-                f"The queue '{queue}' has a quota of '{resource.value}': a job must say how much it needs.",
+                f"{who} a quota of '{resource.value}': a job must say how much it needs.",
                 hint=f"--{'cpus' if resource is Resource.CPUS else 'memory-mb'} N",
             )
 
@@ -292,7 +299,7 @@ def _workloads(ctx: Context, rows: list[WorkloadRow]) -> list[Workload]:
     shown = []
     for row in rows:
         own = {name: getattr(row, name) for name in Workload.model_fields if hasattr(row, name)}
-        requests = {Resource(resource): amount(wanted) for resource, wanted in row.requests.items()}
+        requests = {Resource(resource): amount(wanted) for resource, wanted in granted(row).items()}
         facts = {"requests": requests, "flavors": flavors_of(row.admission), "allocations": held.get(row.id, [])}
         shown.append(Workload.model_validate({**own, **facts}))
     return shown

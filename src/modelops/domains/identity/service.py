@@ -50,6 +50,7 @@ from modelops.domains.identity.principals import (
 from modelops.domains.identity.schemas import AuditRecord, KeyPurpose, Me, PrincipalKind
 from modelops.domains.identity.standing import permissions_today
 from modelops.domains.identity.tables import ApiKeyRow, MembershipRow, PrincipalRow, ProjectRow, TenantRow
+from modelops.domains.identity.tenancy import leads_tenant, names_of, project_of_tenant, tenants_of
 from modelops.kernel.context import Context
 from modelops.kernel.listing import PageQuery, list_rows
 from modelops.kernel.tables import AuditRow
@@ -69,6 +70,7 @@ __all__ = [
     "get_user",
     "grant_token",
     "issue_token",
+    "leads_tenant",
     "list_api_keys",
     "list_audit_records",
     "list_members",
@@ -78,7 +80,9 @@ __all__ = [
     "list_signing_keys",
     "list_tenants",
     "list_users",
+    "names_of",
     "permissions_today",
+    "project_of_tenant",
     "remove_member",
     "revoke_api_key",
     "revoke_grants",
@@ -88,6 +92,7 @@ __all__ = [
     "sign_document",
     "sign_for_bundle",
     "tenant_of",
+    "tenants_of",
     "update_project",
     "update_service_account",
     "update_user",

@@ -183,7 +183,7 @@ def submit(ctx: Context, run: PipelineRunRow, spec: StepSpec, row: PipelineStepR
 def _job(run: PipelineRunRow, row: PipelineStepRow, work: JobWork, values: Mapping[str, Json]) -> JobCreate:
     over: Any = values.get("parameters")
     dataset = values.get("dataset", work.dataset)
-    resources = Resources(timeout_s=work.timeout_s)
+    resources = (work.resources or Resources()).model_copy(update={"timeout_s": work.timeout_s})
     others = {name: value for name, value in values.items() if name not in ("parameters", "dataset")}
     return JobCreate.model_validate(
         {
@@ -193,6 +193,9 @@ def _job(run: PipelineRunRow, row: PipelineStepRow, work: JobWork, values: Mappi
             "name": f"{run.pipeline} {row.step}",
             "experiment": run.pipeline,
             "resources": resources,
+            "queue": work.queue,
+            "pool": work.pool,
+            "priority": work.priority,
             "tags": {"pipeline.run": run.id, "pipeline.step": row.key},
         }
     )

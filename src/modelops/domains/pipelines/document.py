@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelops.contracts.schemas import Digest, Json, Key, Name, Schema, Text
+from modelops.domains.training.schemas import Resources
 
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 """A step's name: as a Python name, at most 100 characters."""
@@ -136,7 +137,8 @@ class FunctionWork(Schema):
 
 
 class JobWork(Schema):
-    """A training job: a recipe on a dataset version; the step's inputs `parameters` and `dataset` go over these.
+    """A training job: a recipe on a dataset version; the step's inputs `parameters` and `dataset` go over these. `resources` say
+    what it may use, but for its time, which `timeout_s` is; `queue`, `pool` and `priority` where it waits.
 
     Its outputs are `run_id`, `model_version_id`, `metrics` and `summary`, and `model`, the version as a model.
     """
@@ -145,6 +147,10 @@ class JobWork(Schema):
     dataset: str | None = None
     parameters: dict[Key, Json] = {}
     timeout_s: float | None = 3600.0
+    resources: Resources | None = None
+    queue: Name | None = None
+    pool: Name | None = None
+    priority: Name | None = None
 
 
 class ApprovalWork(Schema):

@@ -247,6 +247,7 @@ def _command(ctx: Context, document: PipelineDocument, run_id: str, worker: Pipe
             cpus=resources.cpus,
             memory_bytes=(resources.memory_mb + _OWN_MB) * 1024 * 1024 if resources.memory_mb else None,
         ),
+        tenant=identity.tenant_of(ctx, worker.project_id),
     )
 
 

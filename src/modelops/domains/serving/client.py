@@ -14,7 +14,8 @@ from modelops.domains.serving.courses.courses import FINAL, RolloutState, Strate
 from modelops.domains.serving.courses.strategies import AllAtOnce
 from modelops.domains.serving.errors import NotSettled
 from modelops.domains.serving.live.live import LiveStats
-from modelops.domains.serving.policies.autoscaling import Autoscaling, Off
+from modelops.domains.serving.policies.autoscaling import Off
+from modelops.domains.serving.policies.clusterscaling import ScalingPolicy
 from modelops.domains.serving.rollouts import AbortRequest, BusinessValues, RecordedValues, Rollout
 from modelops.domains.serving.rules import SETTLED
 from modelops.domains.serving.schemas import (
@@ -51,7 +52,7 @@ class Serving(Group):
         model: str,
         *,
         replicas: int = 1,
-        autoscaling: Autoscaling | None = None,
+        autoscaling: ScalingPolicy | None = None,
         limits: ServingLimits | None = None,
         traffic: TrafficPolicy | None = None,
         strategy: Strategy | None = None,
@@ -96,7 +97,7 @@ class Serving(Group):
         *,
         model: str | None = None,
         replicas: int | None = None,
-        autoscaling: Autoscaling | Off | None = None,
+        autoscaling: ScalingPolicy | Off | None = None,
         limits: ServingLimits | None = None,
         traffic: TrafficPolicy | None = None,
         strategy: Strategy | None = None,

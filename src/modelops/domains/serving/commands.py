@@ -35,7 +35,8 @@ ConcurrencyOpt = Annotated[int | None, typer.Option(min=1, help="Requests that e
 AutoscaleOpt = Annotated[
     list[str] | None,
     typer.Option(
-        "--autoscale", help="What replicas follow: min=0,max=4,target_inflight=8; or off. Repeat it or use commas."
+        "--autoscale",
+        help="What replicas follow: min=0,max=4,target_inflight=8; by=hpa,cpu_percent=70; JSON, `@FILE`, or off.",
     ),
 ]
 LimitOpt = Annotated[

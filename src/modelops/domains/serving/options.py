@@ -11,7 +11,8 @@ from modelops.contracts.errors import InvalidInput
 from modelops.contracts.terminal import say, show, show_rows, values
 from modelops.domains.serving.courses.courses import Strategy, strategy_of
 from modelops.domains.serving.courses.strategies import AllAtOnce, BlueGreen, Canary, Rolling
-from modelops.domains.serving.policies.autoscaling import SHORT_NAMES, Autoscaling, Off
+from modelops.domains.serving.policies.autoscaling import SHORT_NAMES, Off
+from modelops.domains.serving.policies.clusterscaling import POLICIES, ScalingPolicy
 from modelops.domains.serving.rollouts import Rollout
 from modelops.domains.serving.schemas import TrafficPolicy
 
@@ -106,18 +107,22 @@ def _said(wrong: Exception) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {said}".lstrip(": ")
 
 
-def policy_of(given: list[str] | None) -> Autoscaling | None:
+def policy_of(given: list[str] | None) -> ScalingPolicy | None:
     """Return the policy that `min=0,max=4` and the like describe; None where nothing is given, or `off`."""
     change = change_of(given, lambda: None)
     return None if change == "off" else change
 
 
-def change_of(given: list[str] | None, before: Callable[[], Autoscaling | None]) -> Autoscaling | Off | None:
+def change_of(given: list[str] | None, before: Callable[[], ScalingPolicy | None]) -> ScalingPolicy | Off | None:
     """Return what is to become of a policy, of which what is not given stays; None where nothing is given.
+
+    A policy may also be given whole, as JSON or in a file. One that is scaled by another from now on keeps its bounds.
 
     Args:
         before: Gets the policy that holds now.
     """
+    if len(given or []) == 1 and (text := (given or [""])[0].strip()).startswith(("{", "@")):
+        return _whole_policy(text)
     parts = [part.strip() for one in given or [] for part in one.split(",") if part.strip()]
     if not parts:
         return None
@@ -127,4 +132,19 @@ def change_of(given: list[str] | None, before: Callable[[], Autoscaling | None])
         raise typer.BadParameter("'off' stands alone: --autoscale off.")
     named = {SHORT_NAMES.get(name, name): value for name, value in values(parts, _SCALING).items()}
     kept = before()
-    return Autoscaling.model_validate((kept.model_dump() if kept else {}) | named)
+    by = str(named.get("by", kept.by if kept else "requests"))
+    if by not in POLICIES:
+        raise typer.BadParameter(f"Nobody scales by '{by}'; there are {', '.join(POLICIES)}.")
+    stays = kept.model_dump() if kept else {}
+    if kept is not None and kept.by != by:
+        stays = {"min_replicas": max(1, kept.min_replicas), "max_replicas": kept.max_replicas}
+    return POLICIES[by].model_validate(stays | named)
+
+
+def _whole_policy(text: str) -> ScalingPolicy:
+    try:
+        found = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+        return POLICIES[found.get("by", "requests")].model_validate(found)
+    except (OSError, ValueError, KeyError, AttributeError) as wrong:
+        hint = "Write a JSON object with `by`: requests, hpa or keda; docs/kubernetes.md has an example."
+        raise InvalidInput(f"This is no scaling policy: {_said(wrong)}.", hint=hint) from wrong

@@ -1,14 +1,15 @@
 """What the workloads of a deployment are started with, and what their replicas are told to serve."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from modelops.contracts.ports import WorkloadSpec
+from modelops.contracts.ports import ClusterScaling, WorkloadSpec
 from modelops.domains.identity import service as identity
 from modelops.domains.serving.directing import Order
 from modelops.domains.serving.documents import token_of
 from modelops.domains.serving.outcomes import stage_document
 from modelops.domains.serving.replicas.control import PERMISSION, TOKEN_TTL_S
-from modelops.domains.serving.rows import home_of
+from modelops.domains.serving.rows import cluster_scaling_of, home_of
 from modelops.domains.serving.rules import Desired, controls
 from modelops.domains.serving.schemas import ServingLimits
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
@@ -24,13 +25,25 @@ def specs(
     Args:
         run: How many replicas each shall have.
     """
-    found = {}
+    found, scaling = {}, scaled_home(row, revisions)
     for number, replicas in run.items():
         home, name = revisions[number], workload_name(row.id, number)
         document = _newest(row, revisions, number)
         limits = ServingLimits.model_validate(home.limits)
-        found[number] = workload_spec(name, replicas, home.spec or {}, document, token_of(ctx, home), limits)
+        spec = workload_spec(name, replicas, home.spec or {}, document, token_of(ctx, home), limits)
+        found[number] = spec if scaling is None or scaling[0] != number else replace(spec, scaling=scaling[1])
     return found
+
+
+def scaled_home(row: DeploymentRow, revisions: Mapping[int, RevisionRow]) -> tuple[int, ClusterScaling] | None:
+    """Return the revision whose workload the cluster scales, and by what: that in which the active one lives.
+
+    What is brought up beside it, or kept, has as many replicas as that has then.
+    """
+    policy = cluster_scaling_of(row)
+    if policy is None or row.active_revision is None:
+        return None
+    return home_of(revisions[row.active_revision]), policy.port()
 
 
 def orders(row: DeploymentRow, revisions: Mapping[int, RevisionRow], desired: Desired) -> dict[int, Order]:

@@ -20,7 +20,8 @@ from modelops.domains.serving.outcomes import Tails, desired_of, forget_deployme
 from modelops.domains.serving.replicas.control import ReplicaControl
 from modelops.domains.serving.rollouts import AnalysisResult
 from modelops.domains.serving.rows import observed, pending_rollout, revision_rows
-from modelops.domains.serving.rules import Look, judge, plan
+from modelops.domains.serving.rules import NOT_SCALED, Look, judge, plan
+from modelops.domains.serving.scaling.resizing import follow
 from modelops.domains.serving.schemas import Replica
 from modelops.domains.serving.tables import DeploymentRow, RevisionRow
 from modelops.domains.serving.workloads import LOG_BYTES, is_ours, workload_name
@@ -49,12 +50,15 @@ class Task:
     grace_s: float
     known: Sequence[Replica]
     under_way: bool
+    replicas: int
+    told: str | None
 
 
 @dataclass(frozen=True)
 class Seen:
     """What one step saw. `tails` are the last output of replicas that are not ready, by revision and index; `analysis` is of
-    the stage that `comparison` names."""
+    the stage that `comparison` names. `scaled` is how many replicas the cluster wants, where it decides; `unscaled` is why it
+    does not, although it should."""
 
     replicas: Sequence[Replica] = ()
     ended: frozenset[int] = frozenset()
@@ -63,6 +67,8 @@ class Seen:
     tails: Tails = field(default_factory=dict)
     comparison: Comparison | None = None
     analysis: AnalysisResult | None = None
+    scaled: int | None = None
+    unscaled: str | None = None
 
 
 class DeploymentReconciler:
@@ -101,6 +107,8 @@ class DeploymentReconciler:
             grace_s=ctx.settings.drain_s + _SECONDS_TO_END,
             known=known,
             under_way=under_way,
+            replicas=row.replicas,
+            told=row.reason,
         )
 
     def act(self, ports: Mapping[type, Any], state: Task) -> Seen | None:
@@ -109,21 +117,28 @@ class DeploymentReconciler:
         replicas, tails, problems = list[Replica](), dict[tuple[int, int], str](), list[str]()
         url = _attempt(ports[PlatformUrl].get, problems) if state.prepare else None
         known = {(one.revision, one.index): one for one in state.known}
+        scaled: int | None = None
+        unscaled = list[str]()
         for number, spec in state.run.items():
             # Looking comes first: a replica that ended is started again by `apply`, and why it ended would be lost.
             seen = _look(deployer, number, spec.name, tails)
             if order := state.orders.get(number):
                 seen = direct(ports[ReplicaControl], order, seen, known, state.token, ask_all=state.under_way)
             replicas += seen
-            _attempt(partial(deployer.apply, spec), problems)
+            _attempt(partial(deployer.apply, spec), problems if spec.scaling is None else unscaled)
+            if spec.scaling is not None:
+                scaled = _attempt(partial(deployer.scaled, spec.name), problems)
         ended = {number for number, name in state.end.items() if deployer.remove(name, grace_s=state.grace_s)}
         for number in sorted(state.end.keys() - ended):
             replicas += _look(deployer, number, state.end[number], tails)
-        if not (state.under_way or url or ended or state.comparison) and replicas == list(state.known):
+        told = state.told or ""
+        rescaled = scaled not in (None, state.replicas) or bool(unscaled) != (NOT_SCALED in told)
+        if not (state.under_way or url or ended or state.comparison or rescaled) and replicas == list(state.known):
             return None
         analysis = None if state.comparison is None else compared(state.comparison)
         problem = " ".join(problems) or None
-        return Seen(tuple(replicas), frozenset(ended), url, problem, tails, state.comparison, analysis)
+        why = " ".join(unscaled) or None
+        return Seen(tuple(replicas), frozenset(ended), url, problem, tails, state.comparison, analysis, scaled, why)
 
     def apply(self, ctx: Context, key: str, seen: Seen) -> None:
         """Write what was seen, and what follows from it."""
@@ -138,6 +153,7 @@ class DeploymentReconciler:
             forget_deployment(ctx, row)
             return
         rollout, now = pending_rollout(ctx, row, revisions), ctx.clock.now()
+        follow(ctx, row, seen.scaled)
         desired = desired_of(row, revisions, rollout, now)
         problem = seen.problem
         if seen.url and plan(desired).prepare is not None:
@@ -147,7 +163,9 @@ class DeploymentReconciler:
         analysis = seen.analysis if fresh else None
         verdict, why = (None, "") if analysis is None else (analysis.outcome, in_words(analysis))
         write_replicas(ctx, row, revisions, seen.replicas)
-        found = judge(desired, Look(seen.replicas, problem, verdict, why), now, ctx.settings.ready_timeout_s)
+        found = judge(
+            desired, Look(seen.replicas, problem, verdict, why, seen.unscaled), now, ctx.settings.ready_timeout_s
+        )
         write_verdict(ctx, row, revisions, rollout, found, seen.tails, analysis)
 
 

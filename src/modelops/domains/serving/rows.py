@@ -7,6 +7,7 @@ from sqlalchemy import or_, select
 from modelops.domains.serving.courses.courses import Course, Hold, RolloutState, Strategy, strategy_of
 from modelops.domains.serving.courses.strategies import AllAtOnce
 from modelops.domains.serving.policies.autoscaling import Autoscaling
+from modelops.domains.serving.policies.clusterscaling import POLICIES, HpaScaling, KedaScaling
 from modelops.domains.serving.rules import ready_count
 from modelops.domains.serving.schemas import (
     Deployment,
@@ -57,8 +58,22 @@ def endpoints_of(row: DeploymentRow, revisions: Mapping[int, RevisionRow]) -> tu
 
 
 def scaling_of(row: DeploymentRow) -> Autoscaling | None:
+    """Return the policy by which the platform scales a deployment; None where the number is fixed, or the cluster scales."""
+    found = followed(row)
+    return found if isinstance(found, Autoscaling) else None
+
+
+def cluster_scaling_of(row: DeploymentRow) -> HpaScaling | KedaScaling | None:
+    """Return the policy by which the cluster scales a deployment; None where it does not."""
+    found = followed(row)
+    return None if isinstance(found, Autoscaling) else found
+
+
+def followed(row: DeploymentRow) -> Autoscaling | HpaScaling | KedaScaling | None:
     """Return what a deployment's number of replicas follows; None where it is fixed."""
-    return None if row.autoscaling is None else Autoscaling.model_validate(row.autoscaling)
+    if row.autoscaling is None:
+        return None
+    return POLICIES[row.autoscaling.get("by", "requests")].model_validate(row.autoscaling)
 
 
 def policy_of(revision: RevisionRow) -> TrafficPolicy:
@@ -173,7 +188,7 @@ def as_deployment(row: DeploymentRow, revisions: Sequence[RevisionRow]) -> Deplo
         reason=row.reason,
         replicas=row.replicas,
         ready_replicas=ready_count(of_active, row.replicas),
-        autoscaling=scaling_of(row),
+        autoscaling=followed(row),
         scaled_at=row.scaled_at,
         active_revision=row.active_revision,
         wanted_revision=row.wanted_revision,

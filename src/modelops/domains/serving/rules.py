@@ -20,6 +20,8 @@ CRASHES = 3
 WATCHED_AT_MOST_S = 10.0
 """The most that one look adds to the time waited: while the platform was away, nobody waited."""
 
+NOT_SCALED = "the cluster does not scale it"
+
 _ENDED = (Phase.EXITED, Phase.LOST)
 
 SETTLED = frozenset(
@@ -127,13 +129,15 @@ class Verdict:
 class Look:
     """What one look at the world saw. `problem` is why the world could not be moved, if it could not.
 
-    `verdict` is what an analysis of the rollout's present stage found, if one was made, and `why` says it in words.
+    `verdict` is what an analysis of the rollout's present stage found, if one was made, and `why` says it in words. `unscaled`
+    is why the cluster does not scale it, although it should.
     """
 
     replicas: Sequence[Replica] = field(default_factory=tuple)
     problem: str | None = None
     verdict: Outcome | None = None
     why: str = ""
+    unscaled: str | None = None
 
     def of(self, revision: int | None) -> list[Replica]:
         """Return the replicas of a revision's workload."""
@@ -340,6 +344,9 @@ def _serving(desired: Desired, look: Look, waited: float | None, timeout_s: floa
 def _health(desired: Desired, look: Look, failure: str | None) -> tuple[DeploymentState, str | None]:
     replicas = look.of(desired.home(desired.active or desired.wanted))
     arrived = _at_rest(desired, look)
+    if arrived >= desired.replicas and look.unscaled is not None:
+        why = f"It serves, but {NOT_SCALED}. {look.unscaled}"
+        return DeploymentState.DEGRADED, " ".join(filter(None, (why, failure)))
     if arrived >= desired.replicas:
         return (DeploymentState.ROLLED_BACK, failure) if failure else (DeploymentState.READY, None)
     trouble = _trouble(replicas) or look.problem

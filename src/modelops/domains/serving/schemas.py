@@ -9,7 +9,8 @@ from modelops.contracts.schemas import Digest, Json, Schema, Slug, Tags, Text, U
 from modelops.contracts.signing import Signature
 from modelops.domains.models.schemas import ModelRef, ModelSignature, PackageFile
 from modelops.domains.serving.courses.strategies import AllAtOnce, RolloutStrategy
-from modelops.domains.serving.policies.autoscaling import MAX_REPLICAS, Autoscaling, Off
+from modelops.domains.serving.policies.autoscaling import MAX_REPLICAS, Off
+from modelops.domains.serving.policies.clusterscaling import ScalingPolicy
 
 Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
 
@@ -128,12 +129,14 @@ class Target(StrEnum):
 
 
 class DeploymentCreate(Schema):
-    """A new deployment. With `autoscaling`, `replicas` is how many it begins with, at least 1 and within the bounds."""
+    """A new deployment. With `autoscaling`, `replicas` is how many it begins with, at least 1 and within the bounds.
+
+    Only deployments whose target is a cluster can be scaled by it."""
 
     name: Slug
     model: ModelRef
     replicas: Replicas = 1
-    autoscaling: Autoscaling | None = None
+    autoscaling: ScalingPolicy | None = None
     limits: ServingLimits = ServingLimits()
     traffic: TrafficPolicy = TrafficPolicy()
     target: Annotated[
@@ -153,7 +156,7 @@ class DeploymentUpdate(Schema):
 
     model: ModelRef | None = None
     replicas: Replicas | None = None
-    autoscaling: Autoscaling | Off | None = None
+    autoscaling: ScalingPolicy | Off | None = None
     limits: ServingLimits | None = None
     traffic: TrafficPolicy | None = None
     strategy: RolloutStrategy | None = None
@@ -265,7 +268,7 @@ class Deployment(Schema):
     reason: str | None
     replicas: int
     ready_replicas: int
-    autoscaling: Autoscaling | None
+    autoscaling: ScalingPolicy | None
     scaled_at: UtcTime | None
     active_revision: int | None
     wanted_revision: int

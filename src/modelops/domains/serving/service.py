@@ -24,7 +24,7 @@ from modelops.domains.serving.rows import (
     variants_of,
 )
 from modelops.domains.serving.rules import served_before
-from modelops.domains.serving.scaling.resizing import resize
+from modelops.domains.serving.scaling.resizing import refuse_scaling, resize
 from modelops.domains.serving.schemas import (
     Deployment,
     DeploymentCreate,
@@ -64,6 +64,7 @@ def create_deployment(ctx: Context, body: DeploymentCreate) -> Deployment:
             "This platform deploys to no cluster.",
             hint="Leave `target` out, or set MODELOPS_KUBERNETES_IMAGE and a kubeconfig for the platform.",
         )
+    refuse_scaling(target, body.autoscaling)
     wish = wish_for(ctx, body.model, body.limits, body.traffic)
     row = DeploymentRow(
         id=new_id("dep"),

@@ -205,7 +205,10 @@ def _revision(stats: "LiveStats") -> str:
 
 def _scaling(stats: "LiveStats") -> str:
     policy = stats.autoscaling
-    return "-" if policy is None else f"{policy.min_replicas}-{policy.max_replicas} at {policy.target_inflight:g}"
+    if policy is None:
+        return "-"
+    what = f"at {policy.target_inflight:g}" if policy.by == "requests" else f"by {policy.by}"
+    return f"{policy.min_replicas}-{policy.max_replicas} {what}"
 
 
 def _number(value: float | None) -> str:

@@ -82,4 +82,5 @@ def workload_spec(
         ),
         tenant=spec["env"].get("TENANT_ID"),
         target=spec.get("target", "local"),
+        grpc=limits.grpc,
     )

@@ -61,7 +61,7 @@ class Training(Group):
             dataset: The data, for recipes that take some: short for the input `dataset`.
             parameters: The recipe's parameters.
             inputs: Further inputs by name: references to datasets, models and artifacts, as the recipe declares them.
-            resources: Threads, memory and time that it may use.
+            resources: Threads, memory, time and processes that it may use.
             retry: When it is tried again by itself; by default when its process was lost, three times in all.
             environment: The digest of an artifact, a lock of requirements with hashes: what the job's own environment
                 is made of. By default, the job runs in the platform's.

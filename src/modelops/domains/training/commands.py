@@ -24,7 +24,7 @@ from modelops.contracts.terminal import (
 from modelops.domains.data.client import Data
 from modelops.domains.training.client import Training
 from modelops.domains.training.drawing import drawn, requirements_lines, watch_usage
-from modelops.domains.training.schemas import ArtifactRole, Job, JobState, Resources, Retry, RetryCause
+from modelops.domains.training.schemas import ArtifactRole, Engine, Job, JobState, Resources, Retry, RetryCause
 
 _LOOK_S = 0.2
 
@@ -67,7 +67,8 @@ def list_recipes(ctx: typer.Context, as_json: AsJson = False) -> None:
         show(recipes, as_json=True)
         return
     for recipe in recipes.items:
-        say(f"{recipe.name}: {recipe.description}")
+        engine = "" if recipe.engine is Engine.LOCAL else f" (engine {recipe.engine})"
+        say(f"{recipe.name}{engine}: {recipe.description}")
         properties: Any = recipe.parameters.get("properties", {})
         for name, facts in properties.items():
             default = f" (default {facts['default']!r})" if "default" in facts else " (needed)"
@@ -91,6 +92,9 @@ def submit_job(
     cpus: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
     memory_mb: Annotated[int | None, typer.Option(min=64, help="Memory limit in MiB.")] = None,
     timeout_s: Annotated[float, typer.Option(help="Time limit in seconds.")] = 3600.0,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Of a recipe whose engine runs several; they share all the rest.")
+    ] = 1,
     max_attempts: Annotated[int, typer.Option(min=1, help="How often it is tried in all.")] = 3,
     retry_on: Annotated[
         list[RetryCause] | None, typer.Option(help="After which ends; by default, when it was lost. Repeat it.")
@@ -102,6 +106,9 @@ def submit_job(
     pool: Annotated[str | None, typer.Option(help="The pool whose devices it wants: mops pools list-pools")] = None,
     priority: Annotated[str | None, typer.Option(help="A priority class, for its place in the queue.")] = None,
     gpu_shares: Annotated[int, typer.Option(min=0, help="GPUs, turns of time-sliced ones, or MIG instances.")] = 0,
+    min_gpu_shares: Annotated[
+        int | None, typer.Option(min=1, help="With how few of them it may begin; by default, with all.")
+    ] = None,
     mig_profile: Annotated[str | None, typer.Option(help="What each MIG instance is, such as 1g.10gb.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow its output until it ends; exit 1 if it fails.")] = False,
     as_json: AsJson = False,
@@ -117,7 +124,13 @@ def submit_job(
         environment=_lock(ctx, environment),
         keep_checkpoints=keep_checkpoints,
         resources=Resources(
-            cpus=cpus, memory_mb=memory_mb, timeout_s=timeout_s, gpu_shares=gpu_shares, mig_profile=mig_profile
+            cpus=cpus,
+            memory_mb=memory_mb,
+            timeout_s=timeout_s,
+            processes=processes,
+            gpu_shares=gpu_shares,
+            min_gpu_shares=min_gpu_shares,
+            mig_profile=mig_profile,
         ),
         name=name,
         experiment=experiment,

@@ -10,10 +10,12 @@ from modelops.domains.training.tables import JobRow
 from modelops.kernel.context import Context
 
 
-def wants_queue(body: JobCreate) -> bool:
-    """Tell whether a job asks for what queues alone give."""
+def wants_queue(ctx: Context, body: JobCreate) -> bool:
+    """Tell whether a job asks for what queues alone give, or counts in a quota that nobody would count it in elsewhere."""
     asked = body.resources
-    return bool(body.queue or body.pool or body.priority or asked.gpu_shares or asked.mig_profile)
+    if body.queue or body.pool or body.priority or asked.gpu_shares or asked.min_gpu_shares or asked.mig_profile:
+        return True
+    return compute.counts_all_jobs(ctx)
 
 
 def join(ctx: Context, row: JobRow) -> None:
@@ -33,6 +35,7 @@ def join(ctx: Context, row: JobRow) -> None:
             cpus=asked.cpus,
             memory_mb=asked.memory_mb,
             gpu_shares=asked.gpu_shares or (1 if asked.mig_profile else 0),
+            min_gpu_shares=asked.min_gpu_shares,
             mig_profile=asked.mig_profile,
         ),
     )

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from modelops.contracts import plugins
 from modelops.contracts.errors import MLOpsError, TrainingError
 from modelops.contracts.schemas import Schema
-from modelops.domains.training.schemas import Declared, InputKind, JobArtifact, JobInput, JobResult
+from modelops.domains.training.schemas import Declared, Engine, InputKind, JobArtifact, JobInput, JobResult
 from modelops.domains.training.stopping import EarlyStopping
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
 
     from modelops.domains.models.schemas import ModelVersion
 
@@ -89,12 +90,47 @@ class JobContext(Protocol, Generic[P_co]):
         """Return which attempt at the job this is, from 1 on."""
         ...
 
+    @property
+    def rank(self) -> int:
+        """Return which of the job's processes this is, from 0 on: 0 is the one that records and returns the result."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """Return how many processes the job runs in."""
+        ...
+
+    def barrier(self) -> None:
+        """Wait until every process of the job is here; each of them has to come."""
+        ...
+
+    @property
+    def gpu_shares(self) -> int:
+        """Return how many GPUs, turns of time-sliced ones or MIG instances this attempt has: fewer than were asked for where it
+        may do with fewer, and perhaps others at the next attempt."""
+        ...
+
     def table(self, name: str = "dataset") -> "pa.Table":
         """Load an input that is a dataset.
 
         Raises:
             InvalidInput: the job has no such input.
         """
+        ...
+
+    @property
+    def spark(self) -> "SparkSession":
+        """Return the job's session of Spark; it is opened when it is first asked for, and stopped with the job.
+
+        Raises:
+            InvalidInput: the recipe does not run on Spark.
+            MissingExtra: PySpark or Java is not installed.
+            TrainingError: the master does not answer.
+        """
+        ...
+
+    def spark_table(self, name: str = "dataset") -> "DataFrame":
+        """Return an input that is a dataset as Spark's DataFrame. Raises as `spark`, and as `table`."""
         ...
 
     def file(self, name: str) -> Path:
@@ -119,7 +155,8 @@ class JobContext(Protocol, Generic[P_co]):
         ...
 
     def restore(self) -> Checkpoint | None:
-        """Return the last checkpoint that an earlier attempt, or this one, left whole; None where there is none."""
+        """Return the last checkpoint that an earlier attempt, or this one, left whole; None where there is none. Where the
+        job has several processes, each of them calls it, and all get the same."""
         ...
 
     def progress(self, done: float, of: float, message: str = "") -> None:
@@ -146,9 +183,10 @@ class JobContext(Protocol, Generic[P_co]):
 class Recipe(Protocol):
     """A way to train. Stateless; it may import what it needs inside `run`.
 
-    It may have further attributes: `inputs` and `outputs`, mappings of names to `Declared`; `any_input`, which is true
-    where a job may have inputs that are not declared; and `alike`, the names of parameters that make it quite another
-    training, so that only jobs with equal ones are measurements for estimates. Without `inputs`, it takes one dataset.
+    It may have further attributes: `engine`, what runs it (`Engine`); `inputs` and `outputs`, mappings of names to
+    `Declared`; `any_input`, which is true where a job may have inputs that are not declared; and `alike`, the names of
+    parameters that make it quite another training, so that only jobs with equal ones are measurements for estimates.
+    Without `inputs`, it takes one dataset.
     """
 
     name: str
@@ -173,6 +211,11 @@ def outputs_of(recipe: Recipe) -> Mapping[str, Declared]:
     """Return the outputs that a recipe declares."""
     declared: Mapping[str, Declared] = getattr(recipe, "outputs", {})
     return declared
+
+
+def engine_of(recipe: Recipe) -> Engine:
+    """Return what runs a recipe: the job's one process, where it does not say."""
+    return Engine(getattr(recipe, "engine", Engine.LOCAL))
 
 
 def takes_any_input(recipe: Recipe) -> bool:

@@ -206,6 +206,7 @@ def _attempt(ctx: Context, row: JobRow) -> _Attempt:
 
 def _spec(ctx: Context, row: JobRow) -> JobSpec:
     resources = Resources.model_validate(row.resources)
+    placement = compute.placement_of(ctx, row.id) if row.queue is not None else None
     task = {
         "job_id": row.id,
         "recipe": row.recipe,
@@ -216,8 +217,11 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
         "attempt": row.attempt,
         "environment": row.environment,
         "experiment": row.experiment,
+        "processes": resources.processes,
+        "cpus": resources.cpus,
+        "memory_mb": resources.memory_mb,
+        "gpu_shares": placement.gpu_count if placement is not None else 0,
     }
-    placement = compute.placement_of(ctx, row.id) if row.queue is not None else None
     return JobSpec(
         name=attempt_name(row.id, row.attempt),
         argv=(sys.executable, "-m", "modelops.runtime", "train"),
@@ -226,6 +230,7 @@ def _spec(ctx: Context, row: JobRow) -> JobSpec:
             "MODELOPS_RUN_HEARTBEAT_TIMEOUT_S": str(ctx.settings.run_heartbeat_timeout_s),
             **(environments(ctx.settings) if row.environment else {}),
             **_containers(ctx.settings),
+            **({"SPARK_MASTER_URL": ctx.settings.spark_master_url} if ctx.settings.spark_master_url else {}),
             **given_devices(placement),
         },
         files={"job.json": json.dumps(task)},

@@ -8,7 +8,7 @@ from typing import Any
 from modelops.contracts.errors import Conflict, InvalidInput, TrainingError
 from modelops.contracts.ports import EndedBy, Observation, Phase, Placement
 from modelops.contracts.settings import Settings
-from modelops.domains.training.schemas import EndCause, InputKind, JobState, Retry
+from modelops.domains.training.schemas import EndCause, Engine, InputKind, JobState, Retry
 
 NEXT: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.STARTING, JobState.CANCELED, JobState.FAILED}),
@@ -62,6 +62,19 @@ def check_retry(state: JobState) -> None:
         raise Conflict(f"The job is {state}: it has not ended.", hint="Cancel it first, or wait for its end.")
     if state is JobState.SUCCEEDED:
         raise JobEnded("The job has succeeded already.", hint="Submit it again if you want another result.")
+
+
+def check_processes(recipe: str, engine: Engine, processes: int) -> None:
+    """Refuse several processes for a recipe that runs in one.
+
+    Raises:
+        InvalidInput: its engine is the job's one process.
+    """
+    if engine is Engine.LOCAL and processes > 1:
+        raise InvalidInput(
+            f"The recipe '{recipe}' runs in one process, and {processes} are asked for.",
+            hint="Leave `processes` out, or take a recipe whose engine runs several: `mops jobs list-recipes` names it.",
+        )
 
 
 def cause_of(was: JobState, state: JobState, seen: Observation | None, *, out_of_memory: bool) -> EndCause:
@@ -265,6 +278,8 @@ def given_devices(placement: Placement | None) -> dict[str, str]:
     said = {"MODELOPS_QUEUE": placement.queue}
     if placement.pool is not None:
         said |= {"MODELOPS_POOL": placement.pool, "MODELOPS_GPU_SHARES": str(placement.gpu_count)}
+    if placement.best_effort:
+        said["MODELOPS_GPU_BEST_EFFORT"] = "1"
     if placement.devices:
         said["CUDA_VISIBLE_DEVICES"] = ",".join(placement.devices)
     return said

@@ -19,6 +19,14 @@ class InputKind(StrEnum):
     FILE = "file"
 
 
+class Engine(StrEnum):
+    """What runs a recipe: the job's one process, several that PyTorch's launcher starts, or a session of Spark."""
+
+    LOCAL = "local"
+    TORCH = "torch"
+    SPARK = "spark"
+
+
 class Declared(Schema):
     """An input that a recipe takes, or an output that it makes."""
 
@@ -35,6 +43,7 @@ class RecipeInfo(Schema):
 
     name: str
     description: str
+    engine: Engine
     parameters: dict[str, Json]
     inputs: dict[str, Declared]
     outputs: dict[str, Declared]
@@ -47,9 +56,18 @@ class Resources(Schema):
     cpus: Annotated[int | None, Field(ge=1, le=4096, description="Threads of numeric libraries.")] = 1
     memory_mb: Annotated[int | None, Field(ge=64, le=2**24, description="Resident memory, in MiB.")] = None
     timeout_s: Annotated[float | None, Field(gt=0, le=30 * 86_400, description="Seconds it may run.")] = 3600.0
+    processes: Annotated[
+        int, Field(ge=1, le=1024, description="Of a recipe whose engine runs several; they share all the rest.")
+    ] = 1
     gpu_shares: Annotated[
         int, Field(ge=0, le=10_000, description="Of a pool: GPUs, turns of time-sliced ones, or MIG instances.")
     ] = 0
+    min_gpu_shares: Annotated[
+        int | None,
+        Field(
+            ge=1, le=10_000, description="With how few of them it may begin where there are not all; null: with all."
+        ),
+    ] = None
     mig_profile: Annotated[
         MigProfile | None,
         Field(description="What each of the MIG instances is; with it, one where no number is given."),

@@ -21,9 +21,17 @@ from modelops.domains.training.output import get_job_log as get_job_log
 from modelops.domains.training.output import stream_job_log as stream_job_log
 from modelops.domains.training.queueing import explain_job as explain_job
 from modelops.domains.training.queueing import join, wants_queue
-from modelops.domains.training.recipe import RECIPES, Recipe, inputs_of, load_recipe, outputs_of, takes_any_input
+from modelops.domains.training.recipe import (
+    RECIPES,
+    Recipe,
+    engine_of,
+    inputs_of,
+    load_recipe,
+    outputs_of,
+    takes_any_input,
+)
 from modelops.domains.training.rows import as_job, as_jobs, find_job, own_job
-from modelops.domains.training.rules import check_retry, state_after_cancel
+from modelops.domains.training.rules import check_processes, check_retry, state_after_cancel
 from modelops.domains.training.schemas import (
     EndCause,
     Job,
@@ -68,6 +76,7 @@ def submit_job(ctx: Context, body: JobCreate) -> Job:
     """Queue a job: what is wrong with it is told now, not when it runs."""
     ctx.require("jobs.write")
     recipe = load_recipe(body.recipe)
+    check_processes(body.recipe, engine_of(recipe), body.resources.processes)
     parameters = _checked(body.recipe, recipe, body.parameters)
     given = find_inputs(ctx, body, recipe)
     data = given.dataset
@@ -102,7 +111,7 @@ def submit_job(ctx: Context, body: JobCreate) -> Job:
     ctx.session.add(row)
     ctx.session.flush()
     hold_inputs(ctx, row, given)
-    if wants_queue(body):
+    if wants_queue(ctx, body):
         join(ctx, row)
     ctx.emit("modelops.training.job_submitted", row.id, name=row.name, recipe=row.recipe, dataset=row.dataset)
     return as_job(ctx, row)
@@ -200,6 +209,7 @@ def _recipe_info(name: str, recipe: Recipe) -> RecipeInfo:
     return RecipeInfo(
         name=name,
         description=recipe.description,
+        engine=engine_of(recipe),
         parameters=recipe.Parameters.model_json_schema(),
         inputs=dict(inputs_of(recipe)),
         outputs=dict(outputs_of(recipe)),

@@ -17,6 +17,7 @@ from modelops.domains.pipelines.document import (
     Retries,
     StepSpec,
 )
+from modelops.domains.training.schemas import Resources
 from modelops.sdk.pipelines.values import Value, all_of, as_binding, as_condition
 
 RESULT = "result"
@@ -157,6 +158,10 @@ def job(
     *,
     parameters: Mapping[str, Any] | Any = None,
     timeout_s: float | None = 3600.0,
+    resources: Resources | None = None,
+    queue: str | None = None,
+    pool: str | None = None,
+    priority: str | None = None,
     retries: int | Retries = 0,
     name: str | None = None,
 ) -> Handle:
@@ -167,6 +172,10 @@ def job(
         dataset: A dataset version (`name`, `name:3`, an id), or an output or parameter that tells one.
         parameters: The recipe's, or an output or parameter of the pipeline with all of them.
         timeout_s: For how long it may run.
+        resources: Threads, memory and shares of GPUs that it may use; of its time, `timeout_s` says it.
+        queue: A queue of the project; by default the one that gives what is asked for, if a queue's is asked for.
+        pool: The pool whose devices it wants.
+        priority: A priority class, for its place in the queue.
         retries: How often it is tried again.
         name: The step's; by default the recipe's.
     """
@@ -179,7 +188,14 @@ def job(
     elif parameters is not None:
         known = getattr(as_binding(dict(parameters)), "value", {})
     work = JobWork(
-        recipe=recipe, dataset=dataset if isinstance(dataset, str) else None, parameters=known, timeout_s=timeout_s
+        recipe=recipe,
+        dataset=dataset if isinstance(dataset, str) else None,
+        parameters=known,
+        timeout_s=timeout_s,
+        resources=resources,
+        queue=queue,
+        pool=pool,
+        priority=priority,
     )
     spec = StepSpec(job=work, inputs=inputs, retries=as_retries(retries), timeout_s=None)
     return _needed("job").add(name or _as_name(recipe), spec, named=name is not None)

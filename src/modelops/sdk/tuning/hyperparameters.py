@@ -42,6 +42,7 @@ class HyperparameterTuning(Connected):
         seed: The sampler's seed.
         workers: What runs `n_jobs` trials: `threads`, `processes` or `jobs`.
         dataset: The dataset that jobs are submitted with, where the platform asks for one.
+        job_options: What jobs are submitted with besides: `resources`, `queue`, `pool`, `priority`.
         on_failure: `continue` leaves the study going when a trial fails, `raise` ends it.
         backend: A client, a platform's address, or None for the one of the settings.
         project: The project, where `backend` is no client.
@@ -65,6 +66,7 @@ class HyperparameterTuning(Connected):
         seed: int | None = None,
         workers: str = "threads",
         dataset: str | None = None,
+        job_options: Mapping[str, Any] | None = None,
         on_failure: OnFailure = "continue",
         backend: Client | str | None = None,
         project: str | None = None,
@@ -82,6 +84,7 @@ class HyperparameterTuning(Connected):
         self.n_jobs = n_jobs
         self.workers = workers
         self.dataset = dataset
+        self.job_options = dict(job_options or {})
         self.on_failure = on_failure
         self._backend_url = backend if isinstance(backend, str) else None
         self._fields: dict[str, Any] = {

@@ -171,6 +171,7 @@ def run_jobs(tuning: "HyperparameterTuning", study: Study) -> Sequence[Job]:
             parameters={"function": FUNCTION, "arguments": arguments},
             experiment=study.experiment,
             tags={"study": study.name},
+            **tuning.job_options,
         )
         for n in range(tuning.n_jobs)
     ]

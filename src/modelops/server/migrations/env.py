@@ -7,6 +7,7 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 
 from modelops.adapters.agents import tables as _agents  # noqa: F401 - its rows belong to the schema
+from modelops.adapters.kubernetes import tables as _kubernetes  # noqa: F401
 from modelops.kernel.database import Base, Moment
 from modelops.kernel.manifest import discover
 

@@ -9,6 +9,7 @@ from modelops.domains.compute.allocator.decisions import EvictionReason, WaitRea
 from modelops.domains.compute.allocator.engine import Engine, decide
 from modelops.domains.compute.allocator.explaining import why
 from modelops.domains.compute.allocator.model import (
+    Budget,
     ClusterQueue,
     Cohort,
     Device,
@@ -180,6 +181,133 @@ def test_a_local_queue_holds_no_more_than_its_limit():
     assert (wait.reason, wait.facts["used"], wait.facts["limit"]) == (WaitReason.LOCAL_LIMIT, 2000, 2000)
     e.release("a")
     assert keys(e.settle(1.0).admitted) == ["b"]
+
+
+def charged(key, of, cpu=1, *, to="mine", **more):
+    return replace(work(key, of, cpu, **more), local_queue=to, beside={"jobs": 1000})
+
+
+def test_a_budget_holds_over_all_queues_that_are_charged_to_it():
+    """Two queues without a cohort, two trees: one budget."""
+    local = tuple(LocalQueue(f"in-{name}", name, budgets=("ours",)) for name in "ab")
+    budgets = (Budget("ours", {(None, "cpu"): 3000, (None, "jobs"): 2000}, "the tenant ours"),)
+    pending = [charged("a1", "a", 2, to="in-a"), charged("b1", "b", 2, to="in-b", at=1)]
+    pending += [charged("b2", "b", 1, to="in-b", at=2), charged("b3", "b", 1, to="in-b", at=3)]
+    queues = [queue(name, 9, None) for name in "ab"]
+    e = engine(*queues, pending=pending, local_queues=local, budgets=budgets)
+    assert keys(e.settle(4.0).admitted) == ["a1", "b2"]
+    (wait,) = why(e, "b1").waits
+    assert (wait.reason, wait.facts["used"], wait.facts["limit"]) == (WaitReason.OVER_QUOTA, 3000, 3000)
+    assert wait.sentence == "By its quota the tenant ours may hold 3 cpu and holds 3; 2 are asked for."
+    assert why(e, "b3").waits[0].facts["resource"] == "cpu"
+    e.release("a1")
+    assert keys(e.settle(5.0).admitted) == ["b1"], "a place in one tree lets the other go on"
+    assert why(e, "b3").waits[0].facts["resource"] == "cpu"
+    assert violations(e.snapshot()) == []
+
+
+def test_a_budget_of_one_flavor_leaves_the_next_to_be_tried():
+    local = (LocalQueue("mine", "q", budgets=("ours",)),)
+    budgets = (Budget("ours", {("f", "cpu"): 1000}, "the project ours"),)
+    pending = [charged(name, "q", 1, at=at) for at, name in enumerate("abcd")]
+    e = engine(queue("q", 2, flavors=("f", "g")), pending=pending, local_queues=local, budgets=budgets)
+    given = {each.key: each.assignments[0].flavors["cpu"] for each in e.settle(5.0).admitted}
+    assert given == {"a": "f", "b": "g", "c": "g"}
+    told = why(e, "d")
+    assert told.waits[0].reason is WaitReason.OVER_QUOTA
+    assert "Raise the quota of the project ours for cpu of flavor f" in str(told.remedies)
+    assert violations(e.snapshot()) == []
+
+
+def test_nobody_gives_way_for_who_is_over_budget_and_he_is_in_nobodys_way():
+    local = (LocalQueue("mine", "q", budgets=("ours",)), LocalQueue("yours", "q"))
+    budgets = (Budget("ours", {(None, "jobs"): 1000}),)
+    own = Preemption(PreemptionPolicy.LOWER_PRIORITY)
+    strict = queue("q", 3, None, strategy=QueueingStrategy.STRICT_FIFO, preemption=own)
+    e = engine(strict, pending=[charged("a", "q")], local_queues=local, budgets=budgets)
+    e.settle(0.0)
+    e.submit(charged("b", "q", priority=9, at=1))
+    e.submit(charged("c", "q", to="yours", at=2))
+    found = e.settle(3.0)
+    assert (keys(found.admitted), found.evicted) == (["c"], ())
+    e.release("a")
+    assert keys(e.settle(4.0).admitted) == ["b"]
+
+
+def test_a_budget_that_is_lowered_below_what_is_held_ends_nothing_and_admits_nothing():
+    local = (LocalQueue("mine", "q", budgets=("ours",)),)
+    e = engine(queue("q", 9, None), pending=[charged(name, "q", 2) for name in "abc"], local_queues=local)
+    e.settle(0.0)
+    waiting = replace(e.snapshot(), pending=(charged("d", "q", 1),))
+    for limits in ({(None, "cpu"): 3000}, {(None, "jobs"): 2000}, {("f", "cpu"): 0}):
+        found = decide(replace(waiting, budgets=(Budget("ours", limits),)), 1.0)
+        assert found.admitted == found.evicted == ()
+    assert keys(decide(waiting, 1.0).admitted) == ["d"]
+
+
+def test_what_a_preemptor_of_a_budget_waits_for_is_not_taken_by_its_fellows():
+    """Its place in the budget is kept, as is what its victim leaves."""
+    local = (LocalQueue("in-a", "a", budgets=("ours",)), LocalQueue("in-b", "b", budgets=("ours",)))
+    budgets = (Budget("ours", {(None, "jobs"): 1000}),)
+    e = engine(
+        queue("a", 2, preemption=RECLAIM),
+        queue("b", 1),
+        queue("c", 1),
+        pending=[work("c1", "c", 3)],
+        local_queues=local,
+        budgets=budgets,
+    )
+    e.settle(0.0)
+    e.submit(charged("a1", "a", 2, to="in-a", at=1))
+    e.submit(charged("b1", "b", 1, to="in-b", at=2))
+    found = e.settle(3.0)
+    assert (keys(found.admitted), keys(found.evicted)) == ([], ["c1"])
+    e.release("c1")
+    assert keys(e.settle(4.0).admitted) == ["a1"]
+
+
+@pytest.mark.parametrize(
+    ("free", "least", "budget", "got"),
+    [(8, 2, None, 8), (5, 2, None, 5), (2, 2, None, 2), (1, 2, None, None), (8, 2, 4, 4), (8, 5, 4, None)],
+)
+def test_as_many_pods_start_as_quota_and_budget_let_but_not_fewer_than_the_least(free, least, budget, got):
+    """What is needed once (a CPU) is needed however few they are."""
+    q = ClusterQueue(
+        "q",
+        tuple(ResourceGroup((r,), (FlavorQuotas("f", {r: Quota(n * 1000)}),)) for r, n in (("gpu", free), ("cpu", 1))),
+    )
+    pods = PodSet("main", 8, {"gpu": 1000}, min_count=least, once={"cpu": 1000})
+    local = (LocalQueue("mine", "q", budgets=("ours",)),)
+    budgets = (Budget("ours", {(None, "gpu"): budget * 1000}),) if budget else ()
+    e = engine(q, pending=[Workload("w", "q", (pods,), local_queue="mine")], local_queues=local, budgets=budgets)
+    admitted = e.settle(0.0).admitted
+    assert [each.assignments[0].count for each in admitted] == ([] if got is None else [got])
+    assert violations(e.snapshot()) == []
+    if got:
+        assert sorted(amount for _, amount in e.items["w"].usage) == sorted([got * 1000, 1000])
+
+
+def test_all_pods_by_preemption_come_before_fewer_without():
+    """As in Kueue: with fewer pods it is tried only where not even preemption lets all of them in."""
+    own = Preemption(PreemptionPolicy.LOWER_PRIORITY)
+    e = engine(queue("q", 8, None, preemption=own), pending=[work("low", "q", 4)])
+    e.settle(0.0)
+    e.submit(work("w", "q", 1, priority=1, count=8, min_count=2, at=1))
+    assert keys(e.settle(2.0).evicted) == ["low"]
+    e.release("low")
+    (admission,) = e.settle(3.0).admitted
+    assert admission.assignments[0].count == 8
+
+
+def test_fewer_pods_start_by_preemption_where_all_cannot():
+    own = Preemption(PreemptionPolicy.LOWER_PRIORITY)
+    e = engine(queue("q", 6, None, preemption=own), pending=[work("same", "q", 2, priority=1), work("low", "q", 4)])
+    e.settle(0.0)
+    e.submit(work("w", "q", 1, priority=1, count=6, min_count=2, at=1))
+    assert keys(e.settle(2.0).evicted) == ["low"]
+    e.release("low")
+    (admission,) = e.settle(3.0).admitted
+    assert admission.assignments[0].count == 4
 
 
 def test_fair_sharing_lets_the_poorer_queue_go_first():

@@ -10,9 +10,9 @@ from tests.domains.compute.allocator.worlds import workload, world
 
 from modelops.domains.compute.allocator.assigning import Mode
 from modelops.domains.compute.allocator.checking import violations
-from modelops.domains.compute.allocator.cycles import find
 from modelops.domains.compute.allocator.engine import Engine, decide
-from modelops.domains.compute.allocator.model import PreemptionPolicy, ResourceGroup, Workload
+from modelops.domains.compute.allocator.model import Budget, PreemptionPolicy, ResourceGroup, Workload
+from modelops.domains.compute.allocator.nominating import find
 
 randoms = st.integers(0, 2**32).map(Random)
 ROUNDS = 60
@@ -112,6 +112,21 @@ def test_preemption_comes_to_an_end_and_a_second_pass_changes_nothing(random, fa
 
 @settings(max_examples=60, deadline=None)
 @given(random=randoms)
+def test_a_budget_lowered_below_what_is_held_admits_nothing_and_ends_nothing(random):
+    snapshot = world(random, devices=random.random() < 0.3, fair=random.random() < 0.5)
+    engine = Engine(snapshot)
+    churn(random, engine, snapshot, 3)
+    now = engine.snapshot()
+    if not now.admitted:
+        return
+    lowered = Budget("lowered", {(None, "jobs"): random.randrange(len(now.admitted)) * 1000})
+    queues = tuple(replace(each, budgets=(*each.budgets, "lowered")) for each in now.local_queues)
+    found = decide(replace(now, budgets=(*now.budgets, lowered), local_queues=queues), 50.0)
+    assert found.admitted == found.evicted == ()
+
+
+@settings(max_examples=60, deadline=None)
+@given(random=randoms)
 def test_a_snapshot_gives_the_same_decisions_in_whatever_order_it_is_told(random):
     snapshot = world(random, devices=random.random() < 0.5, fair=random.random() < 0.5)
     engine = Engine(snapshot)
@@ -153,7 +168,7 @@ def test_what_is_lent_can_be_had_back(random):
     work = Workload(
         "mine", chosen.name, (replace(workload(random, snapshot, "x", 0.0).pod_sets[0], count=1, min_count=None),)
     )
-    pods = replace(work.pod_sets[0], requests=free, node_selector={}, tolerations=(), device=None)
+    pods = replace(work.pod_sets[0], requests=free, once={}, node_selector={}, tolerations=(), device=None)
     taints = {each.name: each.taints for each in snapshot.flavors}
     if taints[flavor.flavor] or not free:
         return

@@ -5,6 +5,7 @@ from random import Random
 from modelops.domains.compute.allocator.devices import GPUS
 from modelops.domains.compute.allocator.model import (
     BorrowWithinCohort,
+    Budget,
     ClusterQueue,
     Cohort,
     Device,
@@ -53,9 +54,13 @@ def world(random: Random, *, devices: bool = False, fair: bool = False, limits: 
         for number in range(random.randint(1, 3))
     ]
     queues = [queue(random, f"q{number}", cohorts, limits) for number in range(random.randint(2, 5))]
+    budgets = [budget(random, name) for name in ("tenant", "project")] if limits and random.random() < 0.4 else []
     local = [
         LocalQueue(
-            f"l{number}", each.name, {"cpu": random.randint(2, 9) * 1000} if limits and random.random() < 0.1 else {}
+            f"l{number}",
+            each.name,
+            {"cpu": random.randint(2, 9) * 1000} if limits and random.random() < 0.1 else {},
+            budgets=tuple(one.name for one in budgets if random.random() < 0.7),
         )
         for number, each in enumerate(queues)
     ]
@@ -66,6 +71,7 @@ def world(random: Random, *, devices: bool = False, fair: bool = False, limits: 
         tuple(local),
         tuple(pools),
         fair_strategies=FAIR[: random.randint(1, 2)] if fair else (),
+        budgets=tuple(budgets),
     )
 
 
@@ -82,6 +88,18 @@ def quota(random: Random, limits: bool) -> Quota:
     borrowing = random.choice([None, None, None, 0, random.randint(0, 6) * 1000]) if limits else None
     lending = random.choice([None, None, None, 0, random.randint(0, nominal)]) if limits else None
     return Quota(nominal, borrowing, lending)
+
+
+def budget(random: Random, name: str) -> Budget:
+    amounts = {
+        (None, "jobs"): random.randint(1, 6),
+        (None, "memory"): random.randint(0, 12),
+        (None, "cpu"): random.randint(2, 16),
+        ("a", "gpu"): random.randint(0, 4),
+        ("b", "cpu"): random.randint(0, 8),
+    }
+    chosen = random.sample(sorted(amounts, key=str), random.randint(1, 3))
+    return Budget(name, {key: amounts[key] * 1000 for key in chosen})
 
 
 def queue(random: Random, name: str, cohorts: list[Cohort], limits: bool) -> ClusterQueue:
@@ -114,7 +132,8 @@ def workload(random: Random, snapshot: Snapshot, key: str, now: float) -> Worklo
     """Return a workload of one or two pod sets for one of the queues."""
     number = random.randrange(len(snapshot.cluster_queues))
     pods = tuple(pod_set(random, snapshot, f"set{each}") for each in range(random.choice([1, 1, 1, 2])))
-    return Workload(key, f"q{number}", pods, random.randint(0, 3), now, local_queue=f"l{number}")
+    beside = {"jobs": 1000, "memory": random.choice([0, 1000, 3000])}
+    return Workload(key, f"q{number}", pods, random.randint(0, 3), now, local_queue=f"l{number}", beside=beside)
 
 
 def pod_set(random: Random, snapshot: Snapshot, name: str) -> PodSet:
@@ -134,4 +153,5 @@ def pod_set(random: Random, snapshot: Snapshot, name: str) -> PodSet:
         random.choice([(), (Toleration("spot", "Exists"),)]),
         random.choice([None, None, None, 1]),
         device,
+        {"cpu": 1000} if random.random() < 0.2 else {},
     )

@@ -1,7 +1,7 @@
 """The allocator: who is admitted, on what, and who gives way. A pure function of a snapshot.
 
-What belongs here: quotas and their borrowing, the order of queues, preemption, the placement of shares on devices, the reasons
-why something waits, and simulations of all that in virtual time. What never does: rows, requests, clocks, processes.
+What belongs here: quotas and their borrowing, budgets, the order of queues, preemption, the placement of shares on devices, the
+reasons why something waits, and simulations of all that in virtual time. What never does: rows, requests, clocks, processes.
 
 Terms and semantics are those of Kueue (https://kueue.sigs.k8s.io/docs/concepts/). All quantities are integers, in thousandths
 where people write fractions (one CPU, GPU or share is 1000); all times are seconds since the epoch.

@@ -48,7 +48,8 @@ Begin = dict[tuple[int, int], int]
 @dataclass(slots=True)
 class Outcome:
     """What a workload would get. `contested`: the numbers for which somebody would have to go; `victims`: who that is, where it
-    was found on the way; `later`: where other flavors are left to be tried."""
+    was found on the way; `later`: where other flavors are left to be tried; `barred`: nothing was tried, as a budget forbids
+    it."""
 
     mode: Mode = Mode.FIT
     borrows: int = 0
@@ -58,6 +59,7 @@ class Outcome:
     needs: dict[str, list[Need]] = field(default_factory=dict)
     later: Begin = field(default_factory=dict)
     victims: list[Victim] | None = None
+    barred: bool = False
     _told: tuple[Assignment, ...] = ()
     _usage: Usage | None = None
 
@@ -165,8 +167,8 @@ class Assigner:
             outcome.later[place] = tried
         outcome.borrows = max(outcome.borrows, best_fitness[1])
         outcome.contested |= best_contested
-        for number, per_pod in best.per_pod:
-            outcome.amounts[number] = outcome.amounts.get(number, 0) + per_pod * count
+        for number, once, per_pod in best.asks:
+            outcome.amounts[number] = outcome.amounts.get(number, 0) + once + per_pod * count
         if best.pool is not None:
             outcome.needs.setdefault(best.pool, []).extend(self._needs(item, best, place[0], count))
         return best
@@ -175,8 +177,8 @@ class Assigner:
         """Return how a flavor would do, beside what was chosen already, and what would be contested."""
         worst: Fitness = (Mode.FIT, 0)
         contested: set[int] = set()
-        for number, per_pod in option.per_pod:
-            found, _ = self._quantity(item, number, outcome.amounts.get(number, 0) + per_pod * count)
+        for number, once, per_pod in option.asks:
+            found, _ = self._quantity(item, number, outcome.amounts.get(number, 0) + once + per_pod * count)
             if found[0] is Mode.NO_FIT:
                 return found, contested
             if found[0] is not Mode.FIT:
@@ -192,6 +194,8 @@ class Assigner:
 
     def _quantity(self, item: Item, number: int, amount: int) -> tuple[Fitness, list[Victim]]:
         queue = item.queue
+        if item.accounts and any(account.lacks_of(number, amount) for account in item.accounts):
+            return (Mode.NO_FIT, 0), []
         if amount <= queue.available(number):
             return (Mode.FIT, queue.lowest_fit(number, amount)[0]), []
         if amount > queue.capacity(number):
@@ -241,7 +245,7 @@ class Assigner:
     def _device_numbers(self, option: Option) -> set[int]:
         return {
             number
-            for (number, _), resource in zip(option.per_pod, option.resources, strict=True)
+            for (number, _, _), resource in zip(option.asks, option.resources, strict=True)
             if option.device and resource == option.device.resource
         }
 

@@ -23,8 +23,8 @@ Key = tuple[str, str]
 
 def violations(snapshot: Snapshot) -> list[str]:
     """Return what is wrong: use beyond a queue's nominal quota and borrowing limit, beyond what a cohort has or what others
-    lend, beyond a local queue's limit; workloads admitted in part, and shares that overlap or lie where none may."""
-    return [*_quotas(snapshot), *_limits(snapshot), *_admissions(snapshot), *_places(snapshot)]
+    lend, beyond a local queue's limit or a budget; workloads admitted in part, and shares that overlap or lie where none may."""
+    return [*_quotas(snapshot), *_limits(snapshot), *_budgets(snapshot), *_admissions(snapshot), *_places(snapshot)]
 
 
 def _own(node: ClusterQueue | Cohort) -> dict[Key, Quota]:
@@ -37,11 +37,12 @@ def _own(node: ClusterQueue | Cohort) -> dict[Key, Quota]:
 
 
 def _uses(admitted: Admitted) -> dict[Key, int]:
-    requests = {pod_set.name: pod_set.requests for pod_set in admitted.workload.pod_sets}
+    pod_sets = {pod_set.name: pod_set for pod_set in admitted.workload.pod_sets}
     uses: dict[Key, int] = {}
     for assignment in admitted.admission.assignments:
         for resource, flavor in assignment.flavors.items():
-            amount = requests[assignment.pod_set].get(resource, 0) * assignment.count
+            pods = pod_sets[assignment.pod_set]
+            amount = pods.once.get(resource, 0) + pods.requests.get(resource, 0) * assignment.count
             uses[flavor, resource] = uses.get((flavor, resource), 0) + amount
     return uses
 
@@ -102,6 +103,23 @@ def _limits(snapshot: Snapshot) -> Iterator[str]:
                 yield f"local queue {local.name} holds {used} {resource}, and may hold {limit}"
 
 
+def _budgets(snapshot: Snapshot) -> Iterator[str]:
+    for budget in snapshot.budgets:
+        queues = {local.name for local in snapshot.local_queues if budget.name in local.budgets}
+        charged = [admitted for admitted in snapshot.admitted if admitted.workload.local_queue in queues]
+        for (flavor, resource), limit in budget.limits.items():
+            used = sum(
+                amount
+                for admitted in charged
+                for (kind, name), amount in _uses(admitted).items()
+                if name == resource and flavor in (None, kind)
+            )
+            if flavor is None:
+                used += sum(admitted.workload.beside.get(resource, 0) for admitted in charged)
+            if used > limit:
+                yield f"{used} {resource} of {flavor or 'all flavors'} are charged to {budget.name}, which may hold {limit}"
+
+
 def _admissions(snapshot: Snapshot) -> Iterator[str]:
     """All pod sets of a workload are admitted, each with enough pods, all its resources in a flavor, and its shares placed."""
     pools = {pool.flavor: pool for pool in snapshot.pools}
@@ -113,7 +131,9 @@ def _admissions(snapshot: Snapshot) -> Iterator[str]:
             if assignment is None or not least <= assignment.count <= pod_set.count:
                 yield f"{admitted.workload.key} is admitted without all of {pod_set.name}"
                 continue
-            if {name for name, amount in pod_set.requests.items() if amount} - set(assignment.flavors):
+            if {name for name, amount in (*pod_set.requests.items(), *pod_set.once.items()) if amount} - set(
+                assignment.flavors
+            ):
                 yield f"{admitted.workload.key} is admitted without a flavor for all that {pod_set.name} asks for"
             if pod_set.device is not None:
                 pool = pools.get(assignment.flavors.get(pod_set.device.resource, ""))

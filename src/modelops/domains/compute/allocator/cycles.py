@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from modelops.domains.compute.allocator.assigning import Begin, Mode, Outcome
+from modelops.domains.compute.allocator.assigning import Mode, Outcome
+from modelops.domains.compute.allocator.budgets import within_budgets
 from modelops.domains.compute.allocator.decisions import Eviction
 from modelops.domains.compute.allocator.model import Admission, PreemptionPolicy
+from modelops.domains.compute.allocator.nominating import find
 from modelops.domains.compute.allocator.placing import Bay, Held
 from modelops.domains.compute.allocator.preemption import Victim
-from modelops.domains.compute.allocator.queues import Alike, Item, Order, QueueNode
+from modelops.domains.compute.allocator.queues import Alike, Item, Order, QueueNode, Usage
 from modelops.domains.compute.allocator.sharing import Rank, queues_below, share
 from modelops.domains.compute.allocator.tree import CohortNode, Node
 
@@ -46,61 +48,6 @@ def place_in_cycle(entry: Entry) -> tuple[bool, int, Order]:
     return entry.item.queue.claimant is not entry.item, entry.outcome.borrows, entry.item.order
 
 
-def find(engine: "Engine", item: Item) -> tuple[Outcome, list[Victim]]:
-    """Return what a workload would get now, and who would have to go for it."""
-    begin: Begin = {}
-    first: Outcome | None = None
-    while engine.over_limit(item) is None:
-        outcome = engine.assigner.assign(item, None, begin)
-        first = first or outcome
-        if outcome.mode is Mode.FIT:
-            return outcome, []
-        if outcome.mode is Mode.PREEMPT and (victims := _victims(engine, item, outcome)):
-            return outcome, victims
-        if not outcome.later:
-            break
-        begin |= outcome.later
-    if item.plan.partial:
-        reduced = _reduce(engine, item)
-        if reduced is not None:
-            return reduced
-    return first or Outcome(Mode.NO_FIT), []
-
-
-def _victims(engine: "Engine", item: Item, outcome: Outcome) -> list[Victim]:
-    if outcome.victims is not None:
-        return outcome.victims
-    return engine.victims(engine.assigner.demand(item, outcome))
-
-
-def _reduce(engine: "Engine", item: Item) -> tuple[Outcome, list[Victim]] | None:
-    """Return the most that a workload can get with fewer pods, all its sets reduced alike."""
-    pods = item.plan.pods
-    spare = sum(pod.count - pod.least for pod in pods)
-    low, high = 1, spare
-    found: tuple[Outcome, list[Victim]] | None = None
-    while low <= high:
-        middle = (low + high) // 2
-        counts = [pod.count - (pod.count - pod.least) * middle // spare for pod in pods]
-        tried = _try_counts(engine, item, counts)
-        if tried is None:
-            low = middle + 1
-        else:
-            found, high = tried, middle - 1
-    return found
-
-
-def _try_counts(engine: "Engine", item: Item, counts: list[int]) -> tuple[Outcome, list[Victim]] | None:
-    if engine.over_limit(item, counts) is not None:
-        return None
-    outcome = engine.assigner.assign(item, counts)
-    if outcome.mode is Mode.FIT:
-        return outcome, []
-    if outcome.mode is Mode.PREEMPT and (victims := _victims(engine, item, outcome)):
-        return outcome, victims
-    return None
-
-
 class Cycle:
     """What the cycles of one call decide."""
 
@@ -114,6 +61,7 @@ class Cycle:
         self._revoked: dict[str, Item] = {}
         self._spared: set[str] = set()
         self._reserved: list[tuple[QueueNode, int, int]] = []
+        self._claimed: list[tuple[Item, Usage]] = []
         self._blocked: list[Bay] = []
         self._moved = False
         self._touched = False
@@ -155,7 +103,7 @@ class Cycle:
             self._refuse(entry)
         elif entry.deferred:
             self.waiting[entry.item.key] = None
-            self._reserve(entry.item.queue, entry.outcome.amounts.items())
+            self._claim(entry)
         elif self._touched and not self._fits(entry):
             self.waiting[entry.item.key] = None
         elif mode is Mode.FIT:
@@ -170,7 +118,7 @@ class Cycle:
         policy = queue.spec.preemption.reclaim_within_cohort
         if entry.outcome.mode is Mode.PREEMPT and policy is not PreemptionPolicy.ANY:
             self._reserve(queue, _reservable(entry))
-        if not queue.strict:
+        if not queue.strict or entry.outcome.barred:  # who waits for a budget's sake is not in the others' way
             queue.park(entry.alike)
             self._moved = True
 
@@ -202,7 +150,7 @@ class Cycle:
         item.queue.claimant = item
         self.waiting[item.key] = None
         self._keep_places(entry)
-        self._reserve(item.queue, entry.outcome.amounts.items())
+        self._claim(entry)
 
     def _revoke(self) -> None:
         """Let those wait again, as if nothing had been, who were admitted just now and would have to go at once. Nobody is spared
@@ -244,6 +192,8 @@ class Cycle:
     def _fits(self, entry: Entry) -> bool:
         """Tell whether a head fits still: with what others reserved, once those are gone who must go; and, if it is to begin at
         once, beside those who are not gone yet."""
+        if entry.item.accounts and not within_budgets(entry.item, entry.outcome.usage()):
+            return False
         if not (self._going or entry.victims or entry.outcome.needs):
             queue = entry.item.queue
             return all(amount <= queue.available(number) for number, amount in entry.outcome.usage())
@@ -263,6 +213,14 @@ class Cycle:
             queue.add(number, amount)
         return fits
 
+    def _claim(self, entry: Entry) -> None:
+        """Let nobody else take what a head gets once those are gone who were told to go, nor its place in its budgets."""
+        item, usage = entry.item, entry.outcome.usage()
+        self._reserve(item.queue, usage)
+        for account in item.accounts:
+            account.charge(usage, item.workload.beside, 1)
+        self._claimed.append((item, usage))
+
     def _reserve(self, queue: QueueNode, amounts: Iterable[tuple[int, int]]) -> None:
         for number, amount in amounts:
             queue.add(number, amount)
@@ -273,6 +231,10 @@ class Cycle:
         for queue, number, amount in self._reserved:
             queue.remove(number, amount)
         self._reserved.clear()
+        for item, usage in self._claimed:
+            for account in item.accounts:
+                account.charge(usage, item.workload.beside, -1)
+        self._claimed.clear()
         for bay in self._blocked:
             bay.blocked.clear()
         self._blocked.clear()

@@ -36,6 +36,7 @@ class WaitReason(StrEnum):
     QUEUE_UNKNOWN = "queue_unknown"
     QUEUE_STOPPED = "queue_stopped"
     LOCAL_LIMIT = "local_limit"
+    OVER_QUOTA = "over_quota"
     RESOURCE_NOT_COVERED = "resource_not_covered"
     FLAVOR_UNKNOWN = "flavor_unknown"
     FLAVOR_MISMATCH = "flavor_mismatch"

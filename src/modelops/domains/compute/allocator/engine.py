@@ -5,10 +5,11 @@ that borrow less first, then by priority and age, or by their share where sharin
 same cycle counts. Trees of cohorts have nothing to do with each other, and only those in which something changed are looked at.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 
 from modelops.domains.compute.allocator.assigning import Assigner
+from modelops.domains.compute.allocator.budgets import open_accounts
 from modelops.domains.compute.allocator.cycles import Cycle, Tree
 from modelops.domains.compute.allocator.decisions import Decisions, Eviction, EvictionReason
 from modelops.domains.compute.allocator.model import (
@@ -69,8 +70,8 @@ class Engine:
         self.unknown: set[str] = set()
         self.queues = self._queues(snapshot)
         self.items: dict[str, Item] = {}
-        self.local_usage: dict[str, dict[str, int]] = {}
-        self._seen: dict[tuple[int, str, str], tuple[tuple[PodSet, ...], Plan]] = {}
+        self._accounts = open_accounts(snapshot.budgets, snapshot.local_queues, self.resources)
+        self._seen: dict[tuple[int, str, str], tuple[tuple[PodSet, ...], Mapping[str, int], Plan]] = {}
         self._plans: dict[Shape, Plan] = {}
         self.fair = strategies = snapshot.fair_strategies
 
@@ -125,7 +126,8 @@ class Engine:
         queue = item.queue
         del queue.admitted[key]
         item.vacate()
-        self._count_locally(item, -1)
+        if item.accounts:
+            self._charge(item, -1)
         tree = self.tree_of[queue.name]
         numbers = [number for number, _ in item.usage]
         for each in tree.queues:
@@ -158,43 +160,29 @@ class Engine:
             admitted=tuple(Admitted(item.workload, item.admission(), item.evicted) for item in holding),
         )
 
-    def over_limit(self, item: Item, counts: Iterable[int] | None = None) -> tuple[str, int, int, int] | None:
-        """Return the first resource of which its local queue may not have so much: with what is used, asked for and allowed."""
-        local = self.local_queues.get(item.workload.local_queue)
-        if local is None or not local.limits:
-            return None
-        totals = dict(item.plan.totals)
-        if counts is not None:
-            totals = {}
-            for pod_set, count in zip(item.workload.pod_sets, counts, strict=True):
-                for resource, amount in pod_set.requests.items():
-                    totals[resource] = totals.get(resource, 0) + amount * count
-        used = self.local_usage.get(local.name, {})
-        for resource, amount in totals.items():
-            limit = local.limits.get(resource)
-            if limit is not None and used.get(resource, 0) + amount > limit:
-                return resource, used.get(resource, 0), amount, limit
-        return None
-
     def admit(self, item: Item) -> None:
         """Let a workload hold what was found for it."""
         item.queue.admitted[item.key] = item
         for number, amount in item.usage:
             item.queue.add(number, amount)
-        self._count_locally(item, 1)
+        if item.accounts:
+            self._charge(item, 1)
 
     def _run(self, now: float, most: int | None) -> Decisions:
         cycle = Cycle(self, now)
         cycle.evicted += self._drained
         self._drained = []
-        for tree in list(self._dirty):
-            del self._dirty[tree]
-            left = most
-            while cycle.run(tree):
-                left = None if left is None else left - 1
-                if left == 0:
-                    self._dirty[tree] = None
-                    break
+        while self._dirty:  # what one tree gives back another may have, where they share a pool or a budget
+            for tree in list(self._dirty):
+                del self._dirty[tree]
+                left = most
+                while cycle.run(tree):
+                    left = None if left is None else left - 1
+                    if left == 0:
+                        self._dirty[tree] = None
+                        break
+            if most is not None:
+                break
         return Decisions(cycle.admitted, tuple(cycle.evicted), tuple(cycle.waiting))
 
     def _queues(self, snapshot: Snapshot) -> dict[str, QueueNode]:
@@ -230,14 +218,17 @@ class Engine:
         queue = self.queues.get(workload.queue)
         if queue is None:
             queue = self._late(workload.queue)
-        return Item(workload, queue, self._plan(workload, queue))
+        accounts = self._accounts.get(workload.local_queue, ())
+        for account in accounts:
+            account.queues[queue] = None
+        return Item(workload, queue, self._plan(workload, queue), accounts)
 
     def _plan(self, workload: Workload, queue: QueueNode) -> Plan:
         """Return a workload's plan, the same for all that are alike; those that share their pod sets are not looked at anew."""
         place = (id(workload.pod_sets), queue.name, workload.local_queue)
         seen = self._seen.get(place)
-        if seen is not None and seen[0] is workload.pod_sets:
-            return seen[1]
+        if seen is not None and seen[0] is workload.pod_sets and seen[1] == workload.beside:
+            return seen[2]
         if len(self._seen) >= _PLANS:
             self._seen.clear()
             self._plans.clear()
@@ -246,7 +237,7 @@ class Engine:
         if plan is None:
             plan = plan_of(workload, queue.spec, self.flavors, self._pools, self.resources)
             self._plans[kind] = plan
-        self._seen[place] = workload.pod_sets, plan
+        self._seen[place] = workload.pod_sets, workload.beside, plan
         return plan
 
     def _late(self, name: str) -> QueueNode:
@@ -264,12 +255,13 @@ class Engine:
         item.admitted_at = admitted.admission.admitted_at
         item.evicted = admitted.evicted
         item.assignments = admitted.admission.assignments
-        requests = {each.name: each.requests for each in admitted.workload.pod_sets}
+        pod_sets = {each.name: each for each in admitted.workload.pod_sets}
         amounts: dict[int, int] = {}
         for assignment in item.assignments:
             for resource, flavor in assignment.flavors.items():
                 number = self.resources.number(flavor, resource)
-                amount = requests[assignment.pod_set].get(resource, 0) * assignment.count
+                pods = pod_sets[assignment.pod_set]
+                amount = pods.once.get(resource, 0) + pods.requests.get(resource, 0) * assignment.count
                 amounts[number] = amounts.get(number, 0) + amount
         item.usage = tuple(amounts.items())
         found = [(self.bays.get(placed.pool), placed) for placed in admitted.admission.placed]
@@ -288,14 +280,14 @@ class Engine:
             item.evicted = True
             self._drained.append(Eviction(item.key, item.queue.name, EvictionReason.STOPPED))
 
-    def _count_locally(self, item: Item, sign: int) -> None:
-        name = item.workload.local_queue
-        if name not in self.local_queues:
-            return
-        used = self.local_usage.setdefault(name, {})
-        for number, amount in item.usage:
-            resource = self.resources.names[number][1]
-            used[resource] = used.get(resource, 0) + sign * amount
+    def _charge(self, item: Item, sign: int) -> None:
+        """Count in its budgets what a workload holds. Where it gives it back, those are tried again who wait for that."""
+        for account in item.accounts:
+            account.charge(item.usage, item.workload.beside, sign)
+            if sign < 0:
+                for queue in account.queues:
+                    if queue.unpark(None):
+                        self._dirty[self.tree_of[queue.name]] = None
 
     def _unpark_pools(self, item: Item) -> None:
         """Try those again, in other trees, who wait for a place in the same pools."""

@@ -6,10 +6,11 @@ A look changes nothing: whoever is taken away to see whether it would fit then i
 from typing import Any
 
 from modelops.domains.compute.allocator.assigning import Mode, Outcome
-from modelops.domains.compute.allocator.cycles import find
+from modelops.domains.compute.allocator.budgets import Over, over_budget
 from modelops.domains.compute.allocator.decisions import Explanation, Wait, WaitReason
 from modelops.domains.compute.allocator.engine import Engine
 from modelops.domains.compute.allocator.model import UNIT, PreemptionPolicy, StopPolicy
+from modelops.domains.compute.allocator.nominating import find
 from modelops.domains.compute.allocator.plans import Option, PodPlan
 from modelops.domains.compute.allocator.preemption import Victim, may_preempt, uses
 from modelops.domains.compute.allocator.queues import Item
@@ -65,20 +66,28 @@ def _barred(engine: Engine, item: Item) -> tuple[list[Wait], list[str]]:
         sentence = f"Queue {queue.name} has no quota for {names}."
         facts = {"queue": queue.name, "resources": list(item.plan.uncovered)}
         return [Wait(WaitReason.RESOURCE_NOT_COVERED, sentence, facts)], [f"Give queue {queue.name} quota for {names}."]
-    least = [pod.least for pod in item.plan.pods]
-    over = engine.over_limit(item, least)
-    if over is not None and local is not None:
-        resource, used, asked, limit = over
-        sentence = (
-            f"Queue {local.name} may hold {_amount(limit)} {resource} and holds {_amount(used)};"
-            f" {_amount(asked)} are asked for."
-        )
-        held: dict[str, Any] = {"queue": local.name, "resource": resource}
-        held |= {"used": used, "requested": asked, "limit": limit}
-        remedy = f"Raise the limit of {local.name} for {resource}"
-        remedies = [f"{remedy}." if asked > limit else f"{remedy}, or wait until its own workloads end."]
-        return [Wait(WaitReason.LOCAL_LIMIT, sentence, held)], remedies
-    return [], []
+    over = over_budget(item, [pod.least for pod in item.plan.pods])
+    return ([_over(over)], [_raise_budget(over)]) if over is not None else ([], [])
+
+
+def _over(over: Over) -> Wait:
+    """Return that a local queue's limit, or a budget, does not allow so much."""
+    facts = {"resource": over.resource, "used": over.used, "requested": over.asked, "limit": over.limit}
+    holder = over.account.told
+    sentence = f"{_amount(over.limit)} {_of(over)} and holds {_amount(over.used)}; {_amount(over.asked)} are asked for."
+    if over.account.local:
+        return Wait(WaitReason.LOCAL_LIMIT, f"Queue {holder} may hold {sentence}", {"queue": holder, **facts})
+    facts |= {"quota": over.account.name, "holder": holder, "flavor": over.flavor}
+    return Wait(WaitReason.OVER_QUOTA, f"By its quota {holder} may hold {sentence}", facts)
+
+
+def _raise_budget(over: Over) -> str:
+    remedy = f"Raise the {'limit' if over.account.local else 'quota'} of {over.account.told} for {_of(over)}"
+    return f"{remedy}." if over.asked > over.limit else f"{remedy}, or wait until its own workloads end."
+
+
+def _of(over: Over) -> str:
+    return over.resource if over.flavor is None else f"{over.resource} of flavor {over.flavor}"
 
 
 def _ahead(ahead: list[Item]) -> Wait:
@@ -122,8 +131,8 @@ def _lacks(engine: Engine, item: Item, outcome: Outcome, victims: list[Victim]) 
 def _flavor(engine: Engine, item: Item, at: int, pod: PodPlan, option: Option) -> tuple[list[Wait], set[int]]:
     """Return what a pod set lacks in one flavor, by itself; and the numbers of what others hold of it."""
     queue, found, numbers = item.queue, [], set()
-    for (number, per_pod), resource in zip(option.per_pod, option.resources, strict=True):
-        amount = per_pod * pod.count
+    for (number, once, per_pod), resource in zip(option.asks, option.resources, strict=True):
+        amount = once + per_pod * pod.count
         facts: dict[str, Any] = {
             "pod_set": pod.name,
             "flavor": option.flavor,
@@ -131,7 +140,11 @@ def _flavor(engine: Engine, item: Item, at: int, pod: PodPlan, option: Option) -
             "requested": amount,
         }
         capacity, available = queue.capacity(number), queue.available(number)
-        if amount > capacity:
+        over = next((barred for account in item.accounts if (barred := account.lacks_of(number, amount))), None)
+        if over is not None:
+            wait = _over(over)
+            found.append(Wait(wait.reason, wait.sentence, {**facts, **wait.facts, "remedy": _raise_budget(over)}))
+        elif amount > capacity:
             sentence = (
                 f"{_amount(amount)} {resource} of flavor {option.flavor} are asked for, and queue {queue.name} can never have"
                 f" more than {_amount(capacity)}."
@@ -160,7 +173,7 @@ def _flavor(engine: Engine, item: Item, at: int, pod: PodPlan, option: Option) -
         )
         facts = {"pod_set": pod.name, "flavor": option.flavor, "pool": option.pool, "profile": what, "per_pod": each}
         found.append(Wait(WaitReason.NO_PLACEMENT, sentence, {**facts, "pods": pod.count}))
-        numbers.update(number for number, _ in option.per_pod)
+        numbers.update(number for number, _, _ in option.asks)
     return found, numbers
 
 
@@ -257,6 +270,8 @@ def _raises(engine: Engine, item: Item, waits: list[Wait]) -> list[str]:
                 f"Ask for less, or give queue {item.queue.name} or its cohort {_amount(more)} more {facts['resource']} of"
                 f" flavor {facts['flavor']}."
             )
+        elif wait.reason is WaitReason.OVER_QUOTA:
+            found.append(facts["remedy"])
         elif wait.reason is WaitReason.QUOTA_USED:
             found.append(
                 f"It would run with {_amount(facts['lacking'])} more {facts['resource']} of flavor {facts['flavor']}."

@@ -174,14 +174,25 @@ class Cohort:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What its holder may hold at once over all the local queues that name it, by flavor (none: in all of them together) and
+    resource; no preemption gets a workload past it. `told`: what people call the holder. (Kueue has no budgets.)"""
+
+    name: str
+    limits: Mapping[tuple[str | None, str], int]
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LocalQueue:
-    """A project's way into a cluster queue. `limits`: what its workloads may hold at once of a resource, in all flavors; no
-    preemption gets a workload past them. (Kueue has no such limits.)"""
+    """A project's way into a cluster queue. `limits`: what its workloads may hold at once of a resource, in all flavors: a
+    budget of its own. `budgets`: the names of those that it is charged to besides."""
 
     name: str
     cluster_queue: str
     limits: Mapping[str, int] = field(default_factory=dict)
     stop_policy: StopPolicy = StopPolicy.NONE
+    budgets: tuple[str, ...] = ()
 
 
 class PoolMode(StrEnum):
@@ -228,7 +239,8 @@ class DeviceRequest:
 
 @dataclass(frozen=True, slots=True)
 class PodSet:
-    """Pods that are alike. `requests` are per pod. `min_count`: with how few it may start, where it may at all."""
+    """Pods that are alike. `requests` are per pod, `once` is needed however many they are. `min_count`: with how few it may
+    start, where it may at all."""
 
     name: str
     count: int
@@ -237,12 +249,13 @@ class PodSet:
     tolerations: tuple[Toleration, ...] = ()
     min_count: int | None = None
     device: DeviceRequest | None = None
+    once: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """What is admitted as a whole or not at all. `queued_at`: takes the place of `created_at` in the order of a queue when it
-    was put back at its end; what was preempted keeps its place and has none."""
+    was put back at its end; what was preempted keeps its place and has none. `beside`: what it counts for in budgets alone."""
 
     key: str
     queue: str
@@ -251,6 +264,7 @@ class Workload:
     created_at: float = 0.0
     queued_at: float | None = None
     local_queue: str = ""
+    beside: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,3 +321,4 @@ class Snapshot:
     pending: tuple[Workload, ...] = ()
     admitted: tuple[Admitted, ...] = ()
     fair_strategies: tuple[FairStrategy, ...] = ()
+    budgets: tuple[Budget, ...] = ()

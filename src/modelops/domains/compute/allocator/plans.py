@@ -26,12 +26,13 @@ Shape = tuple[object, ...]
 
 def shape_of(workload: Workload) -> Shape:
     """Return what makes workloads of a queue alike, apart from their priority and their local queue."""
-    return tuple(
+    return tuple(sorted(workload.beside.items())), *(
         (
             each.name,
             each.count,
             each.min_count,
             tuple(sorted(each.requests.items())),
+            tuple(sorted(each.once.items())),
             tuple(sorted(each.node_selector.items())),
             each.tolerations,
             each.device,
@@ -42,10 +43,11 @@ def shape_of(workload: Workload) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A flavor that would do: the numbers of its resources with the quantity per pod, and the pool behind it."""
+    """A flavor that would do, and the pool behind it. `asks`: the numbers of its resources, with the quantity that is needed
+    once and that per pod."""
 
     flavor: str
-    per_pod: tuple[tuple[int, int], ...]
+    asks: tuple[tuple[int, int, int], ...]
     resources: tuple[str, ...]
     pool: str | None
     device: DeviceRequest | None
@@ -105,6 +107,8 @@ def plan_of(
     for each in workload.pod_sets:
         for resource, amount in each.requests.items():
             totals[resource] = totals.get(resource, 0) + amount * each.count
+        for resource, amount in each.once.items():
+            totals[resource] = totals.get(resource, 0) + amount
     numbers = frozenset(
         resources.number(each.flavor, resource)
         for group in queue.groups
@@ -121,10 +125,10 @@ def _single(pods: tuple[PodPlan, ...]) -> tuple[int, int] | None:
     if len(pods) != 1 or len(pods[0].groups) != 1 or pods[0].least < pods[0].count:
         return None
     group = pods[0].groups[0]
-    if len(group.options) != 1 or group.options[0].device or len(group.options[0].per_pod) != 1:
+    if len(group.options) != 1 or group.options[0].device or len(group.options[0].asks) != 1:
         return None
-    number, amount = group.options[0].per_pod[0]
-    return number, amount * pods[0].count
+    number, once, per_pod = group.options[0].asks[0]
+    return number, once + per_pod * pods[0].count
 
 
 def _pod_plan(
@@ -137,11 +141,12 @@ def _pod_plan(
     covered: set[str] = set()
     groups = []
     for group in queue.groups:
-        wanted = [resource for resource in group.covered if pod_set.requests.get(resource)]
+        wanted = [each for each in group.covered if pod_set.requests.get(each) or pod_set.once.get(each)]
         covered.update(group.covered)
         if wanted:
             groups.append(_group_plan(pod_set, group, wanted, flavors, pools, resources))
-    uncovered = tuple(each for each, amount in sorted(pod_set.requests.items()) if amount and each not in covered)
+    asked = {each for needs in (pod_set.requests, pod_set.once) for each, amount in needs.items() if amount}
+    uncovered = tuple(sorted(asked - covered))
     least = pod_set.count if pod_set.min_count is None else min(pod_set.min_count, pod_set.count)
     return PodPlan(pod_set.name, pod_set.count, least, tuple(groups), uncovered)
 
@@ -166,8 +171,11 @@ def _group_plan(
         if why_not:
             rejected.append(Rejected(each.flavor, False, why_not))
             continue
-        per_pod = tuple((resources.number(each.flavor, resource), pod_set.requests[resource]) for resource in wanted)
-        options.append(Option(each.flavor, per_pod, tuple(wanted), pool.name if pool else None, device))
+        asks = tuple(
+            (resources.number(each.flavor, name), pod_set.once.get(name, 0), pod_set.requests.get(name, 0))
+            for name in wanted
+        )
+        options.append(Option(each.flavor, asks, tuple(wanted), pool.name if pool else None, device))
     return GroupPlan(tuple(options), tuple(rejected))
 
 

@@ -7,6 +7,7 @@ until something changes that it depends on; in a queue with `StrictFIFO`, it sta
 from collections.abc import Iterable
 from heapq import heappop, heappush
 
+from modelops.domains.compute.allocator.budgets import Account
 from modelops.domains.compute.allocator.model import (
     Admission,
     Assignment,
@@ -29,9 +30,11 @@ Usage = tuple[tuple[int, int], ...]
 
 
 class Item:
-    """A workload in the engine. `usage`: what it holds, by number; `admitted_at` is none while it waits."""
+    """A workload in the engine. `usage`: what it holds, by number; `admitted_at` is none while it waits; `accounts`: the budgets
+    that it is charged to."""
 
     __slots__ = (
+        "accounts",
         "admitted_at",
         "assignments",
         "at",
@@ -47,8 +50,9 @@ class Item:
         "workload",
     )
 
-    def __init__(self, workload: Workload, queue: "QueueNode", plan: Plan) -> None:
+    def __init__(self, workload: Workload, queue: "QueueNode", plan: Plan, accounts: tuple[Account, ...] = ()) -> None:
         self.workload = workload
+        self.accounts = accounts
         self.key = workload.key
         self.queue = queue
         self.plan = plan

@@ -8,7 +8,7 @@ import typer
 from modelops.contracts.terminal import AsJson, group, paged, pairs, say, show, show_page, show_rows, with_short_names
 from modelops.domains.compute.allocator.model import PoolMode
 from modelops.domains.compute.client import Compute
-from modelops.domains.compute.drawing import pool_lines
+from modelops.domains.compute.drawing import device_lines, pool_lines
 from modelops.domains.compute.reading import checked, read_tolerations
 from modelops.domains.compute.schemas import PoolSpec
 
@@ -93,8 +93,15 @@ def watch(
 
 @app.command()
 def get_pool(ctx: typer.Context, pool: PoolArg, as_json: AsJson = False) -> None:
-    """Show a pool."""
-    show(group(ctx, Compute).get_pool(pool), as_json=as_json)
+    """Show a pool: what is in use and who waits, and which job holds what of which GPU."""
+    compute = group(ctx, Compute)
+    found = compute.get_pool(pool)
+    if as_json:
+        show(found, as_json=True)
+        return
+    show_rows(pool_lines([found]), _COLUMNS, as_json=False, empty="")
+    held = compute.list_pool_allocations(pool, limit=1_000, order_by="device").items
+    show_rows(device_lines(found, held), ["gpu", "shares", "jobs"], as_json=False, empty="")
 
 
 @app.command()

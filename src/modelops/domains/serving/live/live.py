@@ -1,7 +1,7 @@
 """What a deployment does at this moment, as it reads."""
 
 from modelops.contracts.schemas import Schema, UtcTime
-from modelops.domains.serving.policies.autoscaling import Autoscaling
+from modelops.domains.serving.policies.clusterscaling import ScalingPolicy
 
 
 class LiveVariant(Schema):
@@ -48,7 +48,7 @@ class LiveStats(Schema):
     replicas: int
     ready_replicas: int
     restarts: int
-    autoscaling: Autoscaling | None
+    autoscaling: ScalingPolicy | None
     scaled_at: UtcTime | None
     remark: str | None
     window_s: float

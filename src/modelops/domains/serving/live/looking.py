@@ -120,7 +120,7 @@ def _endpoints(deployment: Deployment) -> list[str]:
 
 def _remark(deployment: Deployment, cpus: int) -> str | None:
     policy, each = deployment.autoscaling, deployment.limits.cpus or cpus
-    if policy is None or policy.max_replicas * each <= cpus:
+    if policy is None or policy.by != "requests" or policy.max_replicas * each <= cpus:
         return None
     return f"Up to {policy.max_replicas} replicas of {each} processors share this machine's {cpus}."
 

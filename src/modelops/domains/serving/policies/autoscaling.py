@@ -24,6 +24,7 @@ class Autoscaling(Schema):
     then is held for up to `hold_timeout_s`, until a replica is ready.
     """
 
+    by: Literal["requests"] = "requests"
     min_replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)] = 1
     max_replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 4
     target_inflight: Annotated[float, Field(gt=0, le=10_000, description="Requests at once of each replica.")] = 8.0

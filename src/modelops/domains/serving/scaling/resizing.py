@@ -2,11 +2,16 @@
 
 from datetime import datetime
 
+from modelops.contracts.errors import InvalidInput
+from modelops.contracts.schemas import jsonable
 from modelops.domains.serving.changes import begin
 from modelops.domains.serving.errors import ScalesItself
-from modelops.domains.serving.rows import scaling_of
-from modelops.domains.serving.schemas import DeploymentUpdate
+from modelops.domains.serving.policies.autoscaling import Autoscaling
+from modelops.domains.serving.policies.clusterscaling import ScalingPolicy
+from modelops.domains.serving.rows import cluster_scaling_of, followed, scaling_of
+from modelops.domains.serving.schemas import DeploymentUpdate, Target
 from modelops.domains.serving.tables import DeploymentRow
+from modelops.kernel.context import Context
 
 
 def resize(row: DeploymentRow, body: DeploymentUpdate) -> None:
@@ -16,14 +21,16 @@ def resize(row: DeploymentRow, body: DeploymentUpdate) -> None:
 
     Raises:
         ScalesItself: a number is given, but it follows the load.
+        InvalidInput: the cluster is to scale what is in none.
     """
-    before = scaling_of(row)
+    before = followed(row)
     policy = None if body.autoscaling == "off" else body.autoscaling or before
+    refuse_scaling(Target(row.target), policy)
     if policy is not None and body.replicas is not None:
         raise ScalesItself(f"The number of replicas of '{row.name}' follows its load.")
     replicas = row.replicas if body.replicas is None else body.replicas
-    idle = before is not None and before.sleeps and row.replicas == 0
-    if policy is not None and not (idle and policy.sleeps):
+    idle = _sleeps(before) and row.replicas == 0
+    if policy is not None and not (idle and _sleeps(policy)):
         replicas = policy.bound(replicas)
     elif policy is None and idle and body.replicas is None:
         replicas = 1
@@ -31,6 +38,32 @@ def resize(row: DeploymentRow, body: DeploymentUpdate) -> None:
         row.replicas = replicas
         row.autoscaling = None if policy is None else policy.model_dump(mode="json")
         begin(row)
+
+
+def follow(ctx: Context, row: DeploymentRow, scaled: int | None) -> None:
+    """Take over how many replicas the cluster wants, where it decides."""
+    policy, before = cluster_scaling_of(row), row.replicas
+    if policy is None or scaled in (None, before) or row.deleting:
+        return
+    row.replicas, row.scaled_at = scaled or 0, ctx.clock.now()
+    if row.waited_s is None:
+        begin(row)
+    reason = f"The cluster scaled it, by {policy.by}."
+    about = {"name": row.name, "before": before, "replicas": row.replicas, "reason": reason}
+    ctx.emit("modelops.serving.deployment_scaled", row.id, **about, policy=jsonable(policy))
+
+
+def refuse_scaling(target: Target, policy: ScalingPolicy | None) -> None:
+    """Refuse scaling by a cluster where there is none. Raises InvalidInput."""
+    if target is Target.LOCAL and policy is not None and not isinstance(policy, Autoscaling):
+        raise InvalidInput(
+            f"Its replicas run on the platform's machines, where no '{policy.by}' scales.",
+            hint="Leave `by` out: then the platform scales it by its requests. Or deploy it to the target `kubernetes`.",
+        )
+
+
+def _sleeps(policy: ScalingPolicy | None) -> bool:
+    return isinstance(policy, Autoscaling) and policy.sleeps
 
 
 def wake(row: DeploymentRow, now: datetime) -> bool:

@@ -40,7 +40,7 @@ class PythonFunction:
     def run(self, job: JobContext[FunctionParameters]) -> JobResult:
         """Call the function."""
         if "code" in job.inputs:
-            sys.path.insert(0, str(_unpacked(job.file("code"), job.folder / "code")))
+            sys.path.insert(0, str(_unpacked(job.file("code"), job.folder / f"code-{job.rank}")))
         reference = job.parameters.function
         result = _function(reference)(job, **job.parameters.arguments)
         if isinstance(result, JobResult):

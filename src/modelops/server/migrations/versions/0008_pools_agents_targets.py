@@ -53,6 +53,34 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_agents")),
     )
     op.create_table(
+        "cluster_output_pieces",
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "start", name=op.f("pk_cluster_output_pieces")),
+    )
+    op.create_table(
+        "cluster_outputs",
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("attempt", sa.String(length=200), nullable=True),
+        sa.Column("pod", sa.String(length=255), nullable=False),
+        sa.Column("last", sa.String(length=40), nullable=False),
+        sa.Column("same", sa.Integer(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("kept_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_cluster_outputs")),
+    )
+    with op.batch_alter_table("cluster_outputs", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_cluster_outputs_attempt",
+            ["attempt"],
+            unique=False,
+            sqlite_where=sa.text('"attempt" IS NOT NULL'),
+            postgresql_where=sa.text('"attempt" IS NOT NULL'),
+        )
+
+    op.create_table(
         "compute_cluster_queues",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
@@ -200,6 +228,27 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_compute_queues_project_id"), ["project_id"], unique=False)
 
     op.create_table(
+        "compute_quotas",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("scope", sa.String(length=20), nullable=False),
+        sa.Column("holder_id", sa.String(length=40), nullable=False),
+        sa.Column("tenant_id", sa.String(length=40), nullable=False),
+        sa.Column("project_id", sa.String(length=40), nullable=True),
+        sa.Column(
+            "limits",
+            sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_by", sa.String(length=100), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_compute_quotas")),
+        sa.UniqueConstraint("holder_id", name=op.f("uq_compute_quotas_holder_id")),
+    )
+    with op.batch_alter_table("compute_quotas", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_compute_quotas_tenant_id"), ["tenant_id"], unique=False)
+
+    op.create_table(
         "compute_workloads",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant_id", sa.String(length=40), nullable=False),
@@ -217,6 +266,7 @@ def upgrade() -> None:
         ),
         sa.Column("mig_profile", sa.String(length=40), nullable=True),
         sa.Column("device_count", sa.Integer(), nullable=False),
+        sa.Column("min_device_count", sa.Integer(), nullable=True),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column(
@@ -292,6 +342,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_compute_workloads_project_id"))
 
     op.drop_table("compute_workloads")
+    with op.batch_alter_table("compute_quotas", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_compute_quotas_tenant_id"))
+
+    op.drop_table("compute_quotas")
     with op.batch_alter_table("compute_queues", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_compute_queues_project_id"))
         batch_op.drop_index(batch_op.f("ix_compute_queues_cluster_queue"))
@@ -306,6 +360,15 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_compute_cluster_queues_tenant_id"))
 
     op.drop_table("compute_cluster_queues")
+    with op.batch_alter_table("cluster_outputs", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_cluster_outputs_attempt",
+            sqlite_where=sa.text('"attempt" IS NOT NULL'),
+            postgresql_where=sa.text('"attempt" IS NOT NULL'),
+        )
+
+    op.drop_table("cluster_outputs")
+    op.drop_table("cluster_output_pieces")
     op.drop_table("agents")
     with op.batch_alter_table("agent_processes", schema=None) as batch_op:
         batch_op.drop_index(
