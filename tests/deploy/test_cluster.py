@@ -168,6 +168,8 @@ def load(lab, names):
 def place(images, kubernetes, missing, tmp_path):
     if kubernetes.lab is None:
         pytest.skip("images are put into the lab alone")
+    if shutil.which("kubectl") is None:
+        missing("kubectl is not installed")
     used = {kind: images.platform[kind] for kind in ("api", "controller", "agent", "trainer")}
     others = {name: image for name, image in images.others.items() if "nats" not in name}
     load(kubernetes, [*used.values(), *others.values()])
