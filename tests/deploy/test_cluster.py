@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.deploy.images import CACHE, ROOT, podman
+from tests.deploy.kubectl import KUBECTL
 from tests.journeys.cluster import free_port
 
 from modelops.domains.training.schemas import JobState, Resources, Retry
@@ -44,7 +45,7 @@ class Place:
     url: str = ""
 
     def kubectl(self, *command, given=None, check=True):
-        line = ["kubectl", f"--kubeconfig={self.kubeconfig}", *command]
+        line = [KUBECTL, f"--kubeconfig={self.kubeconfig}", *command]
         done = subprocess.run(line, input=given, capture_output=True, text=True)
         assert not check or done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-3000:]}"
         return done.stdout
@@ -114,7 +115,7 @@ class Place:
         """Reach the API as `make port-forward` does, at `url`."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        line = ["kubectl", f"--kubeconfig={self.kubeconfig}", "-n", namespace, "port-forward", "service/modelops-api"]
+        line = [KUBECTL, f"--kubeconfig={self.kubeconfig}", "-n", namespace, "port-forward", "service/modelops-api"]
         forward = subprocess.Popen([*line, f"{port}:8750"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_for(lambda: reached(port) or forward.poll(), every_s=0.2)
@@ -165,11 +166,9 @@ def load(lab, names):
 
 
 @pytest.fixture
-def place(images, kubernetes, missing, tmp_path):
+def place(images, kubernetes, tmp_path):
     if kubernetes.lab is None:
         pytest.skip("images are put into the lab alone")
-    if shutil.which("kubectl") is None:
-        missing("kubectl is not installed")
     used = {kind: images.platform[kind] for kind in ("api", "controller", "agent", "trainer")}
     others = {name: image for name, image in images.others.items() if "nats" not in name}
     load(kubernetes, [*used.values(), *others.values()])
@@ -241,7 +240,7 @@ def test_the_manifests_on_a_cluster(place, tmp_path):
         place.kubectl("-n", "modelops", "rollout", "status", "statefulset/modelops-postgres", "--timeout=300s")
         assert client.training.get_job(goes_on).state is JobState.SUCCEEDED
 
-    make = ["make", "-s", "-C", str(ROOT), "cluster-rights", "NAMESPACE=modelops"]
+    make = ["make", "-s", "-C", str(ROOT), "cluster-rights", "NAMESPACE=modelops", f"KUBECTL={KUBECTL}"]
     given = {**os.environ, "KUBECONFIG": place.kubeconfig}
     done = subprocess.run(make, env=given, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from tests.deploy.kubectl import KUBECTL
 
 from modelops.adapters.kubernetes.access import cluster_role
 from modelops.contracts.settings import Settings, environment_names
@@ -164,10 +165,7 @@ def test_fresh_secrets_are_of_the_form_that_is_asked_for(tmp_path):
 
 @pytest.fixture
 def kustomize(tmp_path):
-    """Renders a mode and components, where a kustomize is at hand that knows such folders (kubectl 1.21 and newer)."""
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("there is no kubectl to render with; the objects were checked as they are written")
+    """Renders a mode and components."""
     copy = tmp_path / "deploy"
     shutil.copytree(DEPLOY, copy)
     secrets = copy / "modes" / "kind" / "secrets"
@@ -183,9 +181,7 @@ def kustomize(tmp_path):
             more = {"resources": [f"../{mode}"], "components": [f"../../components/{one}" for one in components]}
             more |= {key: own[key] for key in ("namespace",) if key in own}
             (folder / "kustomization.yaml").write_text(yaml.safe_dump(more))
-        answer = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
-        if answer.returncode and "unknown field" in answer.stderr:
-            pytest.skip("this kubectl is older than 1.21")
+        answer = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr
         return [one for one in yaml.safe_load_all(answer.stdout) if one]
 

@@ -18,6 +18,7 @@ from modelops.domains.mlflow.traces.tables import AssessmentRow, TraceRow
 from modelops.domains.mlflow.traces.writing import insert, upsert
 from modelops.kernel.context import Context
 
+_assessments = msgspec.json.Decoder(Assessment)
 _KINDS = ("feedback", "expectation", "issue")
 _SOURCES = ("SOURCE_TYPE_UNSPECIFIED", "HUMAN", "LLM_JUDGE", "AI_JUDGE", "CODE")
 _KEYS = ["project_id", "trace_id", "id"]
@@ -56,7 +57,7 @@ def update_assessment(
     ctx.require("traces.write")
     check_trace(ctx, trace_id)
     row = _find(ctx, trace_id, assessment_id)
-    known = msgspec.json.decode(row.content, type=Assessment)
+    known = _assessments.decode(row.content)
     changes: dict[str, Any] = {"last_update_time": ctx.clock.now()}
     for field in fields:
         if field not in ("assessment_name", "expectation", "feedback", "rationale", "metadata", "valid"):
@@ -80,7 +81,7 @@ def delete_assessment(ctx: Context, trace_id: str, assessment_id: str) -> None:
     row = ctx.session.get(AssessmentRow, (ctx.project_id, trace_id, assessment_id))
     if row is None:
         return
-    overridden = msgspec.json.decode(row.content, type=Assessment).overrides
+    overridden = _assessments.decode(row.content).overrides
     if overridden and (other := ctx.session.get(AssessmentRow, (ctx.project_id, trace_id, overridden))):
         _set_valid(ctx, other, valid=True)
     ctx.session.execute(
@@ -113,7 +114,7 @@ def add_assessments(ctx: Context, trace_id: str, assessments: Iterable[Assessmen
 
 def as_document(row: AssessmentRow) -> dict[str, Any]:
     """Return an assessment as MLflow's message in JSON."""
-    body = msgspec.json.decode(row.content, type=Assessment)
+    body = _assessments.decode(row.content)
     document: dict[str, Any] = msgspec.to_builtins(body)
     for field in ("create_time", "last_update_time"):
         moment: datetime | None = getattr(body, field)

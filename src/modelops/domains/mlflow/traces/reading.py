@@ -20,6 +20,7 @@ from modelops.domains.mlflow.traces.writing import chunks
 from modelops.kernel.context import Context
 
 SIZES = "mlflow.trace.sizeStats"
+_spans = msgspec.json.Decoder(Span)
 _TOLD = "mlflow.trace.infoFinalized"
 _PROMPTS = "mlflow.linkedPrompts"
 
@@ -77,7 +78,6 @@ def get_row(ctx: Context, trace_id: str) -> TraceRow:
 def get_spans(ctx: Context, trace_ids: Iterable[str]) -> dict[str, list[Span]]:
     """Return the spans of traces: roots first, then by their start."""
     found: dict[str, list[Span]] = defaultdict(list)
-    decoder = msgspec.json.Decoder(Span)
     for chunk in chunks(trace_ids):
         query = (
             select(SpanRow.trace_id, SpanRow.content)
@@ -85,7 +85,7 @@ def get_spans(ctx: Context, trace_ids: Iterable[str]) -> dict[str, list[Span]]:
             .order_by(SpanRow.trace_id, SpanRow.parent_id.is_not(None), SpanRow.started_ns, SpanRow.span_id)
         )
         for trace_id, content in ctx.session.execute(query):
-            found[trace_id].append(decoder.decode(content))
+            found[trace_id].append(_spans.decode(content))
     return found
 
 
