@@ -201,7 +201,7 @@ RUNS = {
     "mops queues delete-priority-class": "low",
     "mops quotas set-quota": "tenant {tenant} --limit gpus:gpu_shares=3 --limit gpu_shares=4",
     "mops quotas list-quotas": "",
-    "mops quotas get-quota": "project default",
+    "mops quotas get-quota": "tenant {tenant}",
     "mops quotas delete-quota": "project default",
     "mops workloads list-workloads": "",
     "mops workloads get-workload": "{workload}",

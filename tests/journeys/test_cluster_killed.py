@@ -18,7 +18,7 @@ from modelops.contracts.rest import Rest
 from modelops.sdk.client import Client
 from modelops.testing.waiting import wait_for
 
-JOBS = int(os.environ.get("MODELOPS_TEST_JOBS", "200"))
+JOBS = int(os.environ.get("MODELOPS_TEST_JOBS", "120"))
 """With 500 it takes seven minutes on two busy cores, and holds as well."""
 QUICK = (sys.executable, str(Path(__file__).with_name("quick_agent.py")))
 WITHIN_S = 900

@@ -284,10 +284,9 @@ def test_a_recipe_that_cannot_be_loaded_hides_no_other(sqlite_stage, monkeypatch
         return load(group, name)
 
     monkeypatch.setattr(plugins, "load", broken)
-    assert [recipe.name for recipe in sqlite_stage.training.list_recipes().items] == [
-        "container",
-        "tabular-classification",
-    ]
+    found = {recipe.name for recipe in sqlite_stage.training.list_recipes().items}
+    assert found >= {"container", "tabular-classification"}
+    assert "python-function" not in found
     with pytest.raises(TrainingError, match="cannot be loaded: SyntaxError: a stranger's"):
         sqlite_stage.submit()
 
