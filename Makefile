@@ -37,7 +37,7 @@ demo: $(READY)  ## run the main job on real data, in a temporary home
 
 test: lint  ## all checks and tests
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
-	$(BIN)/pytest -n 3 --dist worksteal -m slow
+	$(BIN)/pytest -n 3 --dist loadgroup -m slow
 
 lint: $(READY)  ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -117,6 +117,13 @@ def _database(server: str, template: str = "template1") -> Iterator[str]:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests in a cluster to one worker: they take turns there, and another one's would only wait."""
+    for item in items:
+        if "shared_kubernetes" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("kubernetes"))
+
+
 @pytest.fixture(scope="session")
 def shared_kubernetes(missing: Callable[[str], NoReturn]) -> Iterator[ClusterUnderTest]:
     """A real cluster: that of `MODELOPS_TEST_KUBECONFIG`, else the lab."""

@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -74,20 +75,38 @@ def cluster_under_test(lab: Path) -> Iterator[ClusterUnderTest | None]:
         yield None
         return
     with (home / "tests.lock").open("a") as users:
-        fcntl.flock(users, fcntl.LOCK_EX)
-        if _status(lab).returncode != 0:
-            (home / "tests.own").touch()
-        exported = subprocess.run([lab, "up"], check=True, stdout=subprocess.PIPE, text=True).stdout
-        image = _image(lab, home)
-        fcntl.flock(users, fcntl.LOCK_SH)
+        exported, image = _joined(users.fileno(), lab, home)
         try:
-            yield ClusterUnderTest(exported.strip().rpartition("=")[2], image, lab)
+            yield ClusterUnderTest(exported, image, lab)
         finally:
             with suppress(BlockingIOError):  # others use it
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if (home / "tests.own").exists():
                     (home / "tests.own").unlink()
                     subprocess.run([lab, "down"], check=True)
+
+
+def _joined(users: int, lab: Path, home: Path) -> tuple[str, str]:
+    """Have the lab run, hold the lock together with others, and return its kubeconfig and the image with Python.
+
+    Whoever is alone starts it; whoever comes while others use it finds it up, or is alone as soon as they have ended it.
+    """
+    while True:
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(users, fcntl.LOCK_SH)  # waits only while somebody starts or ends it
+            if _status(lab).returncode != 0:
+                fcntl.flock(users, fcntl.LOCK_UN)
+                time.sleep(0.5)
+                continue
+        else:
+            if _status(lab).returncode != 0:
+                (home / "tests.own").touch()
+        exported = subprocess.run([lab, "up"], check=True, stdout=subprocess.PIPE, text=True).stdout
+        image = _image(lab, home)
+        fcntl.flock(users, fcntl.LOCK_SH)
+        return exported.strip().rpartition("=")[2], image
 
 
 def _status(lab: Path) -> subprocess.CompletedProcess[str]:
