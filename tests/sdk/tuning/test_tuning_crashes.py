@@ -143,10 +143,10 @@ def test_training_jobs_share_a_study(tmp_path):
         )
         with pytest.raises(Exception, match="did not succeed"):
             tuning.optimize(progress=False)
-        failed = tuning.trials
-        assert failed
+        failed = [trial for trial in tuning.trials if trial.state is TrialState.FAILED]
+        assert len(failed) >= 5
         assert "TypeError" in failed[0].reason
-        assert all(trial.state is TrialState.FAILED for trial in failed)
+        assert not any(trial.state is TrialState.COMPLETE for trial in tuning.trials)
         tuning = HyperparameterTuning(
             "installed",
             "modelops.testing.tasks:parabola",
