@@ -170,8 +170,8 @@ def test_who_may_reach_a_tenants_pods(site, same_namespace, namespace_labels, ad
 
 def test_a_pod_has_folders_of_its_own(site):
     told = {
-        "MODELOPS_CACHE": "/root/.modelops/cache",
-        "MODELOPS_ENVIRONMENTS": "/root/.modelops/environments",
+        "MODELOPS_CACHE": "/var/lib/modelops/cache",
+        "MODELOPS_ENVIRONMENTS": "/var/lib/modelops/environments",
         "A": "b",
     }
     spec = JobSpec("job_1-1", ("true",), env=told)

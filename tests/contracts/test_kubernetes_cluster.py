@@ -460,7 +460,7 @@ def test_an_environment_is_built_within_the_pod(kubernetes, open_backend, site, 
         print(subprocess.check_output([python, "-c", "import tinything, modelops; print(tinything.answer)"], text=True))
     """
     command = (sys.executable, "-c", textwrap.dedent(code))
-    told = {"MODELOPS_ENVIRONMENTS": "/root/.modelops/environments", "PATH": f"{shown}:/usr/bin:/bin"}
+    told = {"MODELOPS_ENVIRONMENTS": "/var/lib/modelops/environments", "PATH": f"{shown}:/usr/bin:/bin"}
     backend.start(JobSpec(NAME, command, env=told))
     ended = finish(backend)
     output = backend.log(NAME).decode()

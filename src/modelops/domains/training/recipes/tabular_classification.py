@@ -3,17 +3,16 @@
 import inspect
 import math
 import sys
-from dataclasses import dataclass
-from statistics import fmean, pstdev
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from modelops.contracts.errors import InvalidInput
-from modelops.contracts.schemas import Json, Name, Schema
+from modelops.contracts.schemas import Json, Name
 from modelops.domains.models.schemas import ModelVersion
 from modelops.domains.training.recipe import JobContext
-from modelops.domains.training.recipes import classifiers, frames
+from modelops.domains.training.recipes import choosing, classifiers, frames
+from modelops.domains.training.recipes.choosing import Candidate, Target, once
 from modelops.domains.training.recipes.classifiers import Algorithm, build, facts_of
 from modelops.domains.training.recipes.frames import Examples, read_examples
 from modelops.domains.training.schemas import JobResult
@@ -23,56 +22,19 @@ Metric = Literal["accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_lo
 _OF_PROBABILITIES = frozenset({"roc_auc", "log_loss"})
 
 
-def _once(names: list[str]) -> list[str]:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"'{twice}' occurs twice")
-    return names
-
-
-class ClassificationParameters(Schema):
+class ClassificationParameters(Target):
     """What the recipe takes."""
 
-    target: Annotated[str, Field(min_length=1, description="The column to predict.")]
     model: Annotated[Name, Field(description="The name to register the best model under.")]
-    algorithms: Annotated[list[Algorithm], AfterValidator(_once), Field(min_length=1, description="What to try.")] = [
+    algorithms: Annotated[list[Algorithm], AfterValidator(once), Field(min_length=1, description="What to try.")] = [
         "logistic_regression",
         "random_forest",
         "hist_gradient_boosting",
     ]
-    features: Annotated[
-        Annotated[list[str], AfterValidator(_once), Field(min_length=1, max_length=10_000)] | None,
-        Field(description="The columns to predict from; by default, all others."),
-    ] = None
     folds: Annotated[int, Field(ge=2, le=50, description="Of the stratified cross-validation.")] = 5
     metric: Annotated[Metric, Field(description="What decides.")] = "accuracy"
     trees: Annotated[int, Field(ge=1, le=10_000, description="Of a random forest.")] = 100
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the folds, and of what is random in the models.")] = 0
-
-    @model_validator(mode="after")
-    def _target_is_no_feature(self) -> Self:
-        if self.features is not None and self.target in self.features:
-            raise ValueError(f"the target '{self.target}' cannot be a feature too")
-        return self
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An algorithm's scores, a fold each, as the metric defines them."""
-
-    algorithm: Algorithm
-    run_id: str
-    scores: list[float]
-
-    @property
-    def mean(self) -> float:
-        """Return the mean score."""
-        return fmean(self.scores)
-
-    @property
-    def spread(self) -> float:
-        """Return the standard deviation of the scores over the folds (of the population)."""
-        return pstdev(self.scores) if all(map(math.isfinite, self.scores)) else math.nan
 
 
 class TabularClassification:
@@ -94,19 +56,19 @@ class TabularClassification:
             raise InvalidInput(
                 f"The metric '{parameters.metric}' has no value for any of the algorithms on these folds."
             )
-        job.log(f"best: {best.algorithm} with {parameters.metric} {best.mean:.4f}")
+        job.log(f"best: {best.name} with {parameters.metric} {best.mean:.4f}")
         metrics = {parameters.metric: best.mean, f"{parameters.metric}_std": best.spread}
         version = _register(job, best, examples, metrics, len(tried))
-        lines: list[Json] = [_line(candidate) for candidate in board]
+        lines: list[Json] = [candidate.line("algorithm") for candidate in board]
         return JobResult(
             run_id=best.run_id,
             model_version_id=version.id,
             metrics=metrics,
-            summary={"best": best.algorithm, "metric": parameters.metric, "leaderboard": lines},
+            summary={"best": best.name, "metric": parameters.metric, "leaderboard": lines},
         )
 
 
-def _try(job: JobContext[ClassificationParameters], algorithm: Algorithm, examples: Examples) -> Candidate:
+def _try(job: JobContext[ClassificationParameters], algorithm: Algorithm, examples: Examples) -> Candidate[Algorithm]:
     """Score one algorithm on every fold, as a run."""
     from sklearn.base import clone
     from sklearn.metrics import get_scorer
@@ -135,14 +97,14 @@ def _try(job: JobContext[ClassificationParameters], algorithm: Algorithm, exampl
 
 def _register(
     job: JobContext[ClassificationParameters],
-    best: Candidate,
+    best: Candidate[Algorithm],
     examples: Examples,
     metrics: dict[str, float],
     tried: int,
 ) -> ModelVersion:
     """Train the best on every row, and register it."""
     parameters = job.parameters
-    model = _build(best.algorithm, examples, parameters).fit(examples.features, examples.target.to_numpy())
+    model = _build(best.name, examples, parameters).fit(examples.features, examples.target.to_numpy())
     return job.register_model(
         parameters.model,
         model,
@@ -150,9 +112,9 @@ def _register(
         outputs=model.predict(examples.features),
         experiment_id=best.run_id,
         metrics=metrics,
-        parameters={"algorithm": best.algorithm, **parameters.model_dump(mode="json", exclude={"model"})},
+        parameters={"algorithm": best.name, **parameters.model_dump(mode="json", exclude={"model"})},
         code=_source(),
-        description=f"{best.algorithm}, chosen of {tried} by {parameters.metric}",
+        description=f"{best.name}, chosen of {tried} by {parameters.metric}",
     )
 
 
@@ -175,17 +137,11 @@ def _scorer_name(metric: Metric, classes: int) -> str:
     return "neg_log_loss" if metric == "log_loss" else metric
 
 
-def _merit(metric: Metric, candidate: Candidate) -> float:
+def _merit(metric: Metric, candidate: Candidate[Algorithm]) -> float:
     """Return how good a candidate is, the more the better; one without a score comes last."""
     if math.isnan(candidate.mean):
         return -math.inf
     return -candidate.mean if metric == "log_loss" else candidate.mean
-
-
-def _line(candidate: Candidate) -> Json:
-    """Return a candidate's line on the leaderboard; JSON has no NaN."""
-    mean, spread = (value if math.isfinite(value) else None for value in (candidate.mean, candidate.spread))
-    return {"algorithm": candidate.algorithm, "run_id": candidate.run_id, "mean": mean, "std": spread}
 
 
 def _told(examples: Examples) -> str:
@@ -196,7 +152,9 @@ def _told(examples: Examples) -> str:
 
 def _source() -> bytes:
     """Return the code that trains, for its digest."""
-    return "".join(inspect.getsource(module) for module in (frames, classifiers, sys.modules[__name__])).encode()
+    return "".join(
+        inspect.getsource(module) for module in (choosing, frames, classifiers, sys.modules[__name__])
+    ).encode()
 
 
 recipe = TabularClassification()

@@ -1,13 +1,14 @@
 """Classification of tables of numbers by a small neural network, trained in several processes of PyTorch at once."""
 
 import inspect
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from modelops.contracts.errors import InvalidInput
-from modelops.contracts.schemas import Name, Schema
+from modelops.contracts.schemas import Name
 from modelops.domains.training.recipe import JobContext
+from modelops.domains.training.recipes.choosing import Columns, Target
 from modelops.domains.training.recipes.frames import Examples, read_examples, text_columns
 from modelops.domains.training.recipes.torch_function import Patience
 from modelops.domains.training.schemas import Engine, JobResult
@@ -18,13 +19,12 @@ _LEAST_ROWS_A_CLASS = 3
 Share = Annotated[float, Field(gt=0, lt=0.5)]
 
 
-class NetworkParameters(Schema):
+class NetworkParameters(Target):
     """What the recipe takes."""
 
-    target: Annotated[str, Field(min_length=1, description="The column to predict.")]
     model: Annotated[Name, Field(description="The name to register the network under.")]
     features: Annotated[
-        Annotated[list[str], Field(min_length=1, max_length=10_000)] | None,
+        Columns | None,
         Field(description="The columns to predict from, all of numbers; by default, all others."),
     ] = None
     hidden: Annotated[
@@ -41,12 +41,6 @@ class NetworkParameters(Schema):
         int, Field(ge=0, lt=2**32, description="Of the split, the first weights, and each epoch's order.")
     ] = 0
     collective_timeout_s: Patience = 600.0
-
-    @model_validator(mode="after")
-    def _target_is_no_feature(self) -> Self:
-        if self.features is not None and self.target in self.features:
-            raise ValueError(f"the target '{self.target}' cannot be a feature too")
-        return self
 
 
 class TorchClassification:

@@ -8,10 +8,11 @@ from pydantic import AfterValidator, Field
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.schemas import Name, Schema
 from modelops.domains.training.recipe import JobContext
+from modelops.domains.training.recipes.choosing import Features, once
 from modelops.domains.training.recipes.mllib.examples import read_plain
 from modelops.domains.training.recipes.mllib.exporting import check, exported
 from modelops.domains.training.recipes.mllib.preparing import prepare
-from modelops.domains.training.recipes.mllib.supervised import Features, described, once, source
+from modelops.domains.training.recipes.mllib.supervised import described, source
 from modelops.domains.training.recipes.mllib.trials import Trials, facts_of, lines
 from modelops.domains.training.schemas import Engine, JobResult
 

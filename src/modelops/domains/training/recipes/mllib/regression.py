@@ -6,9 +6,10 @@ from pydantic import AfterValidator, Field
 
 from modelops.contracts.errors import InvalidInput
 from modelops.domains.training.recipe import JobContext
+from modelops.domains.training.recipes.choosing import once
 from modelops.domains.training.recipes.mllib import scoring
 from modelops.domains.training.recipes.mllib.examples import read_numbers
-from modelops.domains.training.recipes.mllib.supervised import Plan, SupervisedParameters, described, once, train
+from modelops.domains.training.recipes.mllib.supervised import Plan, SupervisedParameters, described, train
 from modelops.domains.training.schemas import Engine, JobResult
 
 Algorithm = Literal["linear_regression", "decision_tree", "random_forest", "gradient_boosted_trees"]

@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 
-from modelops.contracts.schemas import Name, Schema
+from modelops.contracts.schemas import Name
 from modelops.domains.training.recipe import JobContext
+from modelops.domains.training.recipes.choosing import Target
 from modelops.domains.training.recipes.mllib import examples as reading
 from modelops.domains.training.recipes.mllib import exporting, preparing
 from modelops.domains.training.recipes.mllib.examples import Examples
@@ -18,30 +19,10 @@ from modelops.domains.training.recipes.mllib.trials import Trials, facts_of, lin
 from modelops.domains.training.schemas import JobResult
 
 
-def once(names: list[str]) -> list[str]:
-    """Return names, or refuse one that occurs twice.
-
-    Raises:
-        ValueError: it does.
-    """
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"'{twice}' occurs twice")
-    return names
-
-
-Features = Annotated[
-    Annotated[list[str], AfterValidator(once), Field(min_length=1, max_length=10_000)] | None,
-    Field(description="The columns to learn from; by default, all others."),
-]
-
-
-class SupervisedParameters(Schema):
+class SupervisedParameters(Target):
     """What both recipes take."""
 
-    target: Annotated[str, Field(min_length=1, description="The column to predict.")]
     model: Annotated[Name, Field(description="The name to register the best model under.")]
-    features: Features = None
     folds: Annotated[int, Field(ge=2, le=50, description="Of the cross-validation.")] = 3
     train_share: Annotated[
         float | None, Field(gt=0, lt=1, description="Judge by one split instead: the share that is trained on.")
@@ -54,12 +35,6 @@ class SupervisedParameters(Schema):
         float, Field(ge=0, le=1, description="Which: 0 is ridge (L2), 1 lasso (L1), between them an elastic net.")
     ] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the folds, and of what is random in the models.")] = 0
-
-    @model_validator(mode="after")
-    def _target_is_no_feature(self) -> Self:
-        if self.features is not None and self.target in self.features:
-            raise ValueError(f"the target '{self.target}' cannot be a feature too")
-        return self
 
 
 @dataclass(frozen=True)

@@ -3,32 +3,13 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from statistics import fmean, pstdev
+from dataclasses import asdict
 from typing import Any
 
 from modelops.contracts.errors import InvalidInput
 from modelops.contracts.schemas import Json, Schema
 from modelops.domains.training.recipe import JobContext
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A candidate's scores, a fold each, as the metric defines them."""
-
-    name: str
-    run_id: str
-    scores: list[float]
-
-    @property
-    def mean(self) -> float:
-        """Return the mean score."""
-        return fmean(self.scores)
-
-    @property
-    def spread(self) -> float:
-        """Return the standard deviation of the scores over the folds (of the population)."""
-        return pstdev(self.scores) if all(map(math.isfinite, self.scores)) else math.nan
+from modelops.domains.training.recipes.choosing import Candidate
 
 
 class Trials:
@@ -43,7 +24,7 @@ class Trials:
     def __init__(self, job: JobContext[Any], metric: str, *, lower_is_better: bool = False) -> None:
         self._job, self._metric, self._sign = job, metric, -1.0 if lower_is_better else 1.0
         self._done = {one.name: one for one in _restored(job)}
-        self.judged: list[Candidate] = []
+        self.judged: list[Candidate[str]] = []
 
     def judge(
         self, name: str, facts: Mapping[str, Any], tags: Mapping[str, str], scores: Callable[[], Iterable[float]]
@@ -66,7 +47,7 @@ class Trials:
         said = json.dumps([asdict(one) for one in self.judged])
         self._job.checkpoint(said.encode(), len(self.judged))
 
-    def board(self) -> list[Candidate]:
+    def board(self) -> list[Candidate[str]]:
         """Return the candidates, the best first.
 
         Raises:
@@ -77,17 +58,13 @@ class Trials:
             raise InvalidInput(f"The metric '{self._metric}' has no value for any of the candidates on this data.")
         return ordered
 
-    def _merit(self, candidate: Candidate) -> float:
+    def _merit(self, candidate: Candidate[str]) -> float:
         return -math.inf if math.isnan(candidate.mean) else self._sign * candidate.mean
 
 
-def lines(board: Iterable[Candidate]) -> list[Json]:
-    """Return the lines of the leaderboard; JSON has no NaN."""
-    found: list[Json] = []
-    for one in board:
-        mean, spread = (value if math.isfinite(value) else None for value in (one.mean, one.spread))
-        found.append({"candidate": one.name, "run_id": one.run_id, "mean": mean, "std": spread})
-    return found
+def lines(board: Iterable[Candidate[str]]) -> list[Json]:
+    """Return the lines of the leaderboard."""
+    return [one.line("candidate") for one in board]
 
 
 def facts_of(estimator: Any) -> dict[str, Any]:
@@ -104,6 +81,6 @@ def told(parameters: Schema) -> dict[str, Any]:
     return parameters.model_dump(mode="json", exclude={"model"})
 
 
-def _restored(job: JobContext[Any]) -> list[Candidate]:
+def _restored(job: JobContext[Any]) -> list[Candidate[str]]:
     last = job.restore() if job.attempt > 1 else None
     return [Candidate(**one) for one in json.loads(last.read())] if last is not None else []
